@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The pure half of Firebreak: what a finding says, what the playbook decides, what the plan holds,
+//! what the ledger remembers.
+//!
+//! Nothing in this crate performs I/O, reads a clock, an environment variable or randomness: the same
+//! input gives the same plan, on a laptop as in the function. Effects live in `firebreak-shared`.
+
+pub mod action;
+pub mod decision;
+pub mod finding;
+pub mod guard;
+pub mod guardduty;
+pub mod ids;
+pub mod ledger;
+pub mod outcome;
+pub mod plan;
+pub mod playbook;
+pub mod policy;
+pub mod principal;
+pub mod request;
+pub mod trigger;
+
+/// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).
+pub const SCHEMA: u32 = 1;

@@ -1,0 +1,564 @@
+//! Identifiers: foreign text becomes one of these types at the door, or is refused there.
+//!
+//! Every type has private fields and [`std::str::FromStr`] as its only way in, so a value that exists
+//! is well-formed: ASCII, bounded, and free of anything that could mean something to a policy, a
+//! path or a shell.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not the identifier it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{shown}` is no {what}: expected {expected}")]
+pub struct InvalidId {
+    what: &'static str,
+    expected: &'static str,
+    shown: String,
+}
+
+impl InvalidId {
+    fn new(what: &'static str, expected: &'static str, text: &str) -> Self {
+        Self { what, expected, shown: shown(text) }
+    }
+}
+
+/// At most 80 printable characters of foreign text, for messages and logs.
+pub fn shown(text: &str) -> String {
+    let mut out: String =
+        text.chars().take(80).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '\u{fffd}' }).collect();
+    if text.chars().nth(80).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $expected:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidId::new($what, $expected, text))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn all(text: &str, length: std::ops::RangeInclusive<usize>, ok: fn(u8) -> bool) -> bool {
+    length.contains(&text.len()) && text.bytes().all(ok)
+}
+
+fn is_iam_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b)
+}
+
+fn is_upper_alphanumeric(b: u8) -> bool {
+    b.is_ascii_uppercase() || b.is_ascii_digit()
+}
+
+fn is_lower_hex(b: u8) -> bool {
+    b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
+}
+
+fn prefixed(text: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|p| text.strip_prefix(p).is_some_and(|rest| all(rest, 12..=124, is_upper_alphanumeric)))
+}
+
+text_id!(
+    /// An AWS account: 12 digits.
+    AccountId, "account id", "12 digits",
+    |t| all(t, 12..=12, |b| b.is_ascii_digit())
+);
+text_id!(
+    /// An AWS Region, such as `eu-west-1` or `us-gov-west-1`.
+    Region, "Region", "lower-case letters, digits and hyphens",
+    |t| all(t, 5..=25, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+text_id!(
+    /// The friendly name of an IAM role: 1–64 of letters, digits and `_+=,.@-`, without its path.
+    RoleName, "role name", "1 to 64 letters, digits or _+=,.@-",
+    |t| all(t, 1..=64, is_iam_name_byte)
+);
+text_id!(
+    /// The friendly name of an IAM user: 1–64 of letters, digits and `_+=,.@-`, without its path.
+    UserName, "user name", "1 to 64 letters, digits or _+=,.@-",
+    |t| all(t, 1..=64, is_iam_name_byte)
+);
+text_id!(
+    /// The unique id of a role (`AROA…`) or user (`AIDA…`): changes when the principal is made again.
+    UniqueId, "unique id", "AROA or AIDA followed by 12 or more upper-case letters or digits",
+    |t| prefixed(t, &["AROA", "AIDA"])
+);
+text_id!(
+    /// An access key: `AKIA…` (long-term, a user's) or `ASIA…` (of a session).
+    AccessKeyId, "access key id", "AKIA or ASIA followed by 12 or more upper-case letters or digits",
+    |t| prefixed(t, &["AKIA", "ASIA"])
+);
+text_id!(
+    /// The id of a finding: up to 512 printable ASCII characters without white space.
+    FindingId, "finding id", "1 to 512 printable ASCII characters",
+    |t| all(t, 1..=512, |b| b.is_ascii_graphic())
+);
+text_id!(
+    /// The name of a role session: 2–64 of letters, digits and `_+=,.@-`.
+    SessionName, "session name", "2 to 64 letters, digits or _+=,.@-",
+    |t| all(t, 2..=64, is_iam_name_byte)
+);
+text_id!(
+    /// An incident: `fb-` and 24 hex digits, derived from account, kind and lower-case name.
+    IncidentId, "incident id", "fb- followed by 24 hex digits",
+    |t| t.strip_prefix("fb-").is_some_and(|hex| all(hex, 24..=24, is_lower_hex))
+);
+text_id!(
+    /// One update of one finding: 32 hex digits of SHA-256 over its id and `updatedAt`.
+    FindingKey, "finding key", "32 hex digits",
+    |t| all(t, 32..=32, is_lower_hex)
+);
+
+impl AccessKeyId {
+    /// Whether the key belongs to a session (`ASIA…`), so that its owner is to be revoked, not deactivated.
+    pub fn is_of_session(&self) -> bool {
+        self.0.starts_with("ASIA")
+    }
+}
+
+impl IncidentId {
+    /// The incident of a principal. IAM names are unique in an account whatever the path, ignoring case.
+    pub fn of(account: &AccountId, kind: &str, name: &str) -> Self {
+        let hex = digest(&[account.as_str(), kind, &name.to_ascii_lowercase()]);
+        Self(format!("fb-{}", hex.get(..24).unwrap_or_default()))
+    }
+}
+
+impl FindingKey {
+    /// The key of one update of a finding.
+    pub fn of(id: &str, updated_at: &str) -> Self {
+        let hex = digest(&[id, updated_at]);
+        Self(hex.get(..32).unwrap_or_default().to_owned())
+    }
+}
+
+/// SHA-256 over the parts, each followed by a zero byte, as lower-case hex.
+pub fn digest(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hex(&hasher.finalize())
+}
+
+/// SHA-256 of bytes as lower-case hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, b| {
+        let _ = write!(out, "{b:02x}");
+        out
+    })
+}
+
+/// An AWS partition. Every ARN says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Partition {
+    /// The commercial Regions.
+    #[serde(rename = "aws")]
+    Aws,
+    /// China.
+    #[serde(rename = "aws-cn")]
+    AwsCn,
+    /// GovCloud (US).
+    #[serde(rename = "aws-us-gov")]
+    AwsUsGov,
+}
+
+impl Partition {
+    /// The second field of an ARN.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::AwsCn => "aws-cn",
+            Self::AwsUsGov => "aws-us-gov",
+        }
+    }
+}
+
+impl FromStr for Partition {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        match text {
+            "aws" => Ok(Self::Aws),
+            "aws-cn" => Ok(Self::AwsCn),
+            "aws-us-gov" => Ok(Self::AwsUsGov),
+            _ => Err(InvalidId::new("partition", "aws, aws-cn or aws-us-gov", text)),
+        }
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The fields of `arn:partition:service:region:account:resource`.
+struct ArnFields<'a> {
+    partition: Partition,
+    service: &'a str,
+    region: &'a str,
+    account: &'a str,
+    resource: &'a str,
+}
+
+fn arn_fields(text: &str) -> Option<ArnFields<'_>> {
+    let mut fields = text.splitn(6, ':');
+    if fields.next()? != "arn" {
+        return None;
+    }
+    Some(ArnFields {
+        partition: fields.next()?.parse().ok()?,
+        service: fields.next()?,
+        region: fields.next()?,
+        account: fields.next()?,
+        resource: fields.next()?,
+    })
+}
+
+/// An IAM path: begins and ends with `/`, at most 512 printable characters.
+fn is_iam_path(path: &str) -> bool {
+    path.starts_with('/') && path.ends_with('/') && all(path, 1..=512, |b| b.is_ascii_graphic())
+}
+
+macro_rules! iam_arn {
+    ($(#[$doc:meta])* $name:ident, $resource:literal, $entity:ty, $what:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name {
+            partition: Partition,
+            account: AccountId,
+            path: String,
+            name: $entity,
+        }
+
+        impl $name {
+            /// The partition.
+            pub fn partition(&self) -> Partition {
+                self.partition
+            }
+
+            /// The owning account.
+            pub fn account(&self) -> &AccountId {
+                &self.account
+            }
+
+            /// The path, with its slashes: `/` when there is none.
+            pub fn path(&self) -> &str {
+                &self.path
+            }
+
+            /// The name, without its path.
+            pub fn name(&self) -> &$entity {
+                &self.name
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let parse = || {
+                    let fields = arn_fields(text)?;
+                    if fields.service != "iam" || !fields.region.is_empty() {
+                        return None;
+                    }
+                    let rest = fields.resource.strip_prefix($resource)?;
+                    let cut = rest.rfind('/')? + 1;
+                    let (path, name) = (rest.get(..cut)?, rest.get(cut..)?);
+                    if !is_iam_path(path) {
+                        return None;
+                    }
+                    Some(Self {
+                        partition: fields.partition,
+                        account: fields.account.parse().ok()?,
+                        path: path.to_owned(),
+                        name: name.parse().ok()?,
+                    })
+                };
+                parse().ok_or_else(|| InvalidId::new($what, $expected, text))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(arn: $name) -> String {
+                arn.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "arn:{}:iam::{}:{}{}{}",
+                    self.partition, self.account, $resource, self.path, self.name
+                )
+            }
+        }
+    };
+}
+
+iam_arn!(
+    /// The ARN of a role, path included.
+    RoleArn, "role", RoleName, "role ARN", "arn:PARTITION:iam::ACCOUNT:role/PATH/NAME"
+);
+iam_arn!(
+    /// The ARN of a user, path included.
+    UserArn, "user", UserName, "user ARN", "arn:PARTITION:iam::ACCOUNT:user/PATH/NAME"
+);
+
+/// The ARN of a Lambda function, with or without a qualifier (a version or alias).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FunctionArn {
+    partition: Partition,
+    region: Region,
+    account: AccountId,
+    name: String,
+    qualifier: Option<String>,
+}
+
+impl FunctionArn {
+    /// The ARN of a function by its parts.
+    pub fn new(partition: Partition, region: &Region, account: &AccountId, name: &str) -> Result<Self, InvalidId> {
+        format!("arn:{partition}:lambda:{region}:{account}:function:{name}").parse()
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The Region the function lives in: Lambda clients take theirs from here.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The owning account.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version or alias, where the ARN names one.
+    pub fn qualifier(&self) -> Option<&str> {
+        self.qualifier.as_deref()
+    }
+
+    /// The same function without a qualifier: what is contained.
+    #[must_use]
+    pub fn unqualified(&self) -> Self {
+        Self { qualifier: None, ..self.clone() }
+    }
+}
+
+impl FromStr for FunctionArn {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let name_byte = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let parse = || {
+            let fields = arn_fields(text)?;
+            if fields.service != "lambda" {
+                return None;
+            }
+            let rest = fields.resource.strip_prefix("function:")?;
+            let (name, qualifier) = match rest.split_once(':') {
+                Some((name, qualifier)) => (name, Some(qualifier)),
+                None => (rest, None),
+            };
+            let qualifier_ok =
+                |q: &str| q == "$LATEST" || (!q.is_empty() && q.len() <= 128 && q.bytes().all(name_byte));
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(name_byte) || !qualifier.is_none_or(qualifier_ok)
+            {
+                return None;
+            }
+            Some(Self {
+                partition: fields.partition,
+                region: fields.region.parse().ok()?,
+                account: fields.account.parse().ok()?,
+                name: name.to_owned(),
+                qualifier: qualifier.map(str::to_owned),
+            })
+        };
+        parse().ok_or_else(|| {
+            InvalidId::new("function ARN", "arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]", text)
+        })
+    }
+}
+
+impl TryFrom<String> for FunctionArn {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<FunctionArn> for String {
+    fn from(arn: FunctionArn) -> String {
+        arn.to_string()
+    }
+}
+
+impl fmt::Display for FunctionArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, region, account, name, qualifier } = self;
+        write!(f, "arn:{partition}:lambda:{region}:{account}:function:{name}")?;
+        qualifier.as_ref().map_or(Ok(()), |q| write!(f, ":{q}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn role_arn_keeps_its_path_in_every_partition() {
+        for partition in ["aws", "aws-cn", "aws-us-gov"] {
+            let text = format!("arn:{partition}:iam::111122223333:role/service-role/team/orders");
+            let arn: RoleArn = text.parse().unwrap();
+            assert_eq!(arn.path(), "/service-role/team/");
+            assert_eq!(arn.name().as_str(), "orders");
+            assert_eq!(arn.to_string(), text);
+        }
+        let plain: RoleArn = "arn:aws:iam::111122223333:role/orders".parse().unwrap();
+        assert_eq!(plain.path(), "/");
+    }
+
+    #[test]
+    fn what_is_no_role_arn_is_refused() {
+        for text in [
+            "",
+            "orders",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:iam::111122223333:user/orders",
+            "arn:aws:sts::111122223333:assumed-role/orders/session",
+            "arn:aws:iam:eu-west-1:111122223333:role/orders",
+            "arn:aws-evil:iam::111122223333:role/orders",
+            "arn:aws:iam::1111:role/orders",
+            "arn:aws:iam::111122223333:role/or ders",
+            "arn:aws:iam::111122223333:role/a\u{430}b",
+            "arn:aws:iam::111122223333:roles/orders",
+        ] {
+            assert!(text.parse::<RoleArn>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn function_arn_carries_a_qualifier_or_none() {
+        let arn: FunctionArn = "arn:aws-cn:lambda:cn-north-1:111122223333:function:orders:live".parse().unwrap();
+        assert_eq!(arn.qualifier(), Some("live"));
+        assert_eq!(arn.unqualified().to_string(), "arn:aws-cn:lambda:cn-north-1:111122223333:function:orders");
+        let latest: FunctionArn = "arn:aws:lambda:eu-west-1:111122223333:function:orders:$LATEST".parse().unwrap();
+        assert_eq!(latest.qualifier(), Some("$LATEST"));
+        assert!("arn:aws:lambda:eu-west-1:111122223333:function:or/ders".parse::<FunctionArn>().is_err());
+        assert!("arn:aws:lambda:eu-west-1:111122223333:function:orders:a:b".parse::<FunctionArn>().is_err());
+    }
+
+    #[test]
+    fn incident_ids_ignore_the_case_of_the_name_and_nothing_else() {
+        let account: AccountId = "111122223333".parse().unwrap();
+        let other: AccountId = "444455556666".parse().unwrap();
+        let id = IncidentId::of(&account, "role", "Orders");
+        assert_eq!(id, IncidentId::of(&account, "role", "oRDERS"));
+        assert_ne!(id, IncidentId::of(&account, "user", "Orders"));
+        assert_ne!(id, IncidentId::of(&other, "role", "Orders"));
+        assert_eq!(id.as_str().parse::<IncidentId>().unwrap(), id);
+    }
+
+    #[test]
+    fn messages_show_no_control_characters_and_stay_short() {
+        let error = format!("a\nb{}", "x".repeat(500)).parse::<RoleName>().unwrap_err().to_string();
+        assert!(!error.contains('\n') && error.len() < 250, "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_id_that_reads_back_or_an_error(text in "\\PC{0,80}") {
+            if let Ok(arn) = text.parse::<RoleArn>() {
+                prop_assert_eq!(arn.to_string(), text.clone());
+            }
+            if let Ok(arn) = text.parse::<FunctionArn>() {
+                prop_assert_eq!(arn.to_string(), text.clone());
+            }
+            let _ = text.parse::<AccountId>();
+        }
+
+        #[test]
+        fn well_formed_role_arns_read_back(path in "(/[a-z0-9]{1,8}){0,3}/", name in "[A-Za-z0-9_+=,.@-]{1,64}") {
+            let text = format!("arn:aws-us-gov:iam::111122223333:role{path}{name}");
+            prop_assert_eq!(text.parse::<RoleArn>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Outcome events: what a change in the ledger means to the other functions and to people.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::SCHEMA;
+use crate::action::named;
+use crate::decision::Decision;
+use crate::ids::IncidentId;
+use crate::ledger::{Incident, IncidentState, Record, StepState};
+
+/// The source of our events. Anyone who may put events can forge one: an event carries an id, never an order.
+pub const SOURCE: &str = "firebreak";
+
+named!(
+    /// The `detail-type` of an outcome event.
+    OutcomeKind {
+        /// An incident's plan is in force, or grew.
+        ContainmentOrdered = "Containment Ordered",
+        /// A person must approve.
+        ApprovalRequested = "Approval Requested",
+        /// A guard rail vetoed a containment.
+        ContainmentWithheld = "Containment Withheld",
+        /// A step came to an end.
+        StepRecorded = "Step Recorded",
+        /// A release began.
+        ReleaseStarted = "Release Started",
+        /// A release is done.
+        ContainmentReleased = "Containment Released",
+        /// A finding was recorded that a person should know of.
+        FindingNoted = "Finding Noted",
+        /// New containments are stopped.
+        ContainmentPaused = "Containment Paused",
+        /// New containments may begin again.
+        ContainmentResumed = "Containment Resumed",
+    }
+);
+
+/// An outcome event.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Its `detail-type`.
+    pub kind: OutcomeKind,
+    /// Its `detail`: an id, and hints that nobody believes.
+    pub detail: Value,
+}
+
+fn of_incident(kind: OutcomeKind, incident: &Incident) -> Outcome {
+    let detail = json!({
+        "schema": SCHEMA,
+        "incident_id": incident.incident_id,
+        "episode": incident.episode,
+        "state": incident.state,
+        "responses": incident.response,
+    });
+    Outcome { kind, detail }
+}
+
+/// The events that a change of one ledger record gives rise to.
+pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
+    match (old, new) {
+        (old, Some(Record::Incident(new))) => {
+            let old = match old {
+                Some(Record::Incident(old)) => Some(old.as_ref()),
+                _ => None,
+            };
+            incident_outcome(old, new).into_iter().collect()
+        }
+        (old, Some(Record::Step(new))) => {
+            let same = matches!(old, Some(Record::Step(old)) if old.state == new.state && old.episode == new.episode);
+            if same || new.state == StepState::Intended {
+                return Vec::new();
+            }
+            let detail = json!({
+                "schema": SCHEMA,
+                "incident_id": new.incident_id,
+                "episode": new.episode,
+                "step": new.step,
+                "state": new.state,
+            });
+            vec![Outcome { kind: OutcomeKind::StepRecorded, detail }]
+        }
+        (None, Some(Record::Finding(new))) if new.effective == Decision::Notify => {
+            let detail = json!({
+                "schema": SCHEMA,
+                "incident_id": new.incident_id,
+                "finding_key": new.finding_key,
+                "subject": new.subject(),
+            });
+            vec![Outcome { kind: OutcomeKind::FindingNoted, detail }]
+        }
+        (None, Some(Record::Pause(_))) => {
+            vec![Outcome { kind: OutcomeKind::ContainmentPaused, detail: json!({"schema": SCHEMA}) }]
+        }
+        (Some(Record::Pause(_)), None) => {
+            vec![Outcome { kind: OutcomeKind::ContainmentResumed, detail: json!({"schema": SCHEMA}) }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
+    let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
+    let same_plan = old.is_some_and(|old| old.plan == new.plan);
+    let kind = match new.state {
+        IncidentState::Ordered if same_state && same_plan => return None,
+        IncidentState::Ordered => OutcomeKind::ContainmentOrdered,
+        _ if same_state => return None,
+        IncidentState::AwaitingApproval => OutcomeKind::ApprovalRequested,
+        IncidentState::Withheld => OutcomeKind::ContainmentWithheld,
+        IncidentState::Releasing => OutcomeKind::ReleaseStarted,
+        IncidentState::Released => OutcomeKind::ContainmentReleased,
+    };
+    Some(of_incident(kind, new))
+}
+
+/// The incident that an outcome event points at: the only thing taken from it.
+pub fn incident_id(event: &Value) -> Option<IncidentId> {
+    event.pointer("/detail/incident_id")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::ledger::tests::incident;
+
+    fn record(incident: &Incident) -> Record {
+        Record::Incident(Box::new(incident.clone()))
+    }
+
+    fn kinds(old: Option<&Record>, new: Option<&Record>) -> Vec<OutcomeKind> {
+        outcomes(old, new).into_iter().map(|o| o.kind).collect()
+    }
+
+    #[test]
+    fn each_state_is_announced_once() {
+        let ordered = incident(Decision::Act);
+        let releasing = Incident { state: IncidentState::Releasing, version: 2, ..ordered.clone() };
+        let touched = Incident { version: 3, ..ordered.clone() };
+        assert_eq!(kinds(None, Some(&record(&ordered))), [OutcomeKind::ContainmentOrdered]);
+        assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&touched))), []);
+        assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&releasing))), [OutcomeKind::ReleaseStarted]);
+        let waiting = incident(Decision::Approve);
+        assert_eq!(kinds(None, Some(&record(&waiting))), [OutcomeKind::ApprovalRequested]);
+        assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&ordered))), [OutcomeKind::ContainmentOrdered]);
+    }
+
+    #[test]
+    fn a_grown_plan_is_announced_again_and_a_new_episode_too() {
+        let ordered = incident(Decision::Act);
+        let mut grown = Incident { version: 2, ..ordered.clone() };
+        grown.plan.steps.reverse();
+        assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&grown))), [OutcomeKind::ContainmentOrdered]);
+        let again = Incident { episode: 2, ..ordered.clone() };
+        assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&again))), [OutcomeKind::ContainmentOrdered]);
+    }
+
+    #[test]
+    fn a_step_is_announced_when_it_came_to_an_end() {
+        let incident = incident(Decision::Act);
+        let mut step = incident.step_record(&incident.plan.steps[0], incident.opened_at);
+        let intended = Record::Step(Box::new(step.clone()));
+        step.state = StepState::Applied;
+        let applied = Record::Step(Box::new(step));
+        assert_eq!(kinds(None, Some(&intended)), []);
+        assert_eq!(kinds(Some(&intended), Some(&applied)), [OutcomeKind::StepRecorded]);
+        assert_eq!(kinds(Some(&applied), Some(&applied)), []);
+    }
+
+    #[test]
+    fn only_the_id_is_taken_from_an_event_and_only_a_well_formed_one() {
+        let id = incident(Decision::Act).incident_id;
+        assert_eq!(incident_id(&json!({"detail": {"incident_id": id.clone()}})), Some(id));
+        for forged in [json!({"detail": {"incident_id": "fb-../x"}}), json!({}), json!({"detail": []})] {
+            assert_eq!(incident_id(&forged), None);
+        }
+    }
+}

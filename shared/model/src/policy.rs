@@ -1,0 +1,81 @@
+//! The two policy documents that Firebreak puts in force. No foreign text ever enters them.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// The name of the inline policy that revokes sessions: ours alone.
+pub const REVOCATION_POLICY: &str = "firebreak-revoke-sessions";
+
+/// How far ahead of now a revocation reaches, in seconds: a token minted while IAM still propagates
+/// the policy dies too.
+pub const REVOCATION_AHEAD_SECONDS: i64 = 60;
+
+/// Deny everything to sessions issued before `issued_before` (what the IAM console's "revoke active
+/// sessions" writes). `aws:TokenIssueTime` is absent for long-term keys: those it passes by.
+pub fn revocation(issued_before: Timestamp) -> Value {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "FirebreakRevokeSessions",
+            "Effect": "Deny",
+            "Action": "*",
+            "Resource": "*",
+            "Condition": {"DateLessThan": {"aws:TokenIssueTime": whole_seconds(issued_before).to_string()}}
+        }]
+    })
+}
+
+/// The time that a revocation document reaches to, or `None` where the document is not one of ours.
+pub fn revocation_time(document: &Value) -> Option<Timestamp> {
+    let statement = match document.get("Statement")? {
+        Value::Array(statements) => match statements.as_slice() {
+            [only] => only,
+            _ => return None,
+        },
+        single => single,
+    };
+    let is = |key: &str, value: &str| statement.get(key).and_then(Value::as_str) == Some(value);
+    if !(is("Effect", "Deny") && is("Action", "*") && is("Resource", "*")) {
+        return None;
+    }
+    let condition = statement.get("Condition")?.as_object()?;
+    let date = condition.get("DateLessThan")?.as_object()?;
+    if condition.len() != 1 || date.len() != 1 {
+        return None;
+    }
+    date.get("aws:TokenIssueTime")?.as_str()?.parse().ok()
+}
+
+/// The time without its fraction: rounded up, so that the policy never reaches less far than asked.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    let seconds = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(seconds).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_revocation_reads_back() {
+        let time: Timestamp = "2026-11-21T03:04:05.2Z".parse().unwrap();
+        let document = revocation(time);
+        assert_eq!(revocation_time(&document).unwrap().to_string(), "2026-11-21T03:04:06Z");
+    }
+
+    #[test]
+    fn a_weakened_revocation_is_not_taken_for_ours() {
+        let time: Timestamp = "2026-11-21T03:04:05Z".parse().unwrap();
+        let mut narrowed = revocation(time);
+        narrowed["Statement"][0]["Condition"]["StringEquals"] = json!({"aws:username": "nobody"});
+        let mut fewer = revocation(time);
+        fewer["Statement"][0]["Action"] = json!("s3:*");
+        let mut allow = revocation(time);
+        allow["Statement"][0]["Effect"] = json!("Allow");
+        for document in [narrowed, fewer, allow, json!({}), json!(null), json!({"Statement": []})] {
+            assert_eq!(revocation_time(&document), None, "{document}");
+        }
+    }
+}

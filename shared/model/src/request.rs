@@ -1,0 +1,266 @@
+//! What a person asks for, by direct invocation. Unknown keys are refused by name.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::action::Response;
+use crate::ids::{AccessKeyId, FunctionArn, IncidentId, InvalidId, RoleName, UserName};
+use crate::principal::{Home, Principal, PrincipalName};
+
+/// Why a request was refused as it stands.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not the JSON that a request is.
+    #[error("the request cannot be read: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// A value that is no identifier.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// A text that is too short or too long.
+    #[error("`{field}` must be between 1 and {most} characters of text without control characters")]
+    Text {
+        /// Which.
+        field: &'static str,
+        /// The most characters.
+        most: usize,
+    },
+    /// Neither or both of `role` and `user`.
+    #[error("give exactly one of `role` and `user`")]
+    Target,
+    /// A principal that lives elsewhere.
+    #[error("`{arn}` is not in this account: Firebreak contains only in its own")]
+    OtherAccount {
+        /// What was asked for.
+        arn: String,
+    },
+}
+
+/// Who asks, and why: required of every request, kept on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Who, in the caller's own words. IAM has authenticated the invocation; CloudTrail's data event says as whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A request to one of the functions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Contain a principal now.
+    Contain(Contain, Asked),
+    /// Approve an incident that waits for it.
+    Approve(IncidentId, Asked),
+    /// Undo a containment.
+    Release(Release, Asked),
+    /// Stop new containments.
+    Pause(Asked),
+    /// Lift the pause.
+    Resume(Asked),
+    /// Write the revocation that the ledger orders; sent by `release-containment`.
+    Revoke(IncidentId, Asked),
+}
+
+/// Contain a principal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contain {
+    /// Whom.
+    pub principal: Principal,
+    /// Functions that run as it.
+    pub functions: Vec<FunctionArn>,
+    /// Access keys that are known to be stolen.
+    pub access_keys: Vec<AccessKeyId>,
+    /// What to do, where it differs from the playbook's default.
+    pub response: Option<Vec<Response>>,
+    /// When the intrusion began, as far as known: evidence is collected from before it.
+    pub session_started: Option<Timestamp>,
+}
+
+/// Release an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Which.
+    pub incident_id: IncidentId,
+    /// Access keys of the finding that may live again.
+    pub reactivate_keys: Vec<AccessKeyId>,
+    /// Go ahead without a revocation: only where `revoke-sessions` is left out.
+    pub without_revocation: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "firebreak", rename_all = "kebab-case", deny_unknown_fields)]
+enum Wire {
+    Contain {
+        reason: String,
+        requested_by: String,
+        #[serde(default)]
+        role: Option<String>,
+        #[serde(default)]
+        user: Option<String>,
+        #[serde(default)]
+        functions: Vec<FunctionArn>,
+        #[serde(default)]
+        access_keys: Vec<AccessKeyId>,
+        #[serde(default)]
+        response: Option<Vec<Response>>,
+        #[serde(default)]
+        session_started: Option<Timestamp>,
+    },
+    Approve {
+        reason: String,
+        requested_by: String,
+        incident_id: IncidentId,
+    },
+    Release {
+        reason: String,
+        requested_by: String,
+        incident_id: IncidentId,
+        #[serde(default)]
+        reactivate_keys: Vec<AccessKeyId>,
+        #[serde(default)]
+        without_revocation: bool,
+    },
+    Pause {
+        reason: String,
+        requested_by: String,
+    },
+    Resume {
+        reason: String,
+        requested_by: String,
+    },
+    Revoke {
+        reason: String,
+        requested_by: String,
+        incident_id: IncidentId,
+    },
+}
+
+/// Whether an invocation's payload is a request rather than an event: an event carries `detail-type`.
+pub fn is_request(payload: &Value) -> bool {
+    payload.get("firebreak").is_some() && payload.get("detail-type").is_none()
+}
+
+/// Reads a request.
+pub fn read(payload: &Value, home: &Home) -> Result<Request, RequestError> {
+    let wire: Wire = serde_json::from_value(payload.clone())?;
+    Ok(match wire {
+        Wire::Contain { reason, requested_by, role, user, mut functions, access_keys, response, session_started } => {
+            let principal = match (role, user) {
+                (Some(role), None) => principal(&role, home, |n| Ok(PrincipalName::Role(n.parse::<RoleName>()?)))?,
+                (None, Some(user)) => principal(&user, home, |n| Ok(PrincipalName::User(n.parse::<UserName>()?)))?,
+                _ => return Err(RequestError::Target),
+            };
+            if let Some(elsewhere) = functions.iter().find(|f| *f.account() != home.account) {
+                return Err(RequestError::OtherAccount { arn: elsewhere.to_string() });
+            }
+            functions = functions.iter().map(FunctionArn::unqualified).collect();
+            let contain = Contain { principal, functions, access_keys, response, session_started };
+            Request::Contain(contain, asked(requested_by, reason)?)
+        }
+        Wire::Approve { reason, requested_by, incident_id } => {
+            Request::Approve(incident_id, asked(requested_by, reason)?)
+        }
+        Wire::Release { reason, requested_by, incident_id, reactivate_keys, without_revocation } => {
+            Request::Release(Release { incident_id, reactivate_keys, without_revocation }, asked(requested_by, reason)?)
+        }
+        Wire::Pause { reason, requested_by } => Request::Pause(asked(requested_by, reason)?),
+        Wire::Resume { reason, requested_by } => Request::Resume(asked(requested_by, reason)?),
+        Wire::Revoke { reason, requested_by, incident_id } => {
+            Request::Revoke(incident_id, asked(requested_by, reason)?)
+        }
+    })
+}
+
+fn asked(by: String, reason: String) -> Result<Asked, RequestError> {
+    let check = |text: &str, field, most| {
+        let length = text.chars().count();
+        if length == 0 || length > most || text.chars().any(char::is_control) || text.trim().is_empty() {
+            return Err(RequestError::Text { field, most });
+        }
+        Ok(())
+    };
+    check(&reason, "reason", 500)?;
+    check(&by, "requested_by", 256)?;
+    Ok(Asked { by, reason })
+}
+
+fn principal(
+    text: &str,
+    home: &Home,
+    by_name: impl Fn(&str) -> Result<PrincipalName, InvalidId>,
+) -> Result<Principal, RequestError> {
+    if !text.starts_with("arn:") {
+        return Ok(Principal { account: home.account.clone(), name: by_name(text)?, arn: None, unique_id: None });
+    }
+    let principal = Principal::from_arn(text)?;
+    if by_name(principal.name.as_str())? != principal.name {
+        return Err(RequestError::Target);
+    }
+    if principal.account != home.account {
+        return Err(RequestError::OtherAccount { arn: crate::ids::shown(text) });
+    }
+    Ok(principal)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::ids::Partition;
+
+    fn home() -> Home {
+        Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() }
+    }
+
+    fn contain(extra: &Value) -> Result<Request, RequestError> {
+        let mut payload = json!({"firebreak": "contain", "reason": "seen in the logs", "requested_by": "ana"});
+        for (key, value) in extra.as_object().unwrap() {
+            payload[key] = value.clone();
+        }
+        read(&payload, &home())
+    }
+
+    #[test]
+    fn a_role_by_name_or_arn_is_one_principal() {
+        let Request::Contain(by_name, _) = contain(&json!({"role": "orders"})).unwrap() else { unreachable!() };
+        let Request::Contain(by_arn, asked) =
+            contain(&json!({"role": "arn:aws:iam::111122223333:role/team/orders"})).unwrap()
+        else {
+            unreachable!()
+        };
+        assert_eq!(by_name.principal.incident_id(), by_arn.principal.incident_id());
+        assert_eq!(asked, Asked { by: "ana".into(), reason: "seen in the logs".into() });
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_and_named() {
+        for (extra, names) in [
+            (json!({}), "exactly one of `role` and `user`"),
+            (json!({"role": "a", "user": "b"}), "exactly one"),
+            (json!({"role": "orders", "force": true}), "force"),
+            (json!({"role": "arn:aws:iam::111122223333:user/orders"}), "exactly one"),
+            (json!({"role": "arn:aws:iam::444455556666:role/orders"}), "not in this account"),
+            (json!({"role": "or ders"}), "no role name"),
+            (json!({"role": "orders", "reason": ""}), "`reason`"),
+            (json!({"role": "orders", "reason": "a\nb"}), "`reason`"),
+            (json!({"role": "orders", "requested_by": "x".repeat(257)}), "`requested_by`"),
+            (json!({"role": "orders", "response": ["destroy"]}), "destroy"),
+            (json!({"role": "orders", "functions": ["*"]}), "no function ARN"),
+            (json!({"firebreak": "explode"}), "explode"),
+        ] {
+            let error = contain(&extra).unwrap_err().to_string();
+            assert!(error.contains(names), "{extra}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_never_a_request() {
+        assert!(!is_request(&json!({"firebreak": "contain", "detail-type": "GuardDuty Finding"})));
+        assert!(is_request(&json!({"firebreak": "pause"})));
+        assert!(!is_request(&json!([])));
+    }
+}
