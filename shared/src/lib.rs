@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The effects of Firebreak: what calls AWS, reads the environment or the clock, and writes logs.
+//!
+//! Decisions are made in `firebreak-model`; this crate carries them out. Actions know neither the
+//! ledger, nor pages, nor each other: the [`executor`] brings them together.
+
+pub mod action;
+pub mod actions;
+pub mod clients;
+pub mod clock;
+pub mod config;
+pub mod executor;
+pub mod failure;
+pub mod identity;
+pub mod ledger;
+pub mod registry;
+pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,272 @@
+//! What every containment action is: a record, and `observe`, `apply`, `verify`, `revert`.
+//!
+//! Actions know neither the ledger, nor pages, nor each other. Each of the four steps is safe to run
+//! twice. `revert` restores only what is still ours.
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use firebreak_model::action::ActionId;
+use firebreak_model::guard::Veto;
+use firebreak_model::ledger::Incident;
+use firebreak_model::plan::Step;
+use jiff::Timestamp;
+use serde_json::Value;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a call of an action did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// What it was to act on is not there.
+    #[error("`{target}` does not exist")]
+    Gone {
+        /// What.
+        target: String,
+    },
+    /// IAM, an SCP or a boundary refuses Firebreak the call.
+    #[error("`{call}` on `{target}` was denied: a person with more rights must do it")]
+    Denied {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What AWS said.
+        #[source]
+        source: Source,
+    },
+    /// A quota is full.
+    #[error("`{call}` on `{target}` ran into a quota")]
+    Quota {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What AWS said.
+        #[source]
+        source: Source,
+    },
+    /// AWS is busy or changing the same thing: worth another try.
+    #[error("`{call}` on `{target}` was throttled, or met a change under way")]
+    Busy {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What AWS said.
+        #[source]
+        source: Source,
+    },
+    /// No answer came: the call may have been carried out all the same.
+    #[error("`{call}` on `{target}` got no answer")]
+    NoAnswer {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What happened.
+        #[source]
+        source: Source,
+    },
+    /// AWS refuses the call as it stands.
+    #[error("`{call}` on `{target}` failed")]
+    Rejected {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What AWS said.
+        #[source]
+        source: Source,
+    },
+    /// An answer, or a recorded prior state, that makes no sense.
+    #[error("`{target}`: {problem}")]
+    Unreadable {
+        /// What it is about.
+        target: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A guard rail.
+    #[error("withheld: {0}")]
+    Withheld(#[from] Veto),
+}
+
+const GONE: [&str; 2] = ["NoSuchEntity", "ResourceNotFoundException"];
+const DENIED: [&str; 3] = ["AccessDenied", "AccessDeniedException", "UnmodifiableEntity"];
+const QUOTA: [&str; 3] = ["LimitExceeded", "LimitExceededException", "PolicyLengthExceededException"];
+const BUSY: [&str; 10] = [
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "ResourceConflictException",
+    "ResourceInUseException",
+    "ConcurrentModification",
+    "PreconditionFailedException",
+    "EntityTemporarilyUnmodifiable",
+    "ServiceUnavailable",
+];
+
+impl ActionError {
+    /// Sorts an SDK error by what can be done about it.
+    pub fn of<E>(call: &'static str, target: &str, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let target = target.to_owned();
+        let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
+        let status = error.raw_response().map(|r| r.status().as_u16());
+        let answered = matches!(error, SdkError::ServiceError(_));
+        let source: Source = Box::new(error);
+        match code.as_str() {
+            c if GONE.contains(&c) => Self::Gone { target },
+            c if DENIED.contains(&c) => Self::Denied { call, target, source },
+            c if QUOTA.contains(&c) => Self::Quota { call, target, source },
+            c if BUSY.contains(&c) => Self::Busy { call, target, source },
+            _ if answered && status.is_some_and(|s| s < 500) => Self::Rejected { call, target, source },
+            _ => Self::NoAnswer { call, target, source },
+        }
+    }
+
+    /// Whether another try may go better.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::NoAnswer { .. })
+    }
+
+    /// Whether the call may have been carried out in spite of the error.
+    pub fn may_have_applied(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. })
+    }
+}
+
+/// `Ok(None)` in place of "it does not exist".
+pub fn absent_is_none<T>(result: Result<T, ActionError>) -> Result<Option<T>, ActionError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(ActionError::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an action is given: the step, the incident that it belongs to, and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The incident, as the ledger has it.
+    pub incident: &'a Incident,
+    /// The step.
+    pub step: &'a Step,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What `verify` read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    /// The change is there.
+    InForce,
+    /// It is not, or not wholly: what was found.
+    NotInForce(String),
+}
+
+/// What `revert` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reverted {
+    /// What was there before is there again.
+    Restored,
+    /// Somebody changed it since: left as it is.
+    LeftAlone(String),
+}
+
+/// One AWS permission that an action uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Permission {
+    /// Such as `iam:AttachRolePolicy`.
+    pub action: &'static str,
+    /// On what, and under which condition.
+    pub on: Resource,
+}
+
+/// The resources that permissions are held to; `registry` renders them as ARNs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Resource {
+    /// Any role of the account.
+    Role,
+    /// Any user of the account.
+    User,
+    /// Any role, and only to attach or detach the deny policy (`iam:PolicyARN`).
+    RoleAndDenyPolicy,
+    /// Any user, and only to attach or detach the deny policy (`iam:PolicyARN`).
+    UserAndDenyPolicy,
+    /// Any managed policy, AWS's own included.
+    Policy,
+    /// Any function of the account, in any Region.
+    Function,
+    /// Any event source mapping of the account.
+    EventSourceMapping,
+    /// Any log group of the account, in any Region.
+    LogGroup,
+    /// Objects in the evidence bucket.
+    EvidenceObject,
+    /// The key.
+    Key,
+    /// The ledger's table.
+    Table,
+    /// The ledger's stream.
+    Stream,
+    /// The bus of outcome events.
+    Bus,
+    /// The topic of pages.
+    Topic,
+    /// The function's own log streams.
+    OwnLogs,
+    /// The queue of failed invocations.
+    FailureQueue,
+    /// The queue of delayed recycling.
+    RecycleQueue,
+    /// The function `revoke-sessions`.
+    RevokeFunction,
+    /// `*`: the call knows no resource.
+    Any,
+}
+
+/// What there is to know about an action before anyone runs it.
+#[derive(Debug)]
+pub struct ActionRecord {
+    /// Its id.
+    pub id: ActionId,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+    /// What `observe`, `apply` and `verify` need: permissions of the owner.
+    pub permissions: &'static [Permission],
+    /// What `revert` needs beyond nothing: permissions of `release-containment`.
+    pub revert_permissions: &'static [Permission],
+    /// Additive: takes nothing away, so that no prior state has to be on record before `apply`.
+    pub additive: bool,
+    /// Whether `revert` can bring everything back, or what it cannot.
+    pub reversible: &'static str,
+    /// Why running it twice is running it once.
+    pub idempotent_because: &'static str,
+    /// What stops working.
+    pub disrupts: &'static str,
+}
+
+/// A containment action.
+#[async_trait]
+pub trait Action: Send + Sync + std::fmt::Debug {
+    /// What there is to know about it.
+    fn record(&self) -> &'static ActionRecord;
+
+    /// What is there now: everything that `revert` needs. `null` where the action is additive.
+    async fn observe(&self, order: Order<'_>) -> Result<Value, ActionError>;
+
+    /// Makes the change. Guard rails are checked again here.
+    async fn apply(&self, order: Order<'_>, prior: &Value) -> Result<(), ActionError>;
+
+    /// Reads the change back.
+    async fn verify(&self, order: Order<'_>, prior: &Value) -> Result<Verified, ActionError>;
+
+    /// Restores `prior` where what is there now is still ours.
+    async fn revert(&self, order: Order<'_>, prior: &Value) -> Result<Reverted, ActionError>;
+}

@@ -1,0 +1,138 @@
+//! The only place that reads the environment. A variable that is missing or wrong fails the cold
+//! start and is named.
+
+use std::time::Duration;
+
+use firebreak_model::decision::Mode;
+use firebreak_model::ids::Partition;
+use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
+use firebreak_model::principal::Home;
+
+/// Why a function does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable that is not there.
+    #[error("environment variable `{0}` is not set: redeploy the stack")]
+    Missing(&'static str),
+    /// A variable that is not what it must be.
+    #[error("environment variable `{name}` is `{value}`: expected {expected}")]
+    Wrong {
+        /// Which.
+        name: &'static str,
+        /// What it holds, cleaned for display.
+        value: String,
+        /// What it must hold.
+        expected: &'static str,
+    },
+    /// The playbook beside the function cannot be opened.
+    #[error("the playbook `{path}` cannot be opened")]
+    NoPlaybook {
+        /// Where it was looked for.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The playbook is not accepted.
+    #[error(transparent)]
+    Playbook(#[from] PlaybookError),
+}
+
+/// What every function knows.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// Where it runs.
+    pub home: Home,
+    /// The stack's name.
+    pub stack: String,
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn read(name: &'static str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn required(name: &'static str) -> Result<String, ConfigError> {
+    read(name).ok_or(ConfigError::Missing(name))
+}
+
+fn parsed<T>(name: &'static str, expected: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ConfigError> {
+    let value = required(name)?;
+    parse(&value).ok_or_else(|| ConfigError::Wrong { name, value: firebreak_model::ids::shown(&value), expected })
+}
+
+impl Base {
+    /// Reads `FIREBREAK_ACCOUNT`, `FIREBREAK_PARTITION`, `FIREBREAK_STACK`.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let account = parsed("FIREBREAK_ACCOUNT", "an account id of 12 digits", |t| t.parse().ok())?;
+        let partition: Partition = parsed("FIREBREAK_PARTITION", "aws, aws-cn or aws-us-gov", |t| t.parse().ok())?;
+        Ok(Self { home: Home { partition, account }, stack: required("FIREBREAK_STACK")? })
+    }
+}
+
+/// The log filter (`FIREBREAK_LOG`), `info` by default.
+pub fn log_filter() -> String {
+    read("FIREBREAK_LOG").unwrap_or_else(|| "info".to_owned())
+}
+
+/// The ledger's table (`FIREBREAK_TABLE`).
+pub fn table() -> Result<String, ConfigError> {
+    required("FIREBREAK_TABLE")
+}
+
+/// The ARN of the deny policy (`FIREBREAK_DENY_POLICY_ARN`).
+pub fn deny_policy_arn() -> Result<String, ConfigError> {
+    required("FIREBREAK_DENY_POLICY_ARN")
+}
+
+/// The bus of outcome events (`FIREBREAK_BUS`).
+pub fn bus() -> Result<String, ConfigError> {
+    required("FIREBREAK_BUS")
+}
+
+/// The topic of pages (`FIREBREAK_TOPIC_ARN`).
+pub fn topic_arn() -> Result<String, ConfigError> {
+    required("FIREBREAK_TOPIC_ARN")
+}
+
+/// The evidence bucket and the key that encrypts it (`FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_KEY_ARN`).
+pub fn evidence() -> Result<(String, String), ConfigError> {
+    Ok((required("FIREBREAK_EVIDENCE_BUCKET")?, required("FIREBREAK_EVIDENCE_KEY_ARN")?))
+}
+
+/// The ceiling over the playbook's modes (`FIREBREAK_MODE`).
+pub fn mode_ceiling() -> Result<Mode, ConfigError> {
+    parsed("FIREBREAK_MODE", "observe, approve or enforce", Mode::from_name)
+}
+
+/// Patterns on the ARNs of the roles that deploy Firebreak (`FIREBREAK_DEPLOYER_ROLES`, comma-separated, may be empty).
+pub fn deployer_roles() -> Vec<Glob> {
+    let list = read("FIREBREAK_DEPLOYER_ROLES").unwrap_or_default();
+    list.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()).map(Glob::from).collect()
+}
+
+/// The function that writes revocations (`FIREBREAK_REVOKE_FUNCTION`); `None` where it is left out of the stack.
+pub fn revoke_function() -> Option<String> {
+    read("FIREBREAK_REVOKE_FUNCTION")
+}
+
+/// How long a release waits between the revocation that was read back and the end of the deny
+/// (`FIREBREAK_REVOCATION_LEAD_SECONDS`, 0–60, default 10): IAM takes seconds to propagate.
+pub fn revocation_lead() -> Result<Duration, ConfigError> {
+    if read("FIREBREAK_REVOCATION_LEAD_SECONDS").is_none() {
+        return Ok(Duration::from_secs(10));
+    }
+    let seconds = parsed("FIREBREAK_REVOCATION_LEAD_SECONDS", "a number from 0 to 60", |t| {
+        t.parse::<u64>().ok().filter(|s| *s <= 60)
+    })?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Reads and checks the playbook that is packaged beside the function.
+pub fn playbook() -> Result<Playbook, ConfigError> {
+    let root = required("LAMBDA_TASK_ROOT")?;
+    let path = std::path::Path::new(&root).join("playbook.yaml");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| ConfigError::NoPlaybook { path: path.display().to_string(), source })?;
+    Ok(Playbook::from_yaml(&text)?)
+}

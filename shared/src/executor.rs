@@ -1,0 +1,199 @@
+//! Carries out one step of a frozen plan: prior state on record, then `apply`, `verify`, and the outcome
+//! on record. The only way in which an action is run.
+
+use firebreak_model::ledger::{Incident, StepRecord, StepState};
+use firebreak_model::plan::Step;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::action::{Action, ActionError, Order, Reverted, Verified};
+use crate::clock;
+use crate::ledger::{Ledger, LedgerError};
+use crate::telemetry::chain;
+
+/// How a step ended, with the record that says so.
+#[derive(Debug)]
+pub struct Executed {
+    /// As it now stands in the ledger.
+    pub record: StepRecord,
+    /// Whether another try may go better.
+    pub transient: bool,
+}
+
+/// Carries out a step. What was applied before is left as it is.
+pub async fn execute(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+) -> Result<Executed, LedgerError> {
+    let fresh = incident.step_record(step, clock::now());
+    match ledger.step(&fresh).await? {
+        Some(record) if record.state != StepState::Intended && record.state != StepState::Failed => {
+            Ok(Executed { record, transient: false })
+        }
+        Some(record) => carry_out(ledger, incident, step, action, record).await,
+        None => carry_out(ledger, incident, step, action, fresh).await,
+    }
+}
+
+/// Carries out a step of an incident that was opened just now, whose steps can have no record yet: nothing
+/// stands between the claim and an additive action.
+pub async fn execute_fresh(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+) -> Result<Executed, LedgerError> {
+    if !action.record().additive {
+        return execute(ledger, incident, step, action).await;
+    }
+    carry_out(ledger, incident, step, action, incident.step_record(step, clock::now())).await
+}
+
+async fn carry_out(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+    mut record: StepRecord,
+) -> Result<Executed, LedgerError> {
+    let order = Order { incident, step, now: clock::now() };
+    let result = attempt(ledger, order, action, &mut record).await?;
+    record.attempts += 1;
+    record.updated_at = clock::now();
+    let transient = match result {
+        Ok(Verified::InForce) => {
+            record.state = StepState::Applied;
+            record.verified_at = Some(record.updated_at);
+            action.record().summary.clone_into(&mut record.detail);
+            info!(incident.id = %incident.incident_id, step = %record.step, "applied and read back");
+            false
+        }
+        Ok(Verified::NotInForce(found)) => {
+            record.state = StepState::Failed;
+            record.detail = format!("the call was accepted, but reading it back shows: {found}");
+            warn!(incident.id = %incident.incident_id, step = %record.step, "not in force: {found}");
+            true
+        }
+        Err(ActionError::Withheld(veto)) => {
+            record.state = StepState::Withheld;
+            record.detail = veto.to_string();
+            warn!(incident.id = %incident.incident_id, step = %record.step, "withheld: {veto}");
+            false
+        }
+        Err(error) => {
+            record.state = StepState::Failed;
+            record.detail = chain(&error);
+            warn!(incident.id = %incident.incident_id, step = %record.step, "failed: {}", record.detail);
+            error.is_transient()
+        }
+    };
+    ledger.record(&record).await?;
+    Ok(Executed { record, transient })
+}
+
+/// `observe` and the intent, unless they are on record or the action is additive; then `apply` and `verify`.
+/// A call that got no answer is settled by reading back.
+async fn attempt(
+    ledger: &Ledger,
+    order: Order<'_>,
+    action: &dyn Action,
+    record: &mut StepRecord,
+) -> Result<Result<Verified, ActionError>, LedgerError> {
+    if record.prior.is_none() && !action.record().additive {
+        let prior = match action.observe(order).await {
+            Ok(prior) => prior,
+            Err(error) => return Ok(Err(error)),
+        };
+        let intent = StepRecord {
+            prior: Some(prior.to_string()),
+            state: StepState::Intended,
+            intended_at: Some(order.now),
+            ..record.clone()
+        };
+        if record.attempts == 0 {
+            *record = ledger.intend(&intent).await?;
+        } else {
+            // An earlier attempt failed before the prior state could be read: nothing was applied then.
+            ledger.record(&intent).await?;
+            *record = intent;
+        }
+    }
+    let prior = match prior_of(record) {
+        Ok(prior) => prior,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Err(error) = action.apply(order, &prior).await
+        && !error.may_have_applied()
+    {
+        return Ok(Err(error));
+    }
+    record.applied_at = Some(clock::now());
+    Ok(action.verify(order, &prior).await)
+}
+
+fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
+    match &record.prior {
+        None => Ok(Value::Null),
+        Some(text) => serde_json::from_str(text).map_err(|error| ActionError::Unreadable {
+            target: record.step.clone(),
+            problem: format!("its prior state in the ledger cannot be read ({error}): nothing is changed"),
+        }),
+    }
+}
+
+/// Undoes a step that was applied, or that may have been. What was undone before is left as it is.
+pub async fn revert(
+    ledger: &Ledger,
+    incident: &Incident,
+    record: StepRecord,
+    action: &dyn Action,
+) -> Result<Executed, LedgerError> {
+    let undoable = match record.state {
+        StepState::Applied => true,
+        StepState::Intended | StepState::Failed => record.prior.is_some() || action.record().additive,
+        StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
+    };
+    if !undoable {
+        return Ok(Executed { record, transient: false });
+    }
+    let mut record = record;
+    let step = Step { action: record.action, target: record.target.clone() };
+    let order = Order { incident, step: &step, now: clock::now() };
+    let result = match prior_of(&record) {
+        Ok(prior) => action.revert(order, &prior).await,
+        Err(error) => Err(error),
+    };
+    record.updated_at = clock::now();
+    let transient = match result {
+        Ok(Reverted::Restored) => {
+            record.state = StepState::Reverted;
+            record.reverted_at = Some(record.updated_at);
+            "what was there before is there again".clone_into(&mut record.detail);
+            info!(incident.id = %incident.incident_id, step = %record.step, "reverted");
+            false
+        }
+        Ok(Reverted::LeftAlone(found)) => {
+            record.state = StepState::LeftAlone;
+            record.detail = found;
+            warn!(incident.id = %incident.incident_id, step = %record.step, "left alone: {}", record.detail);
+            false
+        }
+        // What is gone needs no undoing.
+        Err(ActionError::Gone { target }) => {
+            record.state = StepState::LeftAlone;
+            record.detail = format!("`{target}` does not exist any more");
+            false
+        }
+        Err(error) => {
+            let transient = error.is_transient();
+            record.detail = format!("could not be undone: {}", chain(&error));
+            warn!(incident.id = %incident.incident_id, step = %record.step, "{}", record.detail);
+            ledger.record(&record).await?;
+            return Ok(Executed { record, transient });
+        }
+    };
+    ledger.record(&record).await?;
+    Ok(Executed { record, transient })
+}

@@ -1,0 +1,355 @@
+//! The ledger: the authority on every finding, incident and step, in one DynamoDB table.
+//!
+//! Its stream is the only outbox: pages, events and metrics all derive from what is recorded here.
+//! The records and keys are those of `docs/SCHEMAS.md`; how records change is decided in
+//! [`firebreak_model::ledger`].
+
+mod claim;
+
+pub use claim::{Claim, Claimed};
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use firebreak_model::action::FunctionName;
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::{
+    FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, incident_keys,
+    pause_keys, step_partition, step_sort,
+};
+use firebreak_model::principal::Principal;
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// Why the ledger could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The call failed.
+    #[error("the ledger did not accept `{call}`")]
+    Call {
+        /// The API call.
+        call: &'static str,
+        /// Whether another try may go better.
+        transient: bool,
+        /// What AWS said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record that cannot be read: edited by hand, or of another version.
+    #[error("the record `{key}` in the ledger cannot be read")]
+    Unreadable {
+        /// Its keys.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_dynamo::Error,
+    },
+    /// A record that cannot be written.
+    #[error("a record cannot be written")]
+    Unwritable(#[source] serde_dynamo::Error),
+    /// Somebody else wrote in between, again and again.
+    #[error("the incident `{0}` keeps changing: try again")]
+    Contended(IncidentId),
+    /// A person asked to contain while containment is paused.
+    #[error("containment is paused: `resume` first")]
+    Paused,
+}
+
+impl LedgerError {
+    /// Whether another try may go better.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Call { transient: true, .. } | Self::Contended(_))
+    }
+
+    fn call<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+        let refused = ["AccessDeniedException", "ValidationException", "ResourceNotFoundException"].contains(&code);
+        Self::Call { call, transient: !refused, source: Box::new(error) }
+    }
+}
+
+/// The ledger.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    client: Client,
+    table: String,
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn key((pk, sk): (String, String)) -> Item {
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+fn item(record: &Record) -> Result<Item, LedgerError> {
+    let mut item: Item = serde_dynamo::to_item(record).map_err(LedgerError::Unwritable)?;
+    item.extend(key(record.keys()));
+    Ok(item)
+}
+
+fn record(item: Item) -> Result<Record, LedgerError> {
+    let shown = ["pk", "sk"].map(|name| item.get(name).and_then(|v| v.as_s().ok()).cloned().unwrap_or_default());
+    serde_dynamo::from_item(item).map_err(|source| LedgerError::Unreadable { key: shown.join(" "), source })
+}
+
+fn is_conditional(error: &SdkError<PutItemError, HttpResponse>) -> bool {
+    error.as_service_error().is_some_and(PutItemError::is_conditional_check_failed_exception)
+}
+
+impl Ledger {
+    /// The ledger in `table`.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    async fn get(&self, keys: (String, String)) -> Result<Option<Record>, LedgerError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(keys)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|e| LedgerError::call("GetItem", e))?;
+        answer.item.map(record).transpose()
+    }
+
+    async fn put(&self, record: &Record) -> Result<(), LedgerError> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(record)?))
+            .send()
+            .await
+            .map_err(|e| LedgerError::call("PutItem", e))?;
+        Ok(())
+    }
+
+    /// Puts a record where none is yet. Answers whether it did.
+    async fn put_if_absent(&self, record: &Record) -> Result<bool, LedgerError> {
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(record)?))
+            .condition_expression("attribute_not_exists(pk)")
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if is_conditional(&error) => Ok(false),
+            Err(error) => Err(LedgerError::call("PutItem", error)),
+        }
+    }
+
+    /// All records of a partition whose sort key begins with `prefix`.
+    async fn query(&self, partition: String, prefix: &str) -> Result<Vec<Record>, LedgerError> {
+        let mut request = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .expression_attribute_values(":pk", text(partition));
+        request = if prefix.is_empty() {
+            request.key_condition_expression("pk = :pk")
+        } else {
+            request
+                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                .expression_attribute_values(":prefix", text(prefix))
+        };
+        let mut pages = request.into_paginator().items().send();
+        let mut records = Vec::new();
+        while let Some(item) = pages.next().await {
+            records.push(record(item.map_err(|e| LedgerError::call("Query", e))?)?);
+        }
+        Ok(records)
+    }
+
+    /// The incident of that id.
+    pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, LedgerError> {
+        Ok(match self.get(incident_keys(id)).await? {
+            Some(Record::Incident(incident)) => Some(*incident),
+            _ => None,
+        })
+    }
+
+    /// Writes the next version of an incident. Answers `false` where somebody else wrote in between.
+    pub async fn advance(&self, next: &Incident) -> Result<bool, LedgerError> {
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(&Record::Incident(Box::new(next.clone())))?))
+            .condition_expression("#version = :before")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":before", AttributeValue::N((next.version - 1).to_string()))
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if is_conditional(&error) => Ok(false),
+            Err(error) => Err(LedgerError::call("PutItem", error)),
+        }
+    }
+
+    /// Reads the incident, lets `change` make the next version of it, writes it, and begins again where
+    /// somebody else wrote in between. `change` answers `None` to leave it as it is.
+    pub async fn update<E: From<LedgerError>>(
+        &self,
+        id: &IncidentId,
+        mut change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+    ) -> Result<Option<Incident>, E> {
+        for _ in 0..8 {
+            let Some(now) = self.incident(id).await? else { return Ok(None) };
+            let version = now.version;
+            let Some(mut next) = change(now.clone())? else { return Ok(Some(now)) };
+            next.version = version + 1;
+            if self.advance(&next).await? {
+                return Ok(Some(next));
+            }
+        }
+        Err(LedgerError::Contended(id.clone()).into())
+    }
+
+    /// Records a finding that opens no incident.
+    pub async fn note(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
+        // The first record of an update stands: a later delivery of the same update adds nothing.
+        self.put_if_absent(&Record::Finding(Box::new(finding.clone()))).await.map(|_| ())
+    }
+
+    /// The findings that an incident is built on, or the one of an unattributed subject.
+    pub async fn findings(&self, subject: &str) -> Result<Vec<FindingRecord>, LedgerError> {
+        let records = self.query(format!("finding#{subject}"), "").await?;
+        Ok(records
+            .into_iter()
+            .filter_map(|r| match r {
+                Record::Finding(finding) => Some(*finding),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Records a step's prior state before `apply`, once: a second caller gets the first record back.
+    pub async fn intend(&self, step: &StepRecord) -> Result<StepRecord, LedgerError> {
+        let wanted = Record::Step(Box::new(step.clone()));
+        if self.put_if_absent(&wanted).await? {
+            return Ok(step.clone());
+        }
+        match self.get(wanted.keys()).await? {
+            Some(Record::Step(existing)) => Ok(*existing),
+            _ => Err(LedgerError::Contended(step.incident_id.clone())),
+        }
+    }
+
+    /// Records how a step stands.
+    pub async fn record(&self, step: &StepRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Step(Box::new(step.clone()))).await
+    }
+
+    /// The record of one step, where there is one.
+    pub async fn step(&self, step: &StepRecord) -> Result<Option<StepRecord>, LedgerError> {
+        Ok(match self.get(Record::Step(Box::new(step.clone())).keys()).await? {
+            Some(Record::Step(step)) => Some(*step),
+            _ => None,
+        })
+    }
+
+    /// The steps of the incident's episode that `owners` have recorded.
+    pub async fn steps(
+        &self,
+        incident: &Incident,
+        owners: impl IntoIterator<Item = FunctionName>,
+    ) -> Result<Vec<StepRecord>, LedgerError> {
+        let prefix = step_sort(incident.episode, "");
+        let queries = owners.into_iter().map(|owner| {
+            let partition = step_partition(owner, &incident.incident_id);
+            self.query(partition, &prefix)
+        });
+        let records = try_join_all(queries).await?.into_iter().flatten();
+        Ok(records
+            .filter_map(|r| match r {
+                Record::Step(step) => Some(*step),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Records that a page is about to be sent. Answers `false` where it was sent before.
+    pub async fn page(&self, page: &PageRecord) -> Result<bool, LedgerError> {
+        self.put_if_absent(&Record::Page(page.clone())).await
+    }
+
+    /// Forgets a page that could not be sent, so that the next try sends it.
+    pub async fn unpage(&self, page: &PageRecord) -> Result<(), LedgerError> {
+        self.delete(Record::Page(page.clone()).keys()).await
+    }
+
+    /// The pause, where containment is paused.
+    pub async fn paused(&self) -> Result<Option<Pause>, LedgerError> {
+        Ok(match self.get(pause_keys()).await? {
+            Some(Record::Pause(pause)) => Some(pause),
+            _ => None,
+        })
+    }
+
+    /// Pauses containment. A pause that stands already stays as it is; answers whether this one was set.
+    pub async fn pause(&self, pause: &Pause) -> Result<bool, LedgerError> {
+        self.put_if_absent(&Record::Pause(pause.clone())).await
+    }
+
+    /// Lifts the pause.
+    pub async fn resume(&self) -> Result<(), LedgerError> {
+        self.delete(pause_keys()).await
+    }
+
+    async fn delete(&self, keys: (String, String)) -> Result<(), LedgerError> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(key(keys)))
+            .send()
+            .await
+            .map_err(|e| LedgerError::call("DeleteItem", e))?;
+        Ok(())
+    }
+
+    /// Remembers a revocation that outlives its release.
+    pub async fn keep_revocation(&self, revocation: &RevocationRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Revocation(revocation.clone())).await
+    }
+
+    /// The revocations whose time is over.
+    pub async fn ended_revocations(&self, now: Timestamp) -> Result<Vec<RevocationRecord>, LedgerError> {
+        let records = self.query(REVOCATIONS.to_owned(), "").await?;
+        Ok(records
+            .into_iter()
+            .filter_map(|r| match r {
+                Record::Revocation(r) if r.ends_at <= now => Some(r),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Forgets a revocation that is no longer in place.
+    pub async fn forget_revocation(&self, revocation: &RevocationRecord) -> Result<(), LedgerError> {
+        self.delete(Record::Revocation(revocation.clone()).keys()).await
+    }
+
+    /// The incident of a principal.
+    pub async fn incident_of(&self, principal: &Principal) -> Result<Option<Incident>, LedgerError> {
+        self.incident(&principal.incident_id()).await
+    }
+}

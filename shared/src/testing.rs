@@ -1,0 +1,183 @@
+//! A scripted wire for tests: real clients, real serialisation, answers in order. It goes where no
+//! emulator can: throttles, denials, lost answers. Every request is kept, so that a test can pin it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_config::SdkConfig;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use firebreak_model::SCHEMA;
+use firebreak_model::action::{ActionId, Response};
+use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::ids::FunctionArn;
+use firebreak_model::ledger::{Incident, IncidentState, Origin};
+use firebreak_model::plan::{Plan, Step, Target};
+use firebreak_model::principal::Principal;
+use jiff::Timestamp;
+
+use crate::action::Order;
+
+/// One answer of the wire.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// A status and a body.
+    Http(u16, String),
+    /// The request was sent; no answer came.
+    Lost,
+}
+
+/// `200` with a body.
+pub(crate) fn ok(body: impl Into<String>) -> Answer {
+    Answer::Http(200, body.into())
+}
+
+/// An error of the query protocol (IAM, STS, SNS).
+pub(crate) fn query_error(status: u16, code: &str) -> Answer {
+    let body = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>scripted</Message></Error></ErrorResponse>"
+    );
+    Answer::Http(status, body)
+}
+
+/// An error of the JSON protocols (Lambda, DynamoDB, EventBridge).
+pub(crate) fn json_error(status: u16, code: &str) -> Answer {
+    Answer::Http(status, format!(r#"{{"__type":"{code}","Code":"{code}","Message":"scripted","message":"scripted"}}"#))
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    requests: Vec<String>,
+}
+
+/// A scripted wire.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wire(Arc<Mutex<Script>>);
+
+impl Wire {
+    /// A wire that answers in this order, then fails the test with an error of its own.
+    pub(crate) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), requests: Vec::new() })))
+    }
+
+    /// The configuration of a client on this wire; no retries, so that every call is one request.
+    pub(crate) fn config(&self) -> SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        let client = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone());
+        SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .region(aws_config::Region::new("eu-west-1"))
+            .credentials_provider(aws_sdk_iam::config::SharedCredentialsProvider::new(
+                aws_sdk_iam::config::Credentials::new("AKIDTEST", "secret", None, None, "test"),
+            ))
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .http_client(SharedHttpClient::new(client))
+            .build()
+    }
+
+    /// The requests so far: `METHOD path?query body`, decoded as far as a reader needs.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
+    }
+
+    /// How many answers are left.
+    pub(crate) fn unused(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).answers.len()
+    }
+}
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri = request.uri().split_once("://").map_or(request.uri(), |(_, rest)| rest);
+        let path = uri.find('/').and_then(|at| uri.get(at..)).unwrap_or("/");
+        let body = request.body().bytes().map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let line =
+            [request.method(), path, target, &body].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>();
+        let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        script.requests.push(line.join(" "));
+        let result = match script.answers.pop_front() {
+            Some(Answer::Http(status, body)) => {
+                let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
+                Ok(HttpResponse::new(status, SdkBody::from(body)))
+            }
+            Some(Answer::Lost) => Err(ConnectorError::timeout("the answer was lost".into())),
+            None => Err(ConnectorError::user("the script has no answer for this request".into())),
+        };
+        HttpConnectorFuture::ready(result)
+    }
+}
+
+fn incident_on(arn: &str, functions: Vec<FunctionArn>, responses: &[Response]) -> Incident {
+    let unreachable_parse = || unreachable!("a test names well-formed principals");
+    let principal = Principal::from_arn(arn).unwrap_or_else(|_| unreachable_parse());
+    let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap_or_else(|_| unreachable!("a constant"));
+    Incident {
+        schema: SCHEMA,
+        incident_id: principal.incident_id(),
+        episode: 1,
+        version: 1,
+        account: principal.account.clone(),
+        plan: Plan::of(&principal.name, &functions, responses),
+        principal,
+        functions,
+        state: IncidentState::Ordered,
+        decision: Decision::Act,
+        mode: Mode::Enforce,
+        rule: "test".to_owned(),
+        reason: "test".to_owned(),
+        playbook_digest: String::new(),
+        response: responses.to_vec(),
+        access_keys: Vec::new(),
+        drill: false,
+        origin: Origin::Person {
+            requested_by: "test".to_owned(),
+            reason: "test".to_owned(),
+            invocation: "test".to_owned(),
+        },
+        first_seen: None,
+        opened_at: now,
+        updated_at: now,
+        approval: None,
+        release: None,
+    }
+}
+
+/// An incident on role `name` in account 111122223333, opened 2026-11-21T03:00:00Z, and its quarantine step.
+pub(crate) fn role_order(name: &str) -> (Incident, Step) {
+    let arn = format!("arn:aws:iam::111122223333:role/{name}");
+    let incident = incident_on(&arn, Vec::new(), &[Response::Quarantine]);
+    let step = Step { action: ActionId::QuarantineRole, target: (&incident.principal.name).into() };
+    (incident, step)
+}
+
+/// An incident on user `name`, and the step that does `action` to the user.
+pub(crate) fn user_order(name: &str, action: ActionId) -> (Incident, Step) {
+    let arn = format!("arn:aws:iam::111122223333:user/{name}");
+    let incident = incident_on(&arn, Vec::new(), &[Response::Quarantine]);
+    let step = Step { action, target: (&incident.principal.name).into() };
+    (incident, step)
+}
+
+/// An incident on role `orders-role` with function `orders` in eu-west-1, and the step that does `action` to the function.
+pub(crate) fn function_order(action: ActionId) -> (Incident, Step) {
+    let function: FunctionArn =
+        "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap_or_else(|_| unreachable!("a constant"));
+    let incident = incident_on(
+        "arn:aws:iam::111122223333:role/orders-role",
+        vec![function.clone()],
+        &[Response::Quarantine, Response::Isolate],
+    );
+    (incident, Step { action, target: Target::Function(function) })
+}
+
+/// The order of a step, five seconds after the incident was opened.
+pub(crate) fn order<'a>(incident: &'a Incident, step: &'a Step) -> Order<'a> {
+    Order { incident, step, now: incident.opened_at + jiff::SignedDuration::from_secs(5) }
+}
