@@ -1,0 +1,240 @@
+"""Starts the emulator with the corrections that make it hold the functions to their real permissions.
+
+Each correction makes the emulator stricter or more like AWS, never more lenient towards a function, and is named
+here with what the emulator does without it. A correction whose place in the emulator has changed stops the start.
+"""
+
+import contextvars
+import importlib.metadata
+import json
+import sys
+
+VERSION = "1.5.33"
+
+
+def refuse(reason):
+    sys.exit(f"emulator: {reason}; emulator/launch.py is written for ministack {VERSION}")
+
+
+if importlib.metadata.version("ministack") != VERSION:
+    refuse(f"found ministack {importlib.metadata.version('ministack')}")
+
+from ministack import app as gateway  # noqa: E402
+from ministack.core import iam_actions  # noqa: E402
+from ministack.core.responses import get_account_id, get_region  # noqa: E402
+from ministack.services import dynamodb, iam, lambda_svc, s3  # noqa: E402
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
+
+
+def replace(module, name, make):
+    """Replaces `module.name` by `make(original)`."""
+    original = getattr(module, name, None)
+    if original is None:
+        refuse(f"`{module.__name__}.{name}` is gone")
+    setattr(module, name, make(original))
+
+
+# 1. Lambda's action names. Without: UpdateFunctionUrlConfig is asked for as CreateFunctionUrlConfig, the
+#    event-invoke configurations and provisioned concurrency as GetFunction or UpdateFunctionCode, and a write to an
+#    event source mapping is not asked for at all. The names come from the SDK's own model of the API.
+iam_actions._BOTOCORE_SERVICE_MAP["lambda"] = ["lambda"]
+LAMBDA_ACTIONS = {
+    "Invoke": "InvokeFunction",
+    "InvokeAsync": "InvokeFunction",
+    "InvokeWithResponseStream": "InvokeFunction",
+}
+
+
+def lambda_actions(original):
+    def extract_iam_action(service, method, path, headers, body, query_params=None):
+        if service == "lambda":
+            name = iam_actions._match_rest_action("lambda", method, path, query_params)
+            if name:
+                return f"lambda:{LAMBDA_ACTIONS.get(name, name)}"
+        return original(service, method, path, headers, body, query_params)
+
+    return extract_iam_action
+
+
+replace(iam_actions, "extract_iam_action", lambda_actions)
+
+# 2. The ARN of a role or user holds its path. Without: it never does, and a statement on `role/firebreak/*` matches
+#    nothing. The ARN's function, for a mapping, is kept for `lambda:FunctionArn` below.
+MAPPED_FUNCTION = contextvars.ContextVar("mapped_function", default=None)
+
+
+def resource_arns(original):
+    def extract_resource_arn(service, method, path, headers, body, query_params, *rest):
+        arn = original(service, method, path, headers, body, query_params, *rest)
+        MAPPED_FUNCTION.set(None)
+        if service == "iam" and isinstance(arn, str):
+            kind, _, name = arn.split(":", 5)[-1].partition("/")
+            held = {"role": iam._roles, "user": iam._users}.get(kind)
+            record = held.get(name) if held is not None else None
+            if record:
+                return record["Arn"]
+        if service == "lambda" and isinstance(arn, str) and ":event-source-mapping:" in arn:
+            mapping = lambda_svc._esms.get(arn.rsplit(":", 1)[-1])
+            if mapping:
+                MAPPED_FUNCTION.set(mapping["FunctionArn"])
+        return arn
+
+    return extract_resource_arn
+
+
+replace(iam_actions, "extract_resource_arn", resource_arns)
+
+# 3. Condition keys. Without: `iam:PolicyARN`, `lambda:FunctionArn`, `lambda:FunctionUrlAuthType`, `events:source`,
+#    `dynamodb:LeadingKeys` (which stays absent in transactions), the S3 key id and the lock's date are never present.
+
+
+def as_json(body):
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def condition_keys(original):
+    def request_tag_context(service, action, body, params):
+        context = dict(original(service, action, body, params))
+        if service == "iam":
+            if policy := iam_actions._query_param(params, "PolicyArn"):
+                context["iam:PolicyARN"] = policy
+        elif service == "lambda":
+            if MAPPED_FUNCTION.get():
+                context["lambda:FunctionArn"] = MAPPED_FUNCTION.get()
+            if auth := as_json(body).get("AuthType") or as_json(body).get("FunctionUrlAuthType"):
+                context["lambda:FunctionUrlAuthType"] = auth
+        elif service == "events" and action == "events:PutEvents":
+            if sources := [entry.get("Source", "") for entry in as_json(body).get("Entries", [])]:
+                context["events:source"] = sources
+        elif service == "dynamodb":
+            request = as_json(body)
+            item = request.get("Item") or request.get("Key")
+            table = dynamodb._tables.get(str(request.get("TableName", "")).rsplit("/", 1)[-1])
+            if isinstance(item, dict) and table:
+                hashes = [key["AttributeName"] for key in table["KeySchema"] if key["KeyType"] == "HASH"]
+                values = [next(iter(item[name].values())) for name in hashes if name in item]
+                if values:
+                    context["dynamodb:LeadingKeys"] = values
+        return context
+
+    return request_tag_context
+
+
+replace(iam_actions, "request_tag_context", condition_keys)
+
+S3_HEADERS = ("x-amz-server-side-encryption-aws-kms-key-id", "x-amz-object-lock-retain-until-date")
+
+
+def object_keys(original):
+    def s3_service_context(action, query_params, path="", headers=None):
+        context = dict(original(action, query_params, path, headers))
+        if action == "s3:PutObject":
+            for header in S3_HEADERS:
+                if value := (headers or {}).get(header):
+                    name = header.removeprefix("x-amz-") if "object-lock" in header else header
+                    context[f"s3:{name}"] = value
+        return context
+
+    return s3_service_context
+
+
+replace(iam_actions, "s3_service_context", object_keys)
+
+# 4. Transport. The emulator speaks HTTP on the loopback where AWS speaks TLS, so that policies that refuse plain HTTP
+#    would refuse everyone. A request counts as TLS unless it says `x-forwarded-proto: http`: that is how a test shows
+#    that plain HTTP is refused.
+
+
+def over_tls(original):
+    async def app(scope, receive, send):
+        if scope.get("type") == "http":
+            headers = list(scope.get("headers") or [])
+            if not any(name.lower() == b"x-forwarded-proto" for name, _ in headers):
+                scope = {**scope, "headers": [*headers, (b"x-forwarded-proto", b"https")]}
+        await original(scope, receive, send)
+
+    return app
+
+
+replace(gateway, "app", over_tls)
+
+# 5. Conditions of a template. Without: a pseudo parameter in a condition is compared as its own name, so that the home
+#    Region is never recognised.
+
+
+def pseudo_parameters(original):
+    def evaluate(template, params):
+        pseudo = {"AWS::Region": get_region(), "AWS::AccountId": get_account_id(), "AWS::Partition": "aws"}
+        return original(template, {**{name: {"Value": value} for name, value in pseudo.items()}, **params})
+
+    return evaluate
+
+
+for module in (engine, changesets, handlers, stacks):
+    replace(module, "_evaluate_conditions", pseudo_parameters)
+
+# 6. Properties that a stack sets. Without: a bucket's object lock and encryption and a table's point-in-time recovery
+#    are dropped when they come from a template.
+
+
+def with_lock_and_encryption(original):
+    def create(logical_id, props, stack_name):
+        name, attributes = original(logical_id, props, stack_name)
+        if props.get("ObjectLockEnabled"):
+            rule = props.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
+            retention = {"Mode": rule["Mode"], "Days": int(rule["Days"])} if rule else None
+            s3._bucket_object_lock[name] = {"enabled": True, "default_retention": retention}
+        for rule in props.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", []):
+            default = rule["ServerSideEncryptionByDefault"]
+            s3._bucket_encryption[name] = (
+                f'<ServerSideEncryptionConfiguration xmlns="{s3.S3_NS}"><Rule><ApplyServerSideEncryptionByDefault>'
+                f"<SSEAlgorithm>{default['SSEAlgorithm']}</SSEAlgorithm>"
+                f"<KMSMasterKeyID>{default.get('KMSMasterKeyID', '')}</KMSMasterKeyID>"
+                "</ApplyServerSideEncryptionByDefault>"
+                f"<BucketKeyEnabled>{str(rule.get('BucketKeyEnabled', False)).lower()}</BucketKeyEnabled></Rule>"
+                "</ServerSideEncryptionConfiguration>"
+            )
+        return name, attributes
+
+    return create
+
+
+def with_recovery(original):
+    def create(logical_id, props, stack_name):
+        name, attributes = original(logical_id, props, stack_name)
+        recovery = props.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled")
+        dynamodb._pitr_settings[name] = str(recovery).lower() == "true"
+        return name, attributes
+
+    return create
+
+
+for resource, make in (("AWS::S3::Bucket", with_lock_and_encryption), ("AWS::DynamoDB::Table", with_recovery)):
+    entry = provisioners._RESOURCE_HANDLERS.get(resource)
+    if not entry or "create" not in entry:
+        refuse(f"the handler of {resource} is gone")
+    entry["create"] = make(entry["create"])
+
+# 7. UpdateFunctionEventInvokeConfig. Without: the call is not known, and answers that the function is not found.
+
+
+def updates_of_invoke_configs(original):
+    async def handle_request(method, path, headers, body, query_params):
+        if method == "POST" and path.endswith("/event-invoke-config"):
+            status, answer_headers, current = await original("GET", path, headers, b"", query_params)
+            if status >= 400:
+                return status, answer_headers, current
+            method, body = "PUT", json.dumps({**as_json(current), **as_json(body)}).encode()
+        return await original(method, path, headers, body, query_params)
+
+    return handle_request
+
+
+replace(lambda_svc, "handle_request", updates_of_invoke_configs)
+
+if __name__ == "__main__":
+    gateway.main()
