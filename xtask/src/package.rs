@@ -1,0 +1,140 @@
+//! Building the workspace, and laying the functions out as Lambda wants them.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use zip::CompressionMethod;
+use zip::write::{SimpleFileOptions, ZipWriter};
+
+use crate::process::{cargo, step, succeed};
+
+/// How the functions are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Quick to build: tests and the game day.
+    Quick,
+    /// What is deployed.
+    Release,
+}
+
+/// Beside its program, `quarantine-principal` has the playbook.
+const WITH_PLAYBOOK: &str = "quarantine-principal";
+
+/// Builds everything that the profile needs.
+pub(crate) fn build(root: &Path, profile: Profile) -> Result<()> {
+    let mut build = cargo(root);
+    match profile {
+        Profile::Quick => {
+            build.args(["build", "--workspace", "--all-targets"]);
+            step("building the workspace", "the first build compiles the AWS SDK, a few minutes", || {
+                succeed(&mut build)
+            })
+        }
+        Profile::Release => {
+            build.args(["build", "--release"]);
+            for name in names(root)? {
+                build.args(["--package", &name]);
+            }
+            step("building the functions", "whole-program optimisation, a quarter of an hour", || succeed(&mut build))
+        }
+    }
+}
+
+/// Lays out `target/lambda/<name>/` for `sam deploy`, and `target/lambda/<name>.zip`; names the functions.
+pub(crate) fn functions(root: &Path, profile: Profile) -> Result<Vec<String>> {
+    let names = names(root)?;
+    step("packaging the functions", "one program and one archive each", || {
+        for name in &names {
+            let program = binary(root, profile, name)?;
+            package(root, profile, name, &program).with_context(|| format!("cannot package `{name}`"))?;
+        }
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Where the packaged functions lie. Not in `CARGO_TARGET_DIR`: the template names this place.
+pub(crate) fn directory(root: &Path) -> PathBuf {
+    root.join("target").join("lambda")
+}
+
+/// A program that was built.
+pub(crate) fn binary(root: &Path, profile: Profile, name: &str) -> Result<PathBuf> {
+    let folder = match profile {
+        Profile::Quick => "debug",
+        Profile::Release => "release",
+    };
+    let path = target_directory(root)?.join(folder).join(name);
+    if !path.is_file() {
+        bail!("`{}` was not built", path.display());
+    }
+    Ok(path)
+}
+
+/// The functions are the folders of `functions/`.
+fn names(root: &Path) -> Result<Vec<String>> {
+    let place = root.join("functions");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&place).with_context(|| format!("cannot read `{}`", place.display()))? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn target_directory(root: &Path) -> Result<PathBuf> {
+    let output = cargo(root).args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).output()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("`cargo metadata` failed")?;
+    let directory = metadata.get("target_directory").and_then(serde_json::Value::as_str);
+    Ok(PathBuf::from(directory.context("`cargo metadata` names no target directory")?))
+}
+
+fn package(root: &Path, profile: Profile, name: &str, program: &Path) -> Result<()> {
+    let mut files = vec![("bootstrap", program.to_path_buf(), 0o755)];
+    if name == WITH_PLAYBOOK {
+        files.push(("playbook.yaml", root.join("playbook.yaml"), 0o644));
+    }
+    let place = directory(root).join(name);
+    let archive = directory(root).join(format!("{name}.zip"));
+    if is_newer(&archive, &files) && files.iter().all(|(inside, ..)| place.join(inside).is_file()) {
+        return Ok(());
+    }
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    fs::create_dir_all(&place)?;
+    for (inside, from, _) in &files {
+        // `fs::copy` takes the permissions along.
+        fs::copy(from, place.join(inside)).with_context(|| format!("cannot copy `{}`", from.display()))?;
+    }
+    // Compressing programs of the development profile takes longer than the emulator needs to read them.
+    let method = match profile {
+        Profile::Quick => CompressionMethod::Stored,
+        Profile::Release => CompressionMethod::Deflated,
+    };
+    let unfinished = archive.with_extension("zip.part");
+    let mut zip = ZipWriter::new(BufWriter::new(File::create(&unfinished)?));
+    for (inside, from, mode) in files {
+        zip.start_file(inside, SimpleFileOptions::default().compression_method(method).unix_permissions(mode))?;
+        io::copy(&mut File::open(from)?, &mut zip)?;
+    }
+    zip.finish()?;
+    fs::rename(unfinished, archive)?;
+    Ok(())
+}
+
+/// Whether an archive was written after all of what goes into it, and of the same profile's programs.
+fn is_newer(archive: &Path, files: &[(&str, PathBuf, u32)]) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let Some(packaged) = modified(archive) else { return false };
+    let place = archive.with_extension("");
+    files.iter().all(|(inside, from, _)| {
+        let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
+        modified(from).is_some_and(|built| built < packaged) && length(from) == length(&place.join(inside))
+    })
+}
