@@ -1,2 +1,218 @@
-//! Placeholder.
-fn main() {}
+//! The `firebreak` command: contain, approve, release, pause and redrive by hand, over the functions of
+//! a deployed stack. It holds no right of its own: IAM decides whether the caller may invoke them.
+
+mod invoke;
+mod redrive;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use clap::{Args, Parser, Subcommand};
+use firebreak_model::playbook::Playbook;
+use serde_json::{Value, json};
+
+/// Why the command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// A file that cannot be opened.
+    #[error("`{path}` cannot be opened")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A playbook that is refused.
+    #[error(transparent)]
+    Playbook(#[from] firebreak_model::playbook::PlaybookError),
+    /// An AWS call that failed.
+    #[error("{what}")]
+    Aws {
+        /// What was tried, and on what.
+        what: String,
+        /// What AWS said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The function ran and refused, or failed.
+    #[error("{kind}: {message}")]
+    Function {
+        /// `Transient`, `Permanent`, `Refused` or `Malformed`.
+        kind: String,
+        /// What it said.
+        message: String,
+    },
+    /// Something could not be redriven.
+    #[error("{0}")]
+    Redrive(String),
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "firebreak", version, about = "Contain compromised AWS identities, and release them again")]
+struct Cli {
+    /// The name of the stack that Firebreak is deployed as
+    #[arg(long, global = true, default_value = "firebreak")]
+    stack: String,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Contain a role or a user now
+    Contain {
+        #[command(flatten)]
+        target: Target,
+        /// A function that runs as the principal (ARN); may be repeated
+        #[arg(long = "function", value_name = "ARN")]
+        functions: Vec<String>,
+        /// An access key that is known to be stolen; may be repeated
+        #[arg(long = "access-key", value_name = "ID")]
+        access_keys: Vec<String>,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Approve an incident that waits for it
+    Approve {
+        /// The incident, as the page names it
+        incident_id: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Undo a containment; the stolen sessions stay revoked
+    Release {
+        /// The incident, as the page names it
+        incident_id: String,
+        /// An access key of the finding that may live again; may be repeated
+        #[arg(long = "reactivate-key", value_name = "ID")]
+        reactivate_keys: Vec<String>,
+        /// Go ahead without a revocation (only where the stack leaves `revoke-sessions` out)
+        #[arg(long)]
+        without_revocation: bool,
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Stop new containments at once
+    Pause {
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Let new containments begin again
+    Resume {
+        #[command(flatten)]
+        asked: Asked,
+    },
+    /// Send what lies in the failure queues through again
+    Redrive {
+        /// The most messages to take from each queue
+        #[arg(long, default_value_t = 100)]
+        most: u32,
+    },
+    /// Check a playbook with the code that runs it
+    CheckPlaybook {
+        /// The playbook
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The role, by name or ARN
+    #[arg(long)]
+    role: Option<String>,
+    /// The user, by name or ARN
+    #[arg(long)]
+    user: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Asked {
+    /// Why: kept on record
+    #[arg(long)]
+    reason: String,
+    /// Who asks: kept on record; by default the caller's ARN
+    #[arg(long)]
+    requested_by: Option<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(lines) => {
+            show(&lines);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is the command's output")]
+fn show(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a command complains")]
+fn complain(error: &CliError) {
+    eprintln!("firebreak: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        eprintln!("  because: {inner}");
+        source = inner.source();
+    }
+}
+
+async fn run(cli: Cli) -> Result<String, CliError> {
+    let request = |verb: &str, more: Value, asked: Asked| (verb.to_owned(), more, asked);
+    let (function, (verb, more, asked)) = match cli.verb {
+        Verb::CheckPlaybook { file } => return check_playbook(&file),
+        Verb::Redrive { most } => return redrive::redrive(&sdk().await, &cli.stack, most).await,
+        Verb::Contain { target, functions, access_keys, asked } => {
+            let mut more = json!({"functions": functions, "access_keys": access_keys});
+            for (name, value) in [("role", target.role), ("user", target.user)] {
+                if let (Some(value), Some(object)) = (value, more.as_object_mut()) {
+                    object.insert(name.to_owned(), json!(value));
+                }
+            }
+            ("quarantine-principal", request("contain", more, asked))
+        }
+        Verb::Approve { incident_id, asked } => {
+            ("quarantine-principal", request("approve", json!({"incident_id": incident_id}), asked))
+        }
+        Verb::Release { incident_id, reactivate_keys, without_revocation, asked } => {
+            let more = json!({"incident_id": incident_id, "reactivate_keys": reactivate_keys,
+                              "without_revocation": without_revocation});
+            ("release-containment", request("release", more, asked))
+        }
+        Verb::Pause { asked } => ("release-containment", request("pause", json!({}), asked)),
+        Verb::Resume { asked } => ("release-containment", request("resume", json!({}), asked)),
+    };
+    let sdk = sdk().await;
+    let requested_by = match asked.requested_by {
+        Some(name) => name,
+        None => invoke::caller(&sdk).await?,
+    };
+    let mut payload = json!({"firebreak": verb, "reason": asked.reason, "requested_by": requested_by});
+    if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
+        payload.extend(more);
+    }
+    let answer = invoke::invoke(&sdk, &format!("{}-{function}", cli.stack), &payload).await?;
+    Ok(invoke::readable(&answer))
+}
+
+async fn sdk() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest()).load().await
+}
+
+fn check_playbook(file: &std::path::Path) -> Result<String, CliError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
+    let playbook = Playbook::from_yaml(&text)?;
+    Ok(format!("`{}` is a good playbook\nsha256 {}", file.display(), playbook.digest()))
+}

@@ -29,6 +29,18 @@ pub fn lambda_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_lambda::Cl
     aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).region(region).build())
 }
 
+/// A Lambda client that waits for the functions it calls, longer than for any other answer, and never calls twice.
+pub fn lambda_invoking(config: &SdkConfig) -> aws_sdk_lambda::Client {
+    let patience = Duration::from_secs(60);
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(patience)
+        .operation_timeout(patience)
+        .build();
+    let builder = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts);
+    aws_sdk_lambda::Client::from_conf(builder.retry_config(RetryConfig::disabled()).build())
+}
+
 /// An S3 client. An endpoint that was set by hand is one host, not one a bucket: address it by path.
 pub fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
     let by_path = config.endpoint_url().is_some();

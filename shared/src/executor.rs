@@ -51,6 +51,19 @@ pub async fn execute_fresh(
     carry_out(ledger, incident, step, action, incident.step_record(step, clock::now())).await
 }
 
+/// Carries out a step again whatever its record says: a release moves a revocation forward that is applied already.
+/// The prior state that was recorded first stands.
+pub async fn renew(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+) -> Result<Executed, LedgerError> {
+    let fresh = incident.step_record(step, clock::now());
+    let record = ledger.step(&fresh).await?.unwrap_or(fresh);
+    carry_out(ledger, incident, step, action, record).await
+}
+
 async fn carry_out(
     ledger: &Ledger,
     incident: &Incident,

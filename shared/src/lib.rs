@@ -5,14 +5,18 @@
 
 pub mod action;
 pub mod actions;
+pub mod answer;
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod contain;
 pub mod executor;
 pub mod failure;
 pub mod identity;
 pub mod ledger;
+pub mod publish;
 pub mod registry;
+pub mod release;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;

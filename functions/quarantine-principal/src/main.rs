@@ -1,2 +1,37 @@
-//! Placeholder.
-fn main() {}
+//! Decides about findings and requests, and denies everything to the principals that are to be contained.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::contain::Containment;
+use firebreak_shared::ledger::Ledger;
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let containment = Arc::new(containment().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(containment.clone(), event))).await
+}
+
+async fn containment() -> Result<Containment, ConfigError> {
+    let base = Base::from_env()?;
+    let playbook = config::playbook()?;
+    let ceiling = config::mode_ceiling()?;
+    let deny_policy_arn = config::deny_policy_arn()?;
+    let table = config::table()?;
+    let sdk = clients::load().await;
+    Ok(Containment {
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
+        iam: aws_sdk_iam::Client::new(&sdk),
+        base,
+        playbook,
+        ceiling,
+        deployers: config::deployer_roles(),
+        deny_policy_arn,
+        sdk,
+    })
+}

@@ -64,6 +64,12 @@ pub fn read(payload: &Value, home: &Home) -> Trigger {
     }
 }
 
+/// Whether the payload is a tick of an EventBridge schedule.
+pub fn is_scheduled(payload: &Value) -> bool {
+    let is = |name: &str, value: &str| payload.get(name).and_then(Value::as_str) == Some(value);
+    is("source", "aws.events") && is("detail-type", "Scheduled Event")
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]

@@ -95,11 +95,11 @@ impl Ledger {
                 Some(existing) => match existing.join(&candidate, claim.last_seen) {
                     Joined::Changed { next, counts } => (*next, counts),
                     Joined::Unchanged => {
-                        self.note_joined(claim, existing).await?;
+                        self.note_joined(claim).await?;
                         return Ok(Claimed::Joined(existing.clone()));
                     }
                     Joined::Stale => {
-                        self.note_joined(claim, existing).await?;
+                        self.note_joined(claim).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -108,11 +108,34 @@ impl Ledger {
         Err(LedgerError::Contended(candidate.incident_id))
     }
 
-    async fn note_joined(&self, claim: &Claim, _existing: &Incident) -> Result<(), LedgerError> {
+    async fn note_joined(&self, claim: &Claim) -> Result<(), LedgerError> {
         match &claim.finding {
             Some(finding) => self.note(finding).await,
             None => Ok(()),
         }
+    }
+
+    /// Takes an incident out of the breaker's count again: it was counted, then a guard rail withheld it.
+    pub async fn uncount(&self, incident: &Incident) -> Result<(), LedgerError> {
+        if matches!(incident.origin, Origin::Person { .. }) {
+            return Ok(());
+        }
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(breaker_keys(&incident.account, incident.updated_at))))
+            .update_expression("ADD #count :minus_one")
+            .condition_expression("#count > :zero")
+            .expression_attribute_names("#count", "count")
+            .expression_attribute_values(":minus_one", AttributeValue::N("-1".to_owned()))
+            .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()))
+            .send()
+            .await
+            .map(|_| ())
+            .or_else(|error| match error.as_service_error() {
+                Some(e) if e.is_conditional_check_failed_exception() => Ok(()),
+                _ => Err(LedgerError::call("UpdateItem", error)),
+            })
     }
 
     async fn transact(

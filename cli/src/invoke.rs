@@ -1,0 +1,77 @@
+//! Invokes a function of the stack and makes its answer readable.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use serde_json::Value;
+
+use crate::CliError;
+
+/// The ARN of whoever calls.
+pub(crate) async fn caller(sdk: &SdkConfig) -> Result<String, CliError> {
+    let answer = aws_sdk_sts::Client::new(sdk).get_caller_identity().send().await.map_err(|e| CliError::Aws {
+        what: "the caller's identity could not be found out: set AWS credentials, or give --requested-by".to_owned(),
+        source: Box::new(e),
+    })?;
+    Ok(answer.arn.unwrap_or_default())
+}
+
+/// Invokes a function and waits for its answer: a release takes as long as IAM does to propagate.
+pub(crate) async fn invoke(sdk: &SdkConfig, function: &str, payload: &Value) -> Result<Value, CliError> {
+    let patience = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(180)).build();
+    let config = aws_sdk_lambda::config::Builder::from(sdk)
+        .timeout_config(patience)
+        .retry_config(RetryConfig::disabled())
+        .build();
+    let lambda = aws_sdk_lambda::Client::from_conf(config);
+    let answer = lambda
+        .invoke()
+        .function_name(function)
+        .payload(Blob::new(payload.to_string()))
+        .send()
+        .await
+        .map_err(|e| CliError::Aws { what: format!("`{function}` could not be invoked"), source: Box::new(e) })?;
+    let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    if answer.function_error.is_some() {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+        return Err(CliError::Function { kind: text("errorType"), message: text("errorMessage") });
+    }
+    Ok(body)
+}
+
+/// An answer as lines: outcome, incident, steps, message.
+pub(crate) fn readable(answer: &Value) -> String {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut lines = vec![text(answer, "outcome")];
+    let incident = text(answer, "incident_id");
+    if !incident.is_empty() {
+        lines.push(format!("incident  {incident}"));
+    }
+    for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        lines.push(format!("{:<10}{}  {}", text(step, "state"), text(step, "step"), text(step, "detail")));
+    }
+    let message = text(answer, "message");
+    if !message.is_empty() {
+        lines.push(message);
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_reads_as_lines() {
+        let answer = json!({"outcome": "contained", "incident_id": "fb-1",
+            "steps": [{"step": "quarantine-role@role/orders", "state": "applied", "detail": "attached"}]});
+        assert_eq!(readable(&answer), "contained\nincident  fb-1\napplied   quarantine-role@role/orders  attached");
+        assert_eq!(readable(&Value::Null), "");
+    }
+}

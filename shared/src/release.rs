@@ -1,0 +1,342 @@
+//! Undoing a containment: the revocation first, then exactly our own steps, in the safe order. And the
+//! pause. What `release-containment` does, by direct invocation only.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_lambda::primitives::Blob;
+use firebreak_model::SCHEMA;
+use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ids::FunctionArn;
+use firebreak_model::ledger::{Incident, IncidentState, Pause, ReleaseOrder, StepRecord, StepState};
+use firebreak_model::plan::{Step, Target};
+use firebreak_model::request::{Asked, Release, Request};
+use firebreak_model::trigger::{self, Trigger};
+use serde_json::{Value, json};
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::action::{Action, ActionError, Order, Verified};
+use crate::actions;
+use crate::answer::Answer;
+use crate::clients;
+use crate::clock;
+use crate::config::Base;
+use crate::executor;
+use crate::failure::Failure;
+use crate::identity;
+use crate::ledger::Ledger;
+use crate::telemetry::chain;
+
+/// Everything that releasing needs.
+#[derive(Debug)]
+pub struct Releasing {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The IAM client.
+    pub iam: aws_sdk_iam::Client,
+    /// The Lambda client of this Region, to call `revoke-sessions`.
+    pub lambda: aws_sdk_lambda::Client,
+    /// The configuration that Lambda clients of other Regions are built from.
+    pub sdk: SdkConfig,
+    /// Where it runs.
+    pub base: Base,
+    /// The deny policy.
+    pub deny_policy_arn: String,
+    /// `revoke-sessions`, where it is part of the stack.
+    pub revoke_function: Option<String>,
+    /// How long to wait between the revocation that was read back and the end of the deny.
+    pub lead: Duration,
+}
+
+/// The order in which steps are undone: the deny first, so that nothing that is let in again fails for
+/// it; event sources and keys last, when all they reach works.
+const SAFE_ORDER: [ActionId; 9] = [
+    ActionId::QuarantineRole,
+    ActionId::QuarantineUser,
+    ActionId::ClearDestinations,
+    ActionId::RemovePublicStatements,
+    ActionId::CloseFunctionUrls,
+    ActionId::ZeroConcurrency,
+    ActionId::RecycleEnvironments,
+    ActionId::DisableEventSources,
+    ActionId::DeactivateAccessKeys,
+];
+
+impl Releasing {
+    /// Handles one invocation.
+    pub async fn handle(&self, payload: &Value, invocation: &str) -> Result<Answer, Failure> {
+        match trigger::read(payload, &self.base.home) {
+            Trigger::Request(request) => match *request {
+                Request::Release(release, asked) => {
+                    let span = info_span!("release", incident.id = %release.incident_id);
+                    self.release(release, asked, invocation).instrument(span).await
+                }
+                Request::Pause(asked) => self.pause(asked, invocation).await,
+                Request::Resume(asked) => self.resume(&asked).await,
+                _ => Err(Failure::Malformed("only `release`, `pause` and `resume` go to this function".to_owned())),
+            },
+            Trigger::BadRequest(error) => Err(error.into()),
+            Trigger::Finding(_) | Trigger::Malformed(_) => {
+                Err(Failure::Refused("this function obeys direct invocations only, never an event".to_owned()))
+            }
+        }
+    }
+
+    async fn pause(&self, asked: Asked, invocation: &str) -> Result<Answer, Failure> {
+        let pause = Pause {
+            schema: SCHEMA,
+            since: clock::now(),
+            by: asked.by,
+            reason: asked.reason,
+            invocation: invocation.to_owned(),
+        };
+        let set = self.ledger.pause(&pause).await?;
+        warn!("containment is paused: {}", pause.reason);
+        let message = "findings now wait for a person; what is contained stays contained";
+        Ok(Answer::of(if set { "paused" } else { "already paused" }).saying(message))
+    }
+
+    async fn resume(&self, asked: &Asked) -> Result<Answer, Failure> {
+        let was = self.ledger.paused().await?;
+        self.ledger.resume().await?;
+        warn!("containment is resumed by `{}`: {}", asked.by, asked.reason);
+        let message = "incidents that were opened meanwhile still wait for approval";
+        Ok(Answer::of(if was.is_some() { "resumed" } else { "was not paused" }).saying(message))
+    }
+
+    async fn release(&self, release: Release, asked: Asked, invocation: &str) -> Result<Answer, Failure> {
+        let id = release.incident_id.clone();
+        let incident = self.begin(&release, asked, invocation).await?;
+        if incident.state == IncidentState::Released {
+            return Ok(Answer::on("released", &id, &[]).saying("nothing had been done, or it was undone before"));
+        }
+        let revoked = self.revoke(&incident, release.without_revocation).await?;
+        let records = self.undo(&incident).await?;
+        let open: Vec<String> = records
+            .iter()
+            .filter(|r| !matches!(r.state, StepState::Reverted | StepState::LeftAlone | StepState::Withheld))
+            .map(|r| format!("`{}`: {}", r.step, r.detail))
+            .collect();
+        if !open.is_empty() {
+            return Err(Failure::Transient(format!(
+                "the release of `{id}` is not complete; ask for it again to go on: {}",
+                open.join("; ")
+            )));
+        }
+        let notes = self.recycle(&incident).await;
+        let left: Vec<String> =
+            records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
+        self.finish(&incident, &left).await?;
+        let mut message = revoked;
+        for step in &left {
+            message.push_str(&format!("; `{step}` was changed by someone else since: left as it is"));
+        }
+        for note in notes {
+            message.push_str(&format!("; {note}"));
+        }
+        Ok(Answer::on("released", &id, &records).saying(message))
+    }
+
+    /// Puts the release on record; one that was begun before goes on.
+    async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
+        let id = &release.incident_id;
+        if release.without_revocation && self.revoke_function.is_some() {
+            let text = "`without_revocation` is for stacks that leave `revoke-sessions` out: this one has it";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+        if self.revoke_function.is_none() && !release.without_revocation {
+            let text = "this stack leaves `revoke-sessions` out, so that stolen sessions would wake up again: wait \
+                        until the role's longest session has ended, then say `without_revocation`";
+            return Err(Failure::Refused(text.to_owned()));
+        }
+        let now = clock::now();
+        let order = ReleaseOrder {
+            at: now,
+            by: asked.by,
+            reason: asked.reason,
+            invocation: invocation.to_owned(),
+            reactivate_keys: release.reactivate_keys.clone(),
+            left_alone: Vec::new(),
+        };
+        let change = |mut incident: Incident| {
+            match incident.state {
+                IncidentState::Released => return Ok::<_, Failure>(None),
+                IncidentState::Releasing => {
+                    // A second call may name further keys; the time of the first stands.
+                    let Some(running) = incident.release.as_mut() else { return Ok(None) };
+                    let more: Vec<_> = order
+                        .reactivate_keys
+                        .iter()
+                        .filter(|key| !running.reactivate_keys.contains(key))
+                        .cloned()
+                        .collect();
+                    if more.is_empty() {
+                        return Ok(None);
+                    }
+                    running.reactivate_keys.extend(more);
+                }
+                IncidentState::AwaitingApproval | IncidentState::Withheld => {
+                    incident.state = IncidentState::Released;
+                    incident.release = Some(order.clone());
+                }
+                IncidentState::Ordered => {
+                    incident.state = IncidentState::Releasing;
+                    incident.release = Some(order.clone());
+                }
+            }
+            incident.updated_at = now;
+            Ok(Some(incident))
+        };
+        let incident = self.ledger.update(id, change).await?;
+        incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
+    }
+
+    /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
+    async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
+        let Some(function) = &self.revoke_function else {
+            debug_assert!(without, "begin() refuses a release without a revocation");
+            return Ok("no revocation was left in place, as asked".to_owned());
+        };
+        let Some(release) = &incident.release else {
+            return Err(Failure::Permanent(format!("incident `{}` holds no release", incident.incident_id)));
+        };
+        let payload = json!({
+            "firebreak": "revoke",
+            "incident_id": incident.incident_id,
+            "requested_by": "release-containment",
+            "reason": "the stolen sessions must stay dead when the deny is lifted",
+        });
+        let answer = self
+            .lambda
+            .invoke()
+            .function_name(function)
+            .payload(Blob::new(payload.to_string()))
+            .send()
+            .await
+            .map_err(|e| ActionError::of("lambda:InvokeFunction", function, e))?;
+        if answer.function_error.is_some() {
+            let said = answer.payload.map(|p| String::from_utf8_lossy(p.as_ref()).into_owned()).unwrap_or_default();
+            let said = firebreak_model::ids::shown(&said);
+            return Err(Failure::Transient(format!(
+                "the release stops before anything is undone: the revocation failed: {said}"
+            )));
+        }
+        let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+        let record = self.ledger.step(&incident.step_record(&step, clock::now())).await?;
+        let in_force =
+            record.is_some_and(|r| r.state == StepState::Applied && r.verified_at.is_some_and(|at| at >= release.at));
+        if !in_force {
+            let text = "the release stops before anything is undone: the ledger does not show the revocation in force";
+            return Err(Failure::Transient(text.to_owned()));
+        }
+        info!("sessions issued before {} are revoked; waiting {:?} for IAM to propagate it", release.at, self.lead);
+        tokio::time::sleep(self.lead).await;
+        Ok(format!("sessions issued before {} stay revoked", release.at))
+    }
+
+    async fn undo(&self, incident: &Incident) -> Result<Vec<StepRecord>, Failure> {
+        let mut owners = incident.plan.owners();
+        owners.remove(&FunctionName::SnapshotLogs);
+        owners.remove(&FunctionName::RevokeSessions);
+        let mut records = self.ledger.steps(incident, owners).await?;
+        records.sort_by_key(|r| SAFE_ORDER.iter().position(|id| *id == r.action));
+        let replaced = self.replaced(incident).await?;
+        let mut undone = Vec::new();
+        for mut record in records {
+            if !SAFE_ORDER.contains(&record.action) {
+                continue;
+            }
+            if let (Some(why), Target::Role(_) | Target::User(_)) = (&replaced, &record.target) {
+                record.state = StepState::LeftAlone;
+                record.detail.clone_from(why);
+                record.updated_at = clock::now();
+                self.ledger.record(&record).await?;
+                undone.push(record);
+                continue;
+            }
+            let action = self.action(&record)?;
+            undone.push(executor::revert(&self.ledger, incident, record, action.as_ref()).await?.record);
+        }
+        Ok(undone)
+    }
+
+    /// Why the principal's steps are left alone: it is gone, or another has its name now.
+    async fn replaced(&self, incident: &Incident) -> Result<Option<String>, Failure> {
+        let name = &incident.principal.name;
+        match identity::read(&self.iam, name).await {
+            Ok(now) => Ok(incident.principal.unique_id.as_ref().filter(|id| **id != now.unique_id).map(|id| {
+                format!(
+                    "`{name}` was deleted and made again: what was contained was `{id}`, this is `{}`",
+                    now.unique_id
+                )
+            })),
+            Err(ActionError::Gone { .. }) => Ok(Some(format!("`{name}` does not exist any more"))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn action(&self, record: &StepRecord) -> Result<Box<dyn Action>, Failure> {
+        let unknown = || Failure::Permanent(format!("`{}` cannot be undone", record.step));
+        match &record.target {
+            Target::Role(_) | Target::User(_) => {
+                actions::for_principal(record.action, &self.iam, &self.deny_policy_arn).ok_or_else(unknown)
+            }
+            Target::Function(function) => self.on_function(record.action, function).ok_or_else(unknown),
+        }
+    }
+
+    fn on_function(&self, action: ActionId, function: &FunctionArn) -> Option<Box<dyn Action>> {
+        let lambda = clients::lambda_in(&self.sdk, function.region());
+        actions::for_function(action, &lambda, &self.base.stack)
+    }
+
+    /// Gives the functions fresh credentials: those in their warm environments are from before the release,
+    /// and revoked with the thief's. Answers what a person should know.
+    async fn recycle(&self, incident: &Incident) -> Vec<String> {
+        let mut notes = Vec::new();
+        for function in &incident.functions {
+            if let Err(error) = self.recycle_one(incident, function).await {
+                let error = chain(&error);
+                warn!(function = %function, "its environments could not be recycled: {error}");
+                notes.push(format!(
+                    "`{}` may fail until Lambda replaces its warm environments, within hours: {error}",
+                    function.name()
+                ));
+            }
+        }
+        notes
+    }
+
+    async fn recycle_one(&self, incident: &Incident, function: &FunctionArn) -> Result<(), ActionError> {
+        let step = Step { action: ActionId::RecycleEnvironments, target: Target::Function(function.clone()) };
+        let order = Order { incident, step: &step, now: clock::now() };
+        let Some(action) = self.on_function(step.action, function) else { return Ok(()) };
+        let prior = action.observe(order).await?;
+        action.apply(order, &prior).await?;
+        let mut verified = action.verify(order, &prior).await?;
+        for _ in 0..20 {
+            if verified == Verified::InForce {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            verified = action.verify(order, &prior).await?;
+        }
+        action.revert(order, &prior).await.map(|_| ())
+    }
+
+    async fn finish(&self, incident: &Incident, left_alone: &[String]) -> Result<(), Failure> {
+        let change = |mut now: Incident| {
+            if now.state != IncidentState::Releasing || now.episode != incident.episode {
+                return Ok::<_, Failure>(None);
+            }
+            now.state = IncidentState::Released;
+            now.updated_at = clock::now();
+            if let Some(release) = now.release.as_mut() {
+                release.left_alone = left_alone.to_vec();
+            }
+            Ok(Some(now))
+        };
+        self.ledger.update(&incident.incident_id, change).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Session revocation: on an ordered containment, at a release, and its end. What `revoke-sessions` does.
+//!
+//! It takes an incident id and reads the rest from the ledger; a caller cannot choose a principal or a time.
+
+use aws_sdk_iam::Client;
+use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::{Incident, IncidentState, RevocationRecord, StepState};
+use firebreak_model::outcome;
+use firebreak_model::plan::Step;
+use firebreak_model::principal::{Home, PrincipalName};
+use firebreak_model::request::{self, Request};
+use firebreak_model::{SCHEMA, trigger::is_scheduled};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::action::{Action, ActionError, Order, Permission, Resource, Reverted, absent_is_none};
+use crate::actions::RevokeSessions;
+use crate::answer::Answer;
+use crate::clock;
+use crate::executor::{self, Executed};
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+
+/// What finding out the longest session needs.
+pub const PERMISSIONS: &[Permission] = &[Permission { action: "iam:GetRole", on: Resource::Role }];
+
+/// The longest that a session of a user's key can live: `GetFederationToken`, 36 hours.
+const LONGEST_USER_SESSION: SignedDuration = SignedDuration::from_hours(36);
+
+/// The longest that a session of a role can live, where its own maximum cannot be read.
+const LONGEST_ROLE_SESSION: SignedDuration = SignedDuration::from_hours(12);
+
+/// Everything that revoking needs.
+#[derive(Debug)]
+pub struct Revocation {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The IAM client.
+    pub iam: Client,
+    /// Where it runs.
+    pub home: Home,
+}
+
+impl Revocation {
+    /// Handles one invocation: an outcome event, a request of `release-containment`, or the schedule.
+    pub async fn handle(&self, payload: &Value) -> Result<Answer, Failure> {
+        if is_scheduled(payload) {
+            return self.end_what_is_over().await;
+        }
+        if request::is_request(payload) {
+            return match request::read(payload, &self.home)? {
+                Request::Revoke(id, _) => {
+                    let span = info_span!("revoke", incident.id = %id);
+                    self.at_release(&id).instrument(span).await
+                }
+                _ => Err(Failure::Malformed("only `revoke` goes to this function".to_owned())),
+            };
+        }
+        let id = outcome::incident_id(payload)
+            .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
+        let span = info_span!("revoke", incident.id = %id);
+        self.on_order(&id).instrument(span).await
+    }
+
+    fn action(&self) -> RevokeSessions {
+        RevokeSessions::new(self.iam.clone())
+    }
+
+    async fn incident(&self, id: &IncidentId) -> Result<Incident, Failure> {
+        self.ledger.incident(id).await?.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
+    }
+
+    async fn on_order(&self, id: &IncidentId) -> Result<Answer, Failure> {
+        let incident = self.incident(id).await?;
+        if incident.state != IncidentState::Ordered {
+            return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
+        }
+        let mut records = Vec::new();
+        for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
+            let done = executor::execute(&self.ledger, &incident, step, &self.action()).await?;
+            records.push(settled(done)?);
+        }
+        Ok(Answer::on("revoked", id, &records))
+    }
+
+    async fn at_release(&self, id: &IncidentId) -> Result<Answer, Failure> {
+        let incident = self.incident(id).await?;
+        let Some(release) = incident.release.as_ref().filter(|_| incident.state == IncidentState::Releasing) else {
+            return Err(Failure::Refused(format!("incident `{id}` is `{}`: no release is under way", incident.state)));
+        };
+        let longest = self.longest_session(&incident.principal.name).await?;
+        // On record before it is written: a revocation that nobody remembers would stay for ever.
+        let kept = RevocationRecord {
+            schema: SCHEMA,
+            incident_id: id.clone(),
+            principal: incident.principal.clone(),
+            ends_at: ends_at(release.at, longest),
+        };
+        self.ledger.keep_revocation(&kept).await?;
+        let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+        let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
+        let record = settled(done)?;
+        let until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
+        Ok(Answer::on("revoked", id, &[record]).saying(until))
+    }
+
+    async fn longest_session(&self, name: &PrincipalName) -> Result<SignedDuration, Failure> {
+        let PrincipalName::Role(role) = name else { return Ok(LONGEST_USER_SESSION) };
+        let answer = self.iam.get_role().role_name(role.as_str()).send().await;
+        let answer = absent_is_none(answer.map_err(|e| ActionError::of("iam:GetRole", role.as_str(), e)))?;
+        let seconds = answer.and_then(|a| a.role).and_then(|r| r.max_session_duration);
+        Ok(seconds.map_or(LONGEST_ROLE_SESSION, |s| SignedDuration::from_secs(s.into())))
+    }
+
+    /// Takes away the revocations whose last session has ended, unless the principal is contained again.
+    async fn end_what_is_over(&self) -> Result<Answer, Failure> {
+        let now = clock::now();
+        let ended = self.ledger.ended_revocations(now).await?;
+        let mut removed = Vec::new();
+        let mut failed = Vec::new();
+        for revocation in ended {
+            let id = revocation.incident_id.clone();
+            let span = info_span!("end revocation", incident.id = %id);
+            match self.end(&revocation, now).instrument(span).await {
+                Ok(what) => removed.push(format!("{}: {what}", revocation.principal.name)),
+                Err(failure) => {
+                    warn!(incident.id = %id, "the revocation could not be ended: {failure}");
+                    failed.push(failure.to_string());
+                }
+            }
+        }
+        if failed.is_empty() {
+            return Ok(Answer::of("swept").saying(format!("{} revocations ended: {}", removed.len(), removed.join("; "))));
+        }
+        Err(Failure::Transient(failed.join("; ")))
+    }
+
+    async fn end(&self, revocation: &RevocationRecord, now: Timestamp) -> Result<String, Failure> {
+        let incident = self.incident(&revocation.incident_id).await?;
+        if incident.state != IncidentState::Released {
+            self.ledger.forget_revocation(revocation).await?;
+            return Ok("contained again: the next release decides".to_owned());
+        }
+        // A later release of the same principal has a later record of its own, and its policy reaches further.
+        let later = incident.release.as_ref().is_some_and(|r| r.at > revocation.ends_at);
+        if later {
+            self.ledger.forget_revocation(revocation).await?;
+            return Ok("released again since: the later revocation stands".to_owned());
+        }
+        let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+        let order = Order { incident: &incident, step: &step, now };
+        let what = match self.action().revert(order, &Value::Null).await {
+            Ok(Reverted::Restored) => "removed".to_owned(),
+            Ok(Reverted::LeftAlone(found)) => format!("left alone: {found}"),
+            Err(ActionError::Gone { .. }) => "the principal is gone".to_owned(),
+            Err(error) => return Err(error.into()),
+        };
+        info!("the longest session has ended: {what}");
+        self.ledger.forget_revocation(revocation).await?;
+        Ok(what)
+    }
+}
+
+fn ends_at(released_at: Timestamp, longest: SignedDuration) -> Timestamp {
+    released_at.saturating_add(longest + SignedDuration::from_mins(5)).unwrap_or(Timestamp::MAX)
+}
+
+fn settled(executed: Executed) -> Result<firebreak_model::ledger::StepRecord, Failure> {
+    let record = executed.record;
+    if record.state == StepState::Applied {
+        return Ok(record);
+    }
+    let text = format!("`{}`: {}", record.step, record.detail);
+    Err(if executed.transient { Failure::Transient(text) } else { Failure::Permanent(text) })
+}
