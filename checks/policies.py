@@ -127,6 +127,11 @@ def overlap(one, other):
     return False
 
 
+def same_type(one, other):
+    """Whether two ARN patterns overlap, part by part: a `*` does not reach over a colon of the first five."""
+    return all(overlap(mine, theirs) for mine, theirs in zip(one.split(":", 5), other.split(":", 5), strict=True))
+
+
 def rows(action):
     """The rows of AWS's table for an action."""
     service, _, name = action.partition(":")
@@ -153,7 +158,7 @@ def check_resources(statement, actions, resources):
         fitting = {
             resource
             for resource in resources
-            if (resource == "*" and not narrow) or any(overlap(resource, one) for one in narrow if resource != "*")
+            if (resource == "*" and not narrow) or resource != "*" and any(same_type(resource, one) for one in narrow)
         }
         matched |= fitting
         if not fitting and known:
