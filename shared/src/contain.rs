@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::ActionError;
+use crate::action::{ActionError, Permission, Resource};
 use crate::actions;
 use crate::answer::Answer;
 use crate::clients;
@@ -30,6 +30,10 @@ use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger};
 use crate::telemetry::chain;
 use candidate::{Reading, Received};
+
+/// What finding the role of a function needs.
+pub const PERMISSIONS: &[Permission] =
+    &[Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function }];
 
 /// Everything that containing needs.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use firebreak_model::trigger::{self, Trigger};
 use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{Action, ActionError, Order, Verified};
+use crate::action::{Action, ActionError, Order, Permission, Resource, Verified};
 use crate::actions;
 use crate::answer::Answer;
 use crate::clients;
@@ -26,6 +26,9 @@ use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::Ledger;
 use crate::telemetry::chain;
+
+/// What having the revocation written needs.
+pub const PERMISSIONS: &[Permission] = &[Permission { action: "lambda:InvokeFunction", on: Resource::RevokeFunction }];
 
 /// Everything that releasing needs.
 #[derive(Debug)]
