@@ -1,2 +1,23 @@
-//! Placeholder.
-fn main() {}
+//! Copies what a containment would destroy, and what a thief may destroy meanwhile, into the evidence bucket.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, ConfigError};
+use firebreak_shared::evidence::snapshot::Snapshots;
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let snapshots = Arc::new(snapshots().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(snapshots.clone(), event))).await
+}
+
+async fn snapshots() -> Result<Snapshots, ConfigError> {
+    let (bucket, key_arn) = config::evidence()?;
+    let table = config::table()?;
+    Ok(Snapshots::new(clients::load().await, bucket, key_arn, table))
+}

@@ -1,8 +1,8 @@
 //! The manifest of a snapshot: every object with its digests, every gap with its reason.
 
-use firebreak_model::ids::{AccountId, IncidentId};
+use firebreak_model::ids::{AccountId, FunctionArn, IncidentId};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::ActionError;
@@ -115,6 +115,8 @@ pub struct Manifest {
     pub account: AccountId,
     /// Who is contained: kind and name.
     pub principal: String,
+    /// The functions whose documents and logs were asked for.
+    pub functions: Vec<FunctionArn>,
     /// SHA-256 of the playbook that decided.
     pub playbook_digest: String,
     /// A game day's.
@@ -131,4 +133,11 @@ pub struct Manifest {
     pub entries: Vec<Entry>,
     /// What is not, and why.
     pub gaps: Vec<Gap>,
+}
+
+/// What a manifest says of its reach: enough to know whether it covers an incident that has grown since.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Reach {
+    /// The functions whose documents and logs were asked for.
+    pub functions: Vec<FunctionArn>,
 }

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
+use firebreak_model::ids::hex;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use firebreak_model::ids::hex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -125,7 +125,7 @@ mod tests {
         let store = bucket.store();
         let mut sink = Sink::new(&store, "p/logs/x".into(), "w").rolling_at(1 << 10);
         let mut expected = String::new();
-        for n in 0_u32..40_000 {
+        for n in 0_u32..8_000 {
             let document = json!({"n": n, "noise": sha256_hex(&n.to_le_bytes())});
             expected.push_str(&format!("{document}\n"));
             sink.line(&document).await.unwrap();

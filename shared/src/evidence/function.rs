@@ -1,0 +1,283 @@
+//! The documents of a function: configuration, resource policy, event sources, URLs, concurrency, as AWS
+//! answered, whatever AWS adds to them later. The values of environment variables are secrets, and are
+//! left out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_lambda::Client;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use firebreak_model::ids::{FunctionArn, sha256_hex};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::manifest::ApiCall;
+use super::sink::Sink;
+use super::{Collected, Run};
+use crate::action::{ActionError, absent_is_none};
+use crate::clock;
+
+/// The part of an object's key that stands for a function: never its name, which someone chose.
+pub(super) fn file_name(function: &FunctionArn) -> String {
+    sha256_hex(function.to_string().as_bytes()).chars().take(16).collect()
+}
+
+/// Keeps the body of an answer as it came.
+#[derive(Debug, Clone, Default)]
+struct AsAnswered(Arc<Mutex<Value>>);
+
+impl Intercept for AsAnswered {
+    fn name(&self) -> &'static str {
+        "AsAnswered"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = serde_json::from_slice(body).unwrap_or_default();
+        Ok(())
+    }
+}
+
+impl AsAnswered {
+    fn take(&self) -> Value {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Sends a call and answers what came back, beside the body as it came.
+macro_rules! sent {
+    ($call:expr, $name:literal, $function:expr) => {{
+        let answer = AsAnswered::default();
+        let result = $call.customize().interceptor(answer.clone()).send().await;
+        result.map(|output| (output, answer.take())).map_err(|e| ActionError::of($name, $function.name(), e))
+    }};
+}
+
+/// One document: what was asked, when, and the answer. `null` where AWS says that there is none.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    call: &'a ApiCall,
+    collected_at: Timestamp,
+    response: Value,
+}
+
+/// Collects the documents of a function. Answers its log group beside, which is the default one where the
+/// configuration could not be read: a thief may have deleted the function and left its logs.
+pub(super) async fn collect(client: &Client, run: &Run<'_>, function: &FunctionArn) -> (Collected, String) {
+    let mut collected = Collected::default();
+    let default_group = format!("/aws/lambda/{}", function.name());
+    let configuration = configuration(client, function).await;
+    let log_group = configuration
+        .as_ref()
+        .ok()
+        .and_then(|c| c.pointer("/LoggingConfig/LogGroup")?.as_str())
+        .map_or(default_group, str::to_owned);
+    let answers = [
+        ("lambda:GetFunctionConfiguration", configuration),
+        ("lambda:GetPolicy", policy(client, function).await),
+        ("lambda:GetFunctionConcurrency", concurrency(client, function).await),
+        ("lambda:ListFunctionUrlConfigs", urls(client, function).await),
+        ("lambda:ListEventSourceMappings", event_sources(client, function).await),
+    ];
+    let what = function.to_string();
+    let mut sink = Sink::new(run.store, format!("{}/function/{}", run.prefix, file_name(function)), &what);
+    for (api, answer) in answers {
+        let call = ApiCall::new(api, json!({"region": function.region(), "FunctionName": function.name()}));
+        match answer {
+            Ok(response) => {
+                sink.source(call.clone());
+                if let Err(error) = sink.line(&Document { call: &call, collected_at: clock::now(), response }).await {
+                    collected.not_stored(&what, call, error);
+                }
+            }
+            Err(error) => collected.gap(&what, call, &error),
+        }
+    }
+    if collected.gaps.len() < 5 {
+        let (entries, result) = sink.finish().await;
+        collected.entries = entries;
+        if let Err(error) = result {
+            collected.not_stored(&what, ApiCall::new("s3:PutObject", Value::Null), error);
+        }
+    }
+    (collected, log_group)
+}
+
+async fn configuration(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
+    let call = client.get_function_configuration().function_name(function.name());
+    let (_, mut answer) = sent!(call, "lambda:GetFunctionConfiguration", function)?;
+    keep_names_only(&mut answer);
+    Ok(answer)
+}
+
+/// Replaces the environment by the names of its variables.
+fn keep_names_only(configuration: &mut Value) {
+    let Some(environment) = configuration.get_mut("Environment") else { return };
+    let names: Vec<Value> = match environment.get("Variables").and_then(Value::as_object) {
+        Some(variables) => variables.keys().map(|name| Value::String(name.clone())).collect(),
+        None => Vec::new(),
+    };
+    *environment = json!({"VariableNames": names});
+}
+
+/// `null` where there is no resource policy, or no function: `GetFunctionConfiguration` says which.
+async fn policy(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
+    let call = client.get_policy().function_name(function.name());
+    let answer = absent_is_none(sent!(call, "lambda:GetPolicy", function))?;
+    let Some((_, mut answer)) = answer else { return Ok(Value::Null) };
+    let document = answer.get("Policy").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    if let (Some(fields), Some(document)) = (answer.as_object_mut(), document) {
+        fields.insert("PolicyDocument".to_owned(), document);
+    }
+    Ok(answer)
+}
+
+async fn concurrency(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
+    let call = client.get_function_concurrency().function_name(function.name());
+    sent!(call, "lambda:GetFunctionConcurrency", function).map(|(_, answer)| answer)
+}
+
+/// Adds the list `name` of a page to what earlier pages held.
+fn gather(all: &mut Vec<Value>, page: &mut Value, name: &str) {
+    if let Some(items) = page.get_mut(name).and_then(Value::as_array_mut) {
+        all.append(items);
+    }
+}
+
+fn list(name: &str, items: Vec<Value>) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), Value::Array(items))]))
+}
+
+async fn urls(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
+    let mut all = Vec::new();
+    let mut marker = None;
+    loop {
+        let call = client.list_function_url_configs().function_name(function.name()).set_marker(marker);
+        let (page, mut answer) = sent!(call, "lambda:ListFunctionUrlConfigs", function)?;
+        gather(&mut all, &mut answer, "FunctionUrlConfigs");
+        marker = page.next_marker.filter(|m| !m.is_empty());
+        if marker.is_none() {
+            return Ok(list("FunctionUrlConfigs", all));
+        }
+    }
+}
+
+async fn event_sources(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
+    let mut all = Vec::new();
+    let mut marker = None;
+    loop {
+        let call = client.list_event_source_mappings().function_name(function.name()).set_marker(marker);
+        let (page, mut answer) = sent!(call, "lambda:ListEventSourceMappings", function)?;
+        gather(&mut all, &mut answer, "EventSourceMappings");
+        marker = page.next_marker.filter(|m| !m.is_empty());
+        if marker.is_none() {
+            return Ok(list("EventSourceMappings", all));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::evidence::manifest::Lack;
+    use crate::evidence::testing::{Bucket, documents, run};
+    use crate::testing::{Answer, Wire, json_error, ok};
+
+    const KEY: &str = "p/function/c934f6418ca24761-0001.jsonl.gz";
+
+    fn function() -> FunctionArn {
+        "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap()
+    }
+
+    fn configuration_answer() -> Answer {
+        ok(r#"{"FunctionName": "orders", "Role": "arn:aws:iam::111122223333:role/orders", "CodeSha256": "x",
+               "FieldOfTheFuture": 7, "LoggingConfig": {"LogGroup": "/custom/orders"},
+               "Environment": {"Variables": {"DB_PASSWORD": "hunter2", "MODE": "s3cret"}}}"#)
+    }
+
+    async fn collected(wire: &Wire, bucket: &Bucket) -> (Collected, String) {
+        let store = bucket.store();
+        collect(&Client::new(&wire.config()), &run(&store), &function()).await
+    }
+
+    #[tokio::test]
+    async fn every_document_is_kept_as_answered_without_the_values_of_the_environment() {
+        let wire = Wire::answering([
+            configuration_answer(),
+            ok(r#"{"Policy": "{\"Statement\":[{\"Sid\":\"open\"}]}", "RevisionId": "r"}"#),
+            ok(r#"{"ReservedConcurrentExecutions": 5}"#),
+            ok(r#"{"FunctionUrlConfigs": [{"AuthType": "NONE"}], "NextMarker": "m1"}"#),
+            ok(r#"{"FunctionUrlConfigs": [{"AuthType": "AWS_IAM"}]}"#),
+            ok(r#"{"EventSourceMappings": [{"UUID": "u1"}], "NextMarker": "m2"}"#),
+            ok(r#"{"EventSourceMappings": [{"UUID": "u2"}]}"#),
+        ]);
+        let bucket = Bucket::default();
+        let (collected, log_group) = collected(&wire, &bucket).await;
+        assert_eq!(collected.gaps, []);
+        assert_eq!(log_group, "/custom/orders");
+        assert_eq!(
+            wire.requests(),
+            [
+                "GET /2015-03-31/functions/orders/configuration",
+                "GET /2015-03-31/functions/orders/policy",
+                "GET /2019-09-30/functions/orders/concurrency",
+                "GET /2021-10-31/functions/orders/urls",
+                "GET /2021-10-31/functions/orders/urls?Marker=m1",
+                "GET /2015-03-31/event-source-mappings?FunctionName=orders",
+                "GET /2015-03-31/event-source-mappings?FunctionName=orders&Marker=m2",
+            ]
+        );
+        let documents = documents(&bucket.object(KEY).unwrap());
+        let responses: Vec<&Value> = documents.iter().map(|d| &d["response"]).collect();
+        assert_eq!(responses[0]["Environment"], json!({"VariableNames": ["DB_PASSWORD", "MODE"]}));
+        assert_eq!(responses[0]["FieldOfTheFuture"], 7);
+        assert_eq!(responses[1]["PolicyDocument"]["Statement"][0]["Sid"], "open");
+        assert_eq!(responses[2], &json!({"ReservedConcurrentExecutions": 5}));
+        assert_eq!(responses[3]["FunctionUrlConfigs"].as_array().unwrap().len(), 2);
+        assert_eq!(responses[4]["EventSourceMappings"][1]["UUID"], "u2");
+        let text = documents.iter().map(Value::to_string).collect::<String>();
+        assert!(!text.contains("hunter2") && !text.contains("s3cret"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn one_call_that_is_denied_is_one_gap_and_no_policy_is_no_gap() {
+        let wire = Wire::answering([
+            configuration_answer(),
+            json_error(404, "ResourceNotFoundException"),
+            json_error(403, "AccessDeniedException"),
+            json_error(429, "TooManyRequestsException"),
+            ok(r#"{"EventSourceMappings": []}"#),
+        ]);
+        let bucket = Bucket::default();
+        let (collected, _) = collected(&wire, &bucket).await;
+        let gaps: Vec<_> = collected.gaps.iter().map(|g| (g.source.api.as_str(), g.lack)).collect();
+        assert_eq!(
+            gaps,
+            [("lambda:GetFunctionConcurrency", Lack::Denied), ("lambda:ListFunctionUrlConfigs", Lack::Throttled)]
+        );
+        assert_eq!(collected.entries[0].lines, 3);
+        assert_eq!(documents(&bucket.object(KEY).unwrap())[1]["response"], Value::Null);
+    }
+
+    #[tokio::test]
+    async fn of_a_deleted_function_the_default_log_group_is_still_looked_at() {
+        let gone = || json_error(404, "ResourceNotFoundException");
+        let wire = Wire::answering([gone(), gone(), gone(), gone(), gone()]);
+        let bucket = Bucket::default();
+        let (collected, log_group) = collected(&wire, &bucket).await;
+        assert_eq!(log_group, "/aws/lambda/orders");
+        assert!(collected.gaps.iter().all(|g| g.lack == Lack::Gone) && collected.gaps.len() == 4);
+    }
+}

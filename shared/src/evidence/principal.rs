@@ -1,0 +1,368 @@
+//! The documents of a role or user: what it may do, and who may become it.
+
+use aws_sdk_iam::Client;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use firebreak_model::ids::{RoleName, UserName};
+use firebreak_model::principal::PrincipalName;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::manifest::ApiCall;
+use super::sink::Sink;
+use super::{Collected, Run};
+use crate::action::ActionError;
+use crate::clock;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    call: &'a ApiCall,
+    collected_at: Timestamp,
+    response: Value,
+}
+
+/// What was asked and what came of it, in order.
+type Answers = Vec<(ApiCall, Result<Value, ActionError>)>;
+
+/// Collects the documents of a principal: itself, the policies attached to it, its inline policies, its keys.
+pub(super) async fn collect(client: &Client, run: &Run<'_>, principal: &PrincipalName) -> Collected {
+    let answers = match principal {
+        PrincipalName::Role(role) => role_documents(client, role).await,
+        PrincipalName::User(user) => user_documents(client, user).await,
+    };
+    let what = principal.to_string();
+    let mut collected = Collected::default();
+    let mut sink = Sink::new(run.store, format!("{}/principal/documents", run.prefix), &what);
+    let mut any = false;
+    for (call, answer) in answers {
+        match answer {
+            Ok(response) => {
+                any = true;
+                sink.source(call.clone());
+                if let Err(error) = sink.line(&Document { call: &call, collected_at: clock::now(), response }).await {
+                    collected.not_stored(&what, call, error);
+                }
+            }
+            Err(error) => collected.gap(&what, call, &error),
+        }
+    }
+    if any {
+        let (entries, result) = sink.finish().await;
+        collected.entries = entries;
+        if let Err(error) = result {
+            collected.not_stored(&what, ApiCall::new("s3:PutObject", Value::Null), error);
+        }
+    }
+    collected
+}
+
+async fn role_documents(client: &Client, role: &RoleName) -> Answers {
+    let name = role.as_str();
+    let parameters = || json!({"RoleName": name});
+    let mut answers = Answers::new();
+    let mut policies = Vec::new();
+    let read = client.get_role().role_name(name).send().await;
+    let read = read.map_err(|e| ActionError::of("iam:GetRole", name, e)).map(|answer| answer.role);
+    let read = read.map(|role| match role {
+        None => Value::Null,
+        Some(role) => {
+            policies.extend(role.permissions_boundary().and_then(|b| b.permissions_boundary_arn.clone()));
+            json!({
+                "Arn": role.arn, "Path": role.path, "RoleName": role.role_name, "RoleId": role.role_id,
+                "CreateDate": date(Some(&role.create_date)), "Description": role.description,
+                "MaxSessionDuration": role.max_session_duration,
+                "AssumeRolePolicyDocument": role.assume_role_policy_document.as_deref().map(decoded),
+                "PermissionsBoundary": role.permissions_boundary().and_then(|b| b.permissions_boundary_arn()),
+                "RoleLastUsed": role.role_last_used().map(|used| {
+                    json!({"LastUsedDate": date(used.last_used_date()), "Region": used.region()})
+                }),
+                "Tags": role.tags().iter().map(|t| json!({"Key": t.key, "Value": t.value})).collect::<Vec<_>>(),
+            })
+        }
+    });
+    answers.push((ApiCall::new("iam:GetRole", parameters()), read));
+
+    let pages = client.list_attached_role_policies().role_name(name).into_paginator().items().send();
+    let attached = pages.collect::<Result<Vec<_>, _>>().await;
+    let attached = attached.map_err(|e| ActionError::of("iam:ListAttachedRolePolicies", name, e)).map(|attached| {
+        policies.extend(attached.iter().filter_map(|p| p.policy_arn.clone()));
+        json!({"AttachedPolicies": attached.iter().map(|p| json!({"PolicyName": p.policy_name, "PolicyArn": p.policy_arn})).collect::<Vec<_>>()})
+    });
+    answers.push((ApiCall::new("iam:ListAttachedRolePolicies", parameters()), attached));
+
+    let pages = client.list_role_policies().role_name(name).into_paginator().items().send();
+    let inline = pages.collect::<Result<Vec<String>, _>>().await;
+    let inline = inline.map_err(|e| ActionError::of("iam:ListRolePolicies", name, e));
+    for policy in inline.as_deref().unwrap_or_default() {
+        let answer = client.get_role_policy().role_name(name).policy_name(policy).send().await;
+        let answer = answer.map_err(|e| ActionError::of("iam:GetRolePolicy", name, e));
+        let call = ApiCall::new("iam:GetRolePolicy", json!({"RoleName": name, "PolicyName": policy}));
+        answers.push((call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)}))));
+    }
+    let call = ApiCall::new("iam:ListRolePolicies", parameters());
+    answers.push((call, inline.map(|names| json!({"PolicyNames": names}))));
+    managed_policies(client, &policies, &mut answers).await;
+    answers
+}
+
+async fn user_documents(client: &Client, user: &UserName) -> Answers {
+    let name = user.as_str();
+    let parameters = || json!({"UserName": name});
+    let mut answers = Answers::new();
+    let mut policies = Vec::new();
+    let read = client.get_user().user_name(name).send().await;
+    let read = read.map_err(|e| ActionError::of("iam:GetUser", name, e)).map(|answer| answer.user);
+    let read = read.map(|user| match user {
+        None => Value::Null,
+        Some(user) => {
+            policies.extend(user.permissions_boundary().and_then(|b| b.permissions_boundary_arn.clone()));
+            json!({
+                "Arn": user.arn, "Path": user.path, "UserName": user.user_name, "UserId": user.user_id,
+                "CreateDate": date(Some(&user.create_date)), "PasswordLastUsed": date(user.password_last_used()),
+                "PermissionsBoundary": user.permissions_boundary().and_then(|b| b.permissions_boundary_arn()),
+                "Tags": user.tags().iter().map(|t| json!({"Key": t.key, "Value": t.value})).collect::<Vec<_>>(),
+            })
+        }
+    });
+    answers.push((ApiCall::new("iam:GetUser", parameters()), read));
+
+    let pages = client.list_access_keys().user_name(name).into_paginator().items().send();
+    let keys = pages.collect::<Result<Vec<_>, _>>().await;
+    let keys = keys.map_err(|e| ActionError::of("iam:ListAccessKeys", name, e)).map(|keys| {
+        let key = |k: &aws_sdk_iam::types::AccessKeyMetadata| {
+            json!({"AccessKeyId": k.access_key_id, "Status": k.status.as_ref().map(aws_sdk_iam::types::StatusType::as_str),
+                   "CreateDate": date(k.create_date())})
+        };
+        json!({"AccessKeyMetadata": keys.iter().map(key).collect::<Vec<_>>()})
+    });
+    answers.push((ApiCall::new("iam:ListAccessKeys", parameters()), keys));
+
+    let pages = client.list_attached_user_policies().user_name(name).into_paginator().items().send();
+    let attached = pages.collect::<Result<Vec<_>, _>>().await;
+    let attached = attached.map_err(|e| ActionError::of("iam:ListAttachedUserPolicies", name, e)).map(|attached| {
+        policies.extend(attached.iter().filter_map(|p| p.policy_arn.clone()));
+        json!({"AttachedPolicies": attached.iter().map(|p| json!({"PolicyName": p.policy_name, "PolicyArn": p.policy_arn})).collect::<Vec<_>>()})
+    });
+    answers.push((ApiCall::new("iam:ListAttachedUserPolicies", parameters()), attached));
+
+    let pages = client.list_user_policies().user_name(name).into_paginator().items().send();
+    let inline = pages.collect::<Result<Vec<String>, _>>().await;
+    let inline = inline.map_err(|e| ActionError::of("iam:ListUserPolicies", name, e));
+    for policy in inline.as_deref().unwrap_or_default() {
+        let answer = client.get_user_policy().user_name(name).policy_name(policy).send().await;
+        let answer = answer.map_err(|e| ActionError::of("iam:GetUserPolicy", name, e));
+        let call = ApiCall::new("iam:GetUserPolicy", json!({"UserName": name, "PolicyName": policy}));
+        answers.push((call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)}))));
+    }
+    let call = ApiCall::new("iam:ListUserPolicies", parameters());
+    answers.push((call, inline.map(|names| json!({"PolicyNames": names}))));
+    managed_policies(client, &policies, &mut answers).await;
+    answers
+}
+
+/// The default version of each managed policy.
+async fn managed_policies(client: &Client, arns: &[String], answers: &mut Answers) {
+    for arn in arns {
+        let read = client.get_policy().policy_arn(arn).send().await;
+        let read = read.map_err(|e| ActionError::of("iam:GetPolicy", arn, e)).map(|answer| answer.policy);
+        let version = read.as_ref().ok().and_then(|p| p.as_ref()?.default_version_id.clone());
+        let read = read.map(|policy| {
+            policy.map(|p| {
+                json!({"Arn": p.arn, "PolicyId": p.policy_id, "DefaultVersionId": p.default_version_id,
+                       "CreateDate": date(p.create_date()), "UpdateDate": date(p.update_date())})
+            })
+        });
+        answers.push((ApiCall::new("iam:GetPolicy", json!({"PolicyArn": arn})), read.map(|p| json!(p))));
+        let Some(version) = version else { continue };
+        let document = client.get_policy_version().policy_arn(arn).version_id(&version).send().await;
+        let document = document.map_err(|e| ActionError::of("iam:GetPolicyVersion", arn, e)).map(|answer| {
+            let version = answer.policy_version.unwrap_or_else(|| aws_sdk_iam::types::PolicyVersion::builder().build());
+            json!({"Document": version.document().map(decoded), "CreateDate": date(version.create_date())})
+        });
+        let call = ApiCall::new("iam:GetPolicyVersion", json!({"PolicyArn": arn, "VersionId": version}));
+        answers.push((call, document));
+    }
+}
+
+fn date(at: Option<&DateTime>) -> Option<String> {
+    at?.fmt(Format::DateTime).ok()
+}
+
+/// A policy document as JSON. IAM sends documents URL-encoded; what is no JSON after decoding is kept as text.
+fn decoded(document: &str) -> Value {
+    let text = url_decoded(document);
+    serde_json::from_str(&text).unwrap_or(Value::String(text))
+}
+
+fn url_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let encoded = (first == b'%').then(|| tail.get(..2)).flatten();
+        let encoded = encoded.filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let byte = encoded.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::evidence::manifest::Lack;
+    use crate::evidence::testing::{Bucket, documents, run};
+    use crate::testing::{Answer, Wire, ok, query_error};
+
+    const KEY: &str = "p/principal/documents-0001.jsonl.gz";
+
+    fn answer(operation: &str, body: &str) -> Answer {
+        ok(format!("<{operation}Response><{operation}Result>{body}</{operation}Result></{operation}Response>"))
+    }
+
+    fn get_role() -> Answer {
+        answer(
+            "GetRole",
+            "<Role><Path>/team/</Path><RoleName>orders</RoleName><RoleId>AROAEXAMPLE000000001</RoleId>\
+             <Arn>arn:aws:iam::111122223333:role/team/orders</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
+             <AssumeRolePolicyDocument>%7B%22Statement%22%3A%5B%7B%22Sid%22%3A%22a%20b%2B%22%7D%5D%7D</AssumeRolePolicyDocument>\
+             <PermissionsBoundary><PermissionsBoundaryArn>arn:aws:iam::aws:policy/Edge</PermissionsBoundaryArn>\
+             </PermissionsBoundary></Role>",
+        )
+    }
+
+    fn policy(arn: &str) -> [Answer; 2] {
+        [
+            answer("GetPolicy", &format!("<Policy><Arn>{arn}</Arn><DefaultVersionId>v3</DefaultVersionId></Policy>")),
+            answer("GetPolicyVersion", "<PolicyVersion><Document>%7B%22v%22%3A3%7D</Document></PolicyVersion>"),
+        ]
+    }
+
+    async fn collected(wire: &Wire, bucket: &Bucket, principal: &PrincipalName) -> Collected {
+        let store = bucket.store();
+        super::collect(&Client::new(&wire.config()), &run(&store), principal).await
+    }
+
+    fn role() -> PrincipalName {
+        PrincipalName::Role("orders".parse().unwrap())
+    }
+
+    /// The operation and the parameters after the version.
+    fn calls(wire: &Wire) -> Vec<String> {
+        let request = |r: &String| r.replace("POST / Action=", "").replace("&Version=2010-05-08", "");
+        wire.requests().iter().map(request).collect()
+    }
+
+    #[tokio::test]
+    async fn a_role_with_all_its_policies() {
+        let mut script = vec![
+            get_role(),
+            answer(
+                "ListAttachedRolePolicies",
+                "<AttachedPolicies><member><PolicyName>A</PolicyName><PolicyArn>arn:aws:iam::aws:policy/A</PolicyArn></member>\
+                 </AttachedPolicies><IsTruncated>true</IsTruncated><Marker>m</Marker>",
+            ),
+            answer(
+                "ListAttachedRolePolicies",
+                "<AttachedPolicies><member><PolicyName>B</PolicyName><PolicyArn>arn:aws:iam::aws:policy/B</PolicyArn></member>\
+                 </AttachedPolicies>",
+            ),
+            answer("ListRolePolicies", "<PolicyNames><member>in line</member></PolicyNames>"),
+            answer(
+                "GetRolePolicy",
+                "<RoleName>orders</RoleName><PolicyName>x</PolicyName><PolicyDocument>%7B%7D</PolicyDocument>",
+            ),
+        ];
+        for arn in ["arn:aws:iam::aws:policy/Edge", "arn:aws:iam::aws:policy/A", "arn:aws:iam::aws:policy/B"] {
+            script.extend(policy(arn));
+        }
+        let wire = Wire::answering(script);
+        let bucket = Bucket::default();
+        let collected = collected(&wire, &bucket, &role()).await;
+        assert_eq!(collected.gaps, []);
+        assert_eq!(
+            calls(&wire),
+            [
+                "GetRole&RoleName=orders",
+                "ListAttachedRolePolicies&RoleName=orders",
+                "ListAttachedRolePolicies&RoleName=orders&Marker=m",
+                "ListRolePolicies&RoleName=orders",
+                "GetRolePolicy&RoleName=orders&PolicyName=in%20line",
+                "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FEdge",
+                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FEdge&VersionId=v3",
+                "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA",
+                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA&VersionId=v3",
+                "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FB",
+                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FB&VersionId=v3",
+            ]
+        );
+        let documents = documents(&bucket.object(KEY).unwrap());
+        assert_eq!(documents[0]["response"]["AssumeRolePolicyDocument"]["Statement"][0]["Sid"], "a b+");
+        assert_eq!(documents[0]["response"]["Path"], "/team/");
+        assert_eq!(documents.last().unwrap()["response"]["Document"], json!({"v": 3}));
+    }
+
+    #[tokio::test]
+    async fn a_user_with_its_keys() {
+        let wire = Wire::answering([
+            answer(
+                "GetUser",
+                "<User><UserName>ana</UserName><UserId>AIDAEXAMPLE000000001</UserId><Path>/</Path>\
+                    <Arn>arn:aws:iam::111122223333:user/ana</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate></User>",
+            ),
+            answer(
+                "ListAccessKeys",
+                "<AccessKeyMetadata><member><AccessKeyId>AKIAEXAMPLE0000001</AccessKeyId>\
+                    <Status>Active</Status></member></AccessKeyMetadata>",
+            ),
+            answer("ListAttachedUserPolicies", "<AttachedPolicies/>"),
+            answer("ListUserPolicies", "<PolicyNames><member>p</member></PolicyNames>"),
+            answer(
+                "GetUserPolicy",
+                "<UserName>ana</UserName><PolicyName>p</PolicyName><PolicyDocument>no json</PolicyDocument>",
+            ),
+        ]);
+        let bucket = Bucket::default();
+        let collected = collected(&wire, &bucket, &PrincipalName::User("ana".parse().unwrap())).await;
+        assert_eq!((collected.gaps.len(), collected.entries[0].lines), (0, 5));
+        let documents = documents(&bucket.object(KEY).unwrap());
+        assert_eq!(documents[1]["response"]["AccessKeyMetadata"][0]["Status"], "Active");
+        assert_eq!(documents[3]["response"]["PolicyDocument"], "no json");
+    }
+
+    #[tokio::test]
+    async fn what_is_denied_is_a_gap_and_the_rest_is_collected() {
+        let wire = Wire::answering([
+            query_error(403, "AccessDenied"),
+            answer("ListAttachedRolePolicies", "<AttachedPolicies/>"),
+            query_error(400, "Throttling"),
+        ]);
+        let bucket = Bucket::default();
+        let collected = collected(&wire, &bucket, &role()).await;
+        let gaps: Vec<_> = collected.gaps.iter().map(|g| (g.source.api.as_str(), g.lack)).collect();
+        assert_eq!(gaps, [("iam:GetRole", Lack::Denied), ("iam:ListRolePolicies", Lack::Throttled)]);
+        assert_eq!(collected.entries[0].lines, 1);
+    }
+
+    #[tokio::test]
+    async fn of_a_role_that_is_gone_there_are_gaps_only() {
+        let gone = || query_error(404, "NoSuchEntity");
+        let bucket = Bucket::default();
+        let collected = collected(&Wire::answering([gone(), gone(), gone()]), &bucket, &role()).await;
+        assert!(collected.gaps.iter().all(|g| g.lack == Lack::Gone) && collected.gaps.len() == 3);
+        assert!(collected.entries.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_encoded_is_decoded() {
+        for (encoded, plain) in
+            [("%7B%7d", "{}"), ("a+b", "a+b"), ("100%", "100%"), ("%+f", "%+f"), ("%C3%A9", "\u{e9}")]
+        {
+            assert_eq!(url_decoded(encoded), plain);
+        }
+    }
+}

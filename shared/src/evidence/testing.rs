@@ -1,0 +1,134 @@
+//! An evidence bucket for tests: keeps objects as S3 does, and every request with its headers.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_config::SdkConfig;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::base64;
+use aws_smithy_types::body::SdkBody;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Run;
+use super::store::Store;
+use crate::testing::Wire;
+
+/// A request to the bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) line: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, Vec<u8>>,
+    requests: Vec<Sent>,
+    puts_fail_with: Option<u16>,
+}
+
+/// An evidence bucket.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bucket(Arc<Mutex<State>>);
+
+impl Bucket {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn store(&self) -> Store {
+        let connector = SharedHttpConnector::new(self.clone());
+        let client = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone());
+        let config: SdkConfig =
+            Wire::default().config().into_builder().http_client(SharedHttpClient::new(client)).build();
+        let builder = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
+        let key_arn = "arn:aws:kms:eu-west-1:111122223333:key/k";
+        Store::new(aws_sdk_s3::Client::from_conf(builder.build()), "evidence".to_owned(), key_arn.to_owned())
+    }
+
+    pub(super) fn requests(&self) -> Vec<Sent> {
+        self.state().requests.clone()
+    }
+
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.state().objects.keys().cloned().collect()
+    }
+
+    pub(super) fn object(&self, key: &str) -> Option<Vec<u8>> {
+        self.state().objects.get(key).cloned()
+    }
+
+    pub(super) fn replace(&self, key: &str, body: &[u8]) {
+        self.state().objects.insert(key.to_owned(), body.to_vec());
+    }
+
+    pub(super) fn answer_puts_with(&self, status: u16) {
+        self.state().puts_fail_with = Some(status);
+    }
+}
+
+impl HttpConnector for Bucket {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let path = request.uri().split_once("amazonaws.com").map_or("", |(_, path)| path);
+        let key = path.trim_start_matches("/evidence/").split('?').next().unwrap_or_default().to_owned();
+        let body = request.body().bytes().unwrap_or_default().to_vec();
+        let mut state = self.state();
+        state.requests.push(Sent {
+            line: format!("{} {path}", request.method()),
+            headers: request.headers().iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            body: body.clone(),
+        });
+        let (status, body) = match request.method() {
+            "PUT" => match (state.puts_fail_with, state.objects.contains_key(&key)) {
+                (Some(status), _) => (status, Vec::new()),
+                (None, true) => (412, Vec::new()),
+                (None, false) => {
+                    state.objects.insert(key.clone(), body);
+                    (200, Vec::new())
+                }
+            },
+            _ => state.objects.get(&key).map_or((404, Vec::new()), |body| (200, body.clone())),
+        };
+        let checksum = state.objects.get(&key).map(|body| base64::encode(Sha256::digest(body)));
+        let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
+        let body = if request.method() == "HEAD" { Vec::new() } else { body };
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        if let Some(checksum) = checksum {
+            response.headers_mut().insert("x-amz-checksum-sha256", checksum);
+        }
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+/// What is in a gzip file.
+pub(super) fn unzipped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let read = flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text);
+    assert!(read.is_ok(), "{read:?}");
+    text
+}
+
+/// The documents of an object.
+pub(super) fn documents(object: &[u8]) -> Vec<Value> {
+    let text = unzipped(object);
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| unreachable!("{line}"))).collect()
+}
+
+/// A run whose window is 2026-11-21T02:00:00Z to 03:00:05Z, with time to spare.
+pub(super) fn run(store: &Store) -> Run<'_> {
+    let at = |text: &str| text.parse().unwrap_or_else(|_| unreachable!("a constant"));
+    Run {
+        store,
+        prefix: "p".to_owned(),
+        from: at("2026-11-21T02:00:00Z"),
+        to: at("2026-11-21T03:00:05Z"),
+        deadline: at("9000-01-01T00:00:00Z"),
+    }
+}
