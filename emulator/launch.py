@@ -7,9 +7,22 @@ here with what the emulator does without it. A correction whose place in the emu
 import contextvars
 import importlib.metadata
 import json
+import os
 import sys
 
 VERSION = "1.5.33"
+
+# What the starter does not say. The loopback only; policies enforced; functions call back here.
+DEFAULTS = {
+    "BIND_HOST": "127.0.0.1",
+    "GATEWAY_PORT": "4566",
+    "IOT_MTLS_ENABLED": "0",
+    "AUTH": "true",
+    "CLOUDTRAIL_RECORDING": "1",
+}
+for name, value in DEFAULTS.items():
+    os.environ.setdefault(name, value)
+os.environ.setdefault("AWS_ENDPOINT_URL", f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}")
 
 
 def refuse(reason):

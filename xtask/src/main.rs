@@ -1,13 +1,17 @@
 //! Development commands: set-up, build, packaging, game day, tests.
 //!
 //! Assumes Rust and Python 3.10 or newer, nothing else. Uses no SDK crate, so that it starts at once.
-#![expect(clippy::print_stdout, reason = "printing progress and results is what this program is for")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "progress, results and errors are for the person at the terminal"
+)]
 
 mod checks;
 mod package;
 mod process;
 mod setup;
-mod tests;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,11 +54,18 @@ enum Command {
     Lint,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let root = root()?;
     match Arguments::parse().command {
         Command::Gameday { list, report, names } => gameday(&root, list, report, names),
-        Command::Test => tests::run(&root),
+        Command::Test => suite::run(&root),
         Command::Package { quick } => {
             let profile = if quick { package::Profile::Quick } else { package::Profile::Release };
             package::build(&root, profile)?;
