@@ -1,17 +1,36 @@
 //! The containment actions: one file each, named `<service>_<verb>_<noun>`.
 
+mod iam_deactivate_access_keys;
 mod iam_quarantine_role;
+mod iam_quarantine_user;
+mod iam_revoke_sessions;
+mod target;
 
+pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_role::QuarantineRole;
+pub use iam_quarantine_user::QuarantineUser;
+pub use iam_revoke_sessions::RevokeSessions;
 
 use firebreak_model::action::ActionId;
 
-use crate::action::Action;
+use crate::action::{Action, ActionRecord};
 
-/// The action on a principal of that id.
+/// The records of all actions, in the order of their ids.
+pub static RECORDS: &[&ActionRecord] = &[
+    &iam_quarantine_role::RECORD,
+    &iam_quarantine_user::RECORD,
+    &iam_deactivate_access_keys::RECORD,
+    &iam_revoke_sessions::RECORD,
+];
+
+/// The action on a principal of that id; `None` for an action on something else.
 pub fn for_principal(id: ActionId, iam: &aws_sdk_iam::Client, deny_policy_arn: &str) -> Option<Box<dyn Action>> {
+    let iam = iam.clone();
     match id {
-        ActionId::QuarantineRole => Some(Box::new(QuarantineRole::new(iam.clone(), deny_policy_arn.to_owned()))),
+        ActionId::QuarantineRole => Some(Box::new(QuarantineRole::new(iam, deny_policy_arn.to_owned()))),
+        ActionId::QuarantineUser => Some(Box::new(QuarantineUser::new(iam, deny_policy_arn.to_owned()))),
+        ActionId::DeactivateAccessKeys => Some(Box::new(DeactivateAccessKeys::new(iam))),
+        ActionId::RevokeSessions => Some(Box::new(RevokeSessions::new(iam))),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod contain;
+pub mod evidence;
 pub mod executor;
 pub mod failure;
 pub mod identity;
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod publish;
 pub mod registry;
 pub mod release;
+pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;

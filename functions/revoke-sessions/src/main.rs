@@ -1,2 +1,26 @@
-//! Placeholder.
-fn main() {}
+//! Kills the sessions of a principal that were issued before a time: on an ordered containment, at a release.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::ledger::Ledger;
+use firebreak_shared::revoke::Revocation;
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let revocation = Arc::new(revocation().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(revocation.clone(), event))).await
+}
+
+async fn revocation() -> Result<Revocation, ConfigError> {
+    let home = Base::from_env()?.home;
+    let table = config::table()?;
+    let sdk = clients::load().await;
+    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table);
+    Ok(Revocation { ledger, iam: aws_sdk_iam::Client::new(&sdk), home })
+}

@@ -3,25 +3,21 @@
 use async_trait::async_trait;
 use aws_sdk_iam::Client;
 use firebreak_model::action::ActionId;
-use firebreak_model::ids::RoleName;
-use firebreak_model::plan::Target;
 use serde_json::Value;
 
 use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
+use crate::actions::target::role;
 
-static RECORD: ActionRecord = ActionRecord {
+pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::QuarantineRole,
     summary: "the deny policy is attached to the role: every session of it is denied everything",
     permissions: &[
         Permission { action: "iam:AttachRolePolicy", on: Resource::RoleAndDenyPolicy },
         Permission { action: "iam:ListAttachedRolePolicies", on: Resource::Role },
     ],
-    revert_permissions: &[
-        Permission { action: "iam:DetachRolePolicy", on: Resource::RoleAndDenyPolicy },
-        Permission { action: "iam:ListAttachedRolePolicies", on: Resource::Role },
-    ],
+    revert_permissions: &[Permission { action: "iam:DetachRolePolicy", on: Resource::RoleAndDenyPolicy }],
     additive: true,
     reversible: "wholly: the policy is detached",
     idempotent_because: "attaching a policy that is attached changes nothing",
@@ -40,24 +36,6 @@ impl QuarantineRole {
     pub fn new(iam: Client, deny_policy_arn: String) -> Self {
         Self { iam, deny_policy_arn }
     }
-
-    async fn is_attached(&self, role: &RoleName) -> Result<bool, ActionError> {
-        let mut pages = self.iam.list_attached_role_policies().role_name(role.as_str()).into_paginator().items().send();
-        while let Some(policy) = pages.next().await {
-            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedRolePolicies", role.as_str(), e))?;
-            if policy.policy_arn() == Some(&self.deny_policy_arn) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn role(order: Order<'_>) -> Result<&RoleName, ActionError> {
-    match &order.step.target {
-        Target::Role(role) => Ok(role),
-        other => Err(ActionError::Unreadable { target: other.to_string(), problem: "it is no role".to_owned() }),
-    }
 }
 
 #[async_trait]
@@ -71,22 +49,26 @@ impl Action for QuarantineRole {
     }
 
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
-        let role = role(order)?.as_str();
+        let role = role(order)?;
         let attach = self.iam.attach_role_policy().role_name(role).policy_arn(&self.deny_policy_arn);
         attach.send().await.map_err(|e| ActionError::of("iam:AttachRolePolicy", role, e))?;
         Ok(())
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
-        Ok(if self.is_attached(role(order)?).await? {
-            Verified::InForce
-        } else {
-            Verified::NotInForce("the deny policy is not among the role's attached policies".to_owned())
-        })
+        let role = role(order)?;
+        let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().items().send();
+        while let Some(policy) = pages.next().await {
+            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedRolePolicies", role, e))?;
+            if policy.policy_arn() == Some(&self.deny_policy_arn) {
+                return Ok(Verified::InForce);
+            }
+        }
+        Ok(Verified::NotInForce("the deny policy is not among the role's attached policies".to_owned()))
     }
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {
-        let role = role(order)?.as_str();
+        let role = role(order)?;
         let detach = self.iam.detach_role_policy().role_name(role).policy_arn(&self.deny_policy_arn);
         let result = detach.send().await.map_err(|e| ActionError::of("iam:DetachRolePolicy", role, e));
         // `NoSuchEntity` says that the policy was not attached, or that the role is gone: either way nothing of ours is left.

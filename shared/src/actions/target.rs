@@ -1,0 +1,25 @@
+//! What a step acts on, as the action needs it: a step on something else is refused.
+
+use firebreak_model::plan::Target;
+
+use crate::action::{ActionError, Order};
+
+fn refused<T>(order: Order<'_>, wanted: &str) -> Result<T, ActionError> {
+    Err(ActionError::Unreadable { target: order.step.target.to_string(), problem: format!("it is no {wanted}") })
+}
+
+/// The role that the step is on.
+pub(super) fn role(order: Order<'_>) -> Result<&str, ActionError> {
+    match &order.step.target {
+        Target::Role(role) => Ok(role.as_str()),
+        _ => refused(order, "role"),
+    }
+}
+
+/// The user that the step is on.
+pub(super) fn user(order: Order<'_>) -> Result<&str, ActionError> {
+    match &order.step.target {
+        Target::User(user) => Ok(user.as_str()),
+        _ => refused(order, "user"),
+    }
+}
