@@ -132,7 +132,11 @@ impl Revocation {
             }
         }
         if failed.is_empty() {
-            return Ok(Answer::of("swept").saying(format!("{} revocations ended: {}", removed.len(), removed.join("; "))));
+            return Ok(Answer::of("swept").saying(format!(
+                "{} revocations ended: {}",
+                removed.len(),
+                removed.join("; ")
+            )));
         }
         Err(Failure::Transient(failed.join("; ")))
     }
