@@ -1,0 +1,165 @@
+//! Any sequence of findings, requests and releases on one principal, against what must always hold.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use firebreak_model::SCHEMA;
+use firebreak_model::action::{ActionId, Response};
+use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::ids::{FindingKey, FunctionArn};
+use firebreak_model::ledger::{Incident, IncidentState, Joined, Origin, ReleaseOrder};
+use firebreak_model::plan::Plan;
+use firebreak_model::principal::Principal;
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+fn at(minute: i64) -> Timestamp {
+    "2026-11-21T03:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minute)
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A candidate with a decision, functions, responses and the minute its activity was last seen.
+    Claim {
+        act: bool,
+        functions: Vec<u8>,
+        isolate: bool,
+        recycle: bool,
+        last_seen: Option<i64>,
+        person: bool,
+    },
+    Release,
+    Withhold,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (any::<bool>(), prop::collection::vec(0u8..3, 0..3), any::<bool>(), any::<bool>(),
+              prop::option::of(0i64..40), prop::bool::weighted(0.1))
+            .prop_map(|(act, functions, isolate, recycle, last_seen, person)| {
+                Happening::Claim { act, functions, isolate, recycle, last_seen, person }
+            }),
+        2 => Just(Happening::Release),
+        1 => Just(Happening::Withhold),
+    ]
+}
+
+fn candidate(act: bool, functions: &[u8], isolate: bool, recycle: bool, person: bool, minute: i64) -> Incident {
+    let principal = Principal::from_arn("arn:aws:iam::111122223333:role/orders").unwrap();
+    let functions: Vec<FunctionArn> = functions
+        .iter()
+        .map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap())
+        .collect();
+    let mut response = vec![Response::Quarantine];
+    response.extend(isolate.then_some(Response::Isolate));
+    response.extend(recycle.then_some(Response::Recycle));
+    Incident {
+        schema: SCHEMA,
+        incident_id: principal.incident_id(),
+        episode: 1,
+        version: 1,
+        account: principal.account.clone(),
+        plan: Plan::of(&principal.name, &functions, &response),
+        principal,
+        functions,
+        state: if act { IncidentState::Ordered } else { IncidentState::AwaitingApproval },
+        decision: if act { Decision::Act } else { Decision::Approve },
+        mode: Mode::Enforce,
+        rule: "r".into(),
+        reason: "because".into(),
+        playbook_digest: "d".into(),
+        response,
+        access_keys: Vec::new(),
+        drill: false,
+        origin: if person {
+            Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() }
+        } else {
+            Origin::Finding {
+                finding_id: "f".into(),
+                finding_type: "t".into(),
+                severity: Some(8.0),
+                finding_key: FindingKey::of("f", &minute.to_string()),
+            }
+        },
+        first_seen: None,
+        opened_at: at(minute),
+        updated_at: at(minute),
+        approval: None,
+        release: None,
+    }
+}
+
+fn released(incident: &Incident, minute: i64) -> Incident {
+    let release = ReleaseOrder {
+        at: at(minute),
+        by: "ana".into(),
+        reason: "over".into(),
+        invocation: "i".into(),
+        reactivate_keys: Vec::new(),
+        left_alone: Vec::new(),
+    };
+    Incident {
+        state: IncidentState::Released,
+        release: Some(release),
+        version: incident.version + 1,
+        ..incident.clone()
+    }
+}
+
+proptest! {
+    #[test]
+    fn decisions_only_rise_plans_only_grow_and_the_past_reopens_nothing(
+        happenings in prop::collection::vec(happening(), 1..40)
+    ) {
+        let mut now: Option<Incident> = None;
+        for (minute, happening) in (0i64..).zip(happenings) {
+            let before = now.clone();
+            match happening {
+                Happening::Release => now = now.map(|i| released(&i, minute)),
+                Happening::Withhold => {
+                    now = now.map(|i| Incident { state: IncidentState::Withheld, version: i.version + 1, ..i });
+                }
+                Happening::Claim { act, functions, isolate, recycle, last_seen, person } => {
+                    let candidate = candidate(act, &functions, isolate, recycle, person, minute);
+                    let Some(old) = &before else { now = Some(candidate); continue };
+                    match old.join(&candidate, last_seen.map(at)) {
+                        Joined::Stale => {
+                            prop_assert_eq!(old.state, IncidentState::Released);
+                            let seen_after = last_seen.is_some_and(|m| at(m) > old.release.as_ref().unwrap().at);
+                            prop_assert!(!seen_after && !person);
+                        }
+                        Joined::Unchanged => {}
+                        Joined::Changed { next, counts } => {
+                            prop_assert_eq!(next.version, old.version + 1);
+                            let was_acting = old.state == IncidentState::Ordered;
+                            prop_assert_eq!(counts, next.state == IncidentState::Ordered && !was_acting);
+                            if next.episode == old.episode {
+                                prop_assert!(next.decision >= old.decision);
+                                prop_assert!(!was_acting || next.state == IncidentState::Ordered);
+                                for step in &old.plan.steps {
+                                    let kept = next.plan.steps.contains(step);
+                                    let gave_way = step.action == ActionId::RecycleEnvironments
+                                        && next.plan.steps.iter().any(|s| {
+                                            s.action == ActionId::ZeroConcurrency && s.target == step.target
+                                        });
+                                    prop_assert!(kept || gave_way, "{:?} was lost", step);
+                                }
+                            } else {
+                                prop_assert_eq!(next.episode, old.episode + 1);
+                                prop_assert!(matches!(old.state, IncidentState::Released | IncidentState::Withheld));
+                            }
+                            now = Some(*next);
+                        }
+                    }
+                }
+            }
+            if let Some(incident) = &now {
+                for step in &incident.plan.steps {
+                    let both = step.action == ActionId::RecycleEnvironments
+                        && incident.plan.steps.iter().any(|s| {
+                            s.action == ActionId::ZeroConcurrency && s.target == step.target
+                        });
+                    prop_assert!(!both, "a function is isolated and recycled at once");
+                }
+            }
+        }
+    }
+}
