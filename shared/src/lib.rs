@@ -15,6 +15,7 @@ pub mod executor;
 pub mod failure;
 pub mod identity;
 pub mod ledger;
+pub mod page;
 pub mod publish;
 pub mod registry;
 pub mod release;

@@ -1,2 +1,25 @@
-//! Placeholder.
-fn main() {}
+//! Pages people: what happened, what is verified, what is not, how to undo it.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::page::notify::Notifier;
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let notifier = Arc::new(notifier().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(notifier.clone(), event))).await
+}
+
+async fn notifier() -> Result<Notifier, ConfigError> {
+    let stack = Base::from_env()?.stack;
+    let table = config::table()?;
+    let topic_arn = config::topic_arn()?;
+    let deny_policy_arn = config::deny_policy_arn()?;
+    Ok(Notifier::new(&clients::load().await, table, topic_arn, stack, deny_policy_arn))
+}

@@ -188,7 +188,7 @@ async fn event_sources(client: &Client, function: &FunctionArn) -> Result<Value,
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
     use crate::evidence::manifest::Lack;

@@ -111,7 +111,7 @@ impl<'a> Sink<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use firebreak_model::ids::sha256_hex;
     use serde_json::json;
@@ -127,7 +127,8 @@ mod tests {
         let mut expected = String::new();
         for n in 0_u32..8_000 {
             let document = json!({"n": n, "noise": sha256_hex(&n.to_le_bytes())});
-            expected.push_str(&format!("{document}\n"));
+            expected.push_str(&document.to_string());
+            expected.push('\n');
             sink.line(&document).await.unwrap();
         }
         let (entries, result) = sink.finish().await;

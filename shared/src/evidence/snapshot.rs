@@ -245,7 +245,7 @@ fn manifest(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use aws_sdk_dynamodb::types::AttributeValue;
     use firebreak_model::action::{ActionId, Response};

@@ -1,0 +1,22 @@
+//! Turns an invocation into one call of `firebreak-shared`, and its end into an answer.
+
+use std::sync::Arc;
+
+use firebreak_shared::answer::Answer;
+use firebreak_shared::failure::Failure;
+use firebreak_shared::page::notify::Notifier;
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::Value;
+use tracing::{Instrument, error, info_span};
+
+pub(crate) async fn handle(notifier: Arc<Notifier>, event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
+    let request_id = &event.context.request_id;
+    let span = info_span!("invocation", request.id = %request_id);
+    async {
+        let result = notifier.handle(&event.payload).await;
+        result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
+    }
+    .instrument(span)
+    .await
+    .map_err(Failure::into)
+}

@@ -1,0 +1,236 @@
+//! Pages: what happened, what is verified, what is not, the next step, and how to undo it without Firebreak.
+//!
+//! The text is made from ledger records by pure functions; [`notify`] decides which pages are due and sends
+//! them. Foreign text is cleaned, and quoted where it stands in a command.
+
+pub mod notify;
+
+mod finding;
+mod incident;
+mod text;
+mod undo;
+
+use firebreak_model::ids::{FindingKey, IncidentId, digest};
+use firebreak_model::ledger::{FindingRecord, Incident, Pause, StepRecord, StepState};
+
+use crate::action::{Permission, Resource};
+use text::{Command, clean};
+
+/// What sending pages needs, beside the ledger.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "kms:Decrypt", on: Resource::Key },
+    Permission { action: "kms:GenerateDataKey", on: Resource::Key },
+    Permission { action: "sns:Publish", on: Resource::Topic },
+];
+
+/// SNS takes subjects of fewer than 100 characters.
+const SUBJECT_MOST: usize = 99;
+
+/// SNS takes 256 KiB; some of what it delivers to takes less.
+const BODY_MOST: usize = 200 * 1024;
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Fewer than 100 ASCII characters.
+    pub subject: String,
+    /// Plain ASCII text.
+    pub body: String,
+}
+
+/// What the commands in a page name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The stack's name, which the functions begin with.
+    pub stack: String,
+    /// The Region of the stack.
+    pub region: String,
+    /// The deny policy.
+    pub deny_policy_arn: String,
+}
+
+impl Setting {
+    /// An invocation of one of our functions with this payload, whose `WHO` and `WHY` a person fills in.
+    fn invoke(&self, function: &str, payload: &str) -> String {
+        Command::aws("lambda invoke")
+            .option("function-name", &format!("{}-{function}", self.stack))
+            .option("region", &self.region)
+            .option("cli-binary-format", "raw-in-base64-out")
+            .option("payload", payload)
+            .words("/dev/stdout")
+            .line()
+            .unwrap_or_else(|| format!("(invoke `{function}` with a payload as in docs/SCHEMAS.md)"))
+    }
+
+    fn approve(&self, id: &IncidentId) -> String {
+        let payload =
+            format!(r#"{{"firebreak": "approve", "incident_id": "{id}", "requested_by": "WHO", "reason": "WHY"}}"#);
+        self.invoke("quarantine-principal", &payload)
+    }
+
+    fn release(&self, id: &IncidentId) -> String {
+        let payload =
+            format!(r#"{{"firebreak": "release", "incident_id": "{id}", "requested_by": "WHO", "reason": "WHY"}}"#);
+        self.invoke("release-containment", &payload)
+    }
+
+    fn resume(&self) -> String {
+        let payload = r#"{"firebreak": "resume", "requested_by": "WHO", "reason": "WHY"}"#;
+        self.invoke("release-containment", payload)
+    }
+
+    fn pause(&self) -> String {
+        let payload = r#"{"firebreak": "pause", "requested_by": "WHO", "reason": "WHY"}"#;
+        self.invoke("release-containment", payload)
+    }
+}
+
+/// How a containment stands when every step of its plan has come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every step that contains was read back.
+    Contained,
+    /// Some were.
+    Partial,
+    /// None was.
+    CannotContain,
+}
+
+impl Verdict {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Contained => "contained",
+            Self::Partial => "partial",
+            Self::CannotContain => "cannot contain",
+        }
+    }
+}
+
+/// What a page is about. Each occasion of an episode pages once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occasion {
+    /// A plan is in force, or grew.
+    Ordered,
+    /// A person must approve.
+    Approval,
+    /// A guard rail vetoed it.
+    Withheld,
+    /// A step did not come to a good end.
+    Step(String, StepState),
+    /// Every step has come to an end.
+    Complete(Verdict),
+    /// A release began.
+    Releasing,
+    /// A release is done.
+    Released,
+    /// A finding that opens no incident.
+    Finding(FindingKey),
+    /// New containments are stopped.
+    Paused,
+    /// New containments may begin again.
+    Resumed,
+}
+
+impl Occasion {
+    /// The name under which the ledger remembers that it was paged. `plan` tells a plan that grew from what it was.
+    fn name(&self, plan: &str) -> String {
+        match self {
+            Self::Ordered => format!("ordered-{plan}"),
+            Self::Approval => format!("approval-{plan}"),
+            Self::Withheld => "withheld".to_owned(),
+            Self::Step(key, state) => format!("step-{state}-{key}"),
+            Self::Complete(verdict) => format!("complete-{}-{plan}", verdict.as_str().replace(' ', "-")),
+            Self::Releasing => "releasing".to_owned(),
+            Self::Released => "released".to_owned(),
+            Self::Finding(key) => format!("finding-{key}"),
+            Self::Paused => "paused".to_owned(),
+            Self::Resumed => "resumed".to_owned(),
+        }
+    }
+}
+
+/// Twelve hex digits for the plan of an incident.
+fn plan_digest(incident: &Incident) -> String {
+    let keys: Vec<String> = incident.plan.steps.iter().map(firebreak_model::plan::Step::key).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    digest(&keys).chars().take(12).collect()
+}
+
+/// The page about an incident.
+pub fn of_incident(
+    occasion: &Occasion,
+    incident: &Incident,
+    steps: &[StepRecord],
+    findings: &[FindingRecord],
+    setting: &Setting,
+) -> Page {
+    incident::page(occasion, incident, steps, findings, setting)
+}
+
+/// The page about a finding that opens no incident.
+pub fn of_finding(finding: &FindingRecord, setting: &Setting) -> Page {
+    finding::page(finding, setting)
+}
+
+/// The page about the pause, as the ledger has it now.
+pub fn of_pause(pause: Option<&Pause>, setting: &Setting) -> Page {
+    let mut draft = Draft::default();
+    let subject = if let Some(pause) = pause {
+        draft.line("Containment is paused: no new containment begins until it is resumed.");
+        draft.line("What is contained stays contained; findings that would be contained wait for a person.");
+        draft.section("The pause");
+        draft.field("Since", &pause.since.to_string());
+        draft.field("By", &clean(&pause.by, 256));
+        draft.field("Why", &clean(&pause.reason, 500));
+        draft.field("Invocation", &clean(&pause.invocation, 80));
+        draft.section("Next step");
+        draft.line("If you do not know why, find out at once: a pause is what a thief would want.");
+        draft.line("CloudTrail's data event of the invocation says who it was. To resume:");
+        draft.command(&setting.resume());
+        "containment is paused"
+    } else {
+        draft.line("Containment is not paused: findings are contained again as the playbook says.");
+        draft.line("Incidents that were opened during the pause still wait for approval.");
+        draft.section("Next step");
+        draft.line("Nothing. To pause again:");
+        draft.command(&setting.pause());
+        "containment is resumed"
+    };
+    draft.page(subject)
+}
+
+/// A page that is being written.
+#[derive(Debug, Default)]
+struct Draft(String);
+
+impl Draft {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn section(&mut self, title: &str) {
+        self.0.push('\n');
+        self.line(title);
+        self.line(&"-".repeat(title.len()));
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        self.line(&format!("{name:<12}{value}"));
+    }
+
+    fn command(&mut self, command: &str) {
+        self.line(&format!("    {command}"));
+    }
+
+    /// The page, cut where SNS would refuse it.
+    fn page(mut self, subject: &str) -> Page {
+        if self.0.len() > BODY_MOST {
+            self.0.truncate(BODY_MOST);
+            self.0.push_str("\n\n(cut: the ledger holds the rest)\n");
+        }
+        let subject: String = clean(&format!("[Firebreak] {subject}"), SUBJECT_MOST - 3);
+        Page { subject, body: self.0 }
+    }
+}

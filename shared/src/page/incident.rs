@@ -1,0 +1,263 @@
+//! The page about an incident: how each step stands, and how to undo it.
+
+use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ledger::{FindingRecord, Incident, Origin, StepRecord, StepState};
+use firebreak_model::plan::Step;
+use jiff::SignedDuration;
+
+use super::text::{clean, span};
+use super::{Draft, Occasion, Page, Setting, Verdict, finding, undo};
+
+/// The verdict on an incident, once every step of its plan has come to an end.
+pub(super) fn verdict(incident: &Incident, steps: &[StepRecord]) -> Option<Verdict> {
+    let states: Vec<(ActionId, StepState)> = incident
+        .plan
+        .steps
+        .iter()
+        .map(|step| Some((step.action, record_of(step, steps)?.state)))
+        .collect::<Option<_>>()?;
+    if states.is_empty() || states.iter().any(|(_, state)| *state == StepState::Intended) {
+        return None;
+    }
+    let containing: Vec<StepState> =
+        states.iter().filter(|(action, _)| *action != ActionId::SnapshotLogs).map(|(_, state)| *state).collect();
+    let applied = containing.iter().filter(|state| **state == StepState::Applied).count();
+    Some(match applied {
+        0 => Verdict::CannotContain,
+        n if n == containing.len() => Verdict::Contained,
+        _ => Verdict::Partial,
+    })
+}
+
+fn record_of<'a>(step: &Step, steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
+    let key = step.key();
+    steps.iter().find(|record| record.step == key)
+}
+
+pub(super) fn page(
+    occasion: &Occasion,
+    incident: &Incident,
+    steps: &[StepRecord],
+    findings: &[FindingRecord],
+    setting: &Setting,
+) -> Page {
+    let mut draft = Draft::default();
+    let who = incident.principal.name.to_string();
+    draft.line(&headline(occasion, incident));
+    if incident.drill {
+        draft.line("This is a drill: everything named here belongs to a game day.");
+    }
+    happened(&mut draft, incident, findings);
+    if *occasion == Occasion::Approval || *occasion == Occasion::Withheld {
+        draft.section(if *occasion == Occasion::Approval { "What an approval would do" } else { "What was withheld" });
+        for step in &incident.plan.steps {
+            draft.line(&format!("  {}", step.key()));
+        }
+    } else {
+        progress(&mut draft, incident, steps);
+    }
+    next_step(&mut draft, occasion, incident, setting);
+    if matches!(occasion, Occasion::Step(..) | Occasion::Complete(_) | Occasion::Ordered | Occasion::Releasing) {
+        undo::section(&mut draft, incident, steps, setting);
+    }
+    let drill = if incident.drill { "drill: " } else { "" };
+    draft.page(&format!("{drill}{}: {who}", word(occasion)))
+}
+
+fn word(occasion: &Occasion) -> String {
+    match occasion {
+        Occasion::Ordered => "containing".to_owned(),
+        Occasion::Approval => "approve or leave".to_owned(),
+        Occasion::Withheld => "withheld".to_owned(),
+        Occasion::Step(_, state) => format!("step {state}"),
+        Occasion::Complete(verdict) => verdict.as_str().to_owned(),
+        Occasion::Releasing => "releasing".to_owned(),
+        Occasion::Released => "released".to_owned(),
+        Occasion::Finding(_) => "noted".to_owned(),
+        Occasion::Paused => "paused".to_owned(),
+        Occasion::Resumed => "resumed".to_owned(),
+    }
+}
+
+fn headline(occasion: &Occasion, incident: &Incident) -> String {
+    let who = format!("{} in account {}", incident.principal.name, incident.account);
+    match occasion {
+        Occasion::Ordered => format!("Firebreak is containing {who}."),
+        Occasion::Approval => format!("Firebreak would contain {who}, and waits for your approval."),
+        Occasion::Withheld => format!("Firebreak did not contain {who}: a guard rail forbids it."),
+        Occasion::Step(key, StepState::Withheld) => {
+            format!("A guard rail withheld a step against {who}: {}.", clean(key, 300))
+        }
+        Occasion::Step(key, _) => format!("A step against {who} failed: {}.", clean(key, 300)),
+        Occasion::Complete(Verdict::Contained) => format!("{who} is contained: every step was read back."),
+        Occasion::Complete(Verdict::Partial) => format!("{who} is contained in part only."),
+        Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
+        Occasion::Releasing => format!("The containment of {who} is being released."),
+        Occasion::Released => format!("The containment of {who} is released."),
+        Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => format!("About {who}."),
+    }
+}
+
+fn happened(draft: &mut Draft, incident: &Incident, findings: &[FindingRecord]) {
+    draft.section("What happened");
+    match &incident.origin {
+        Origin::Finding { finding_id, finding_type, severity, finding_key } => {
+            if let Some(record) = findings.iter().find(|f| f.finding_key == *finding_key) {
+                finding::describe(draft, record);
+            } else {
+                let severity = severity.map_or("without severity".to_owned(), |s| format!("severity {s:.1}"));
+                draft.field("Finding", &format!("{} ({severity})", clean(finding_type, 150)));
+                draft.field("Finding id", &clean(finding_id, 200));
+            }
+            if findings.len() > 1 {
+                draft.field("Findings", &format!("{} updates of findings led to this incident", findings.len()));
+            }
+        }
+        Origin::Person { requested_by, reason, invocation } => {
+            draft.field("Asked by", &format!("{} (a person, by direct invocation)", clean(requested_by, 256)));
+            draft.field("Reason", &clean(reason, 500));
+            draft.field("Invocation", &clean(invocation, 80));
+        }
+    }
+    let principal = &incident.principal;
+    draft.field("Who", &principal.arn.as_ref().map_or_else(|| principal.name.to_string(), |arn| clean(arn, 600)));
+    if let Some(id) = &principal.unique_id {
+        draft.field("Unique id", id.as_str());
+    }
+    for function in &incident.functions {
+        draft.field("Function", &function.to_string());
+    }
+    for key in &incident.access_keys {
+        draft.field("Access key", key.as_str());
+    }
+    draft.field(
+        "Decision",
+        &format!("{} (rule `{}`, mode {})", incident.decision, clean(&incident.rule, 80), incident.mode),
+    );
+    draft.field("Why", &clean(&incident.reason, 500));
+    draft.field("Head start", &head_start(incident));
+    draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+}
+
+fn head_start(incident: &Incident) -> String {
+    match incident.first_seen {
+        None => format!("not known; Firebreak opened the incident at {}", incident.opened_at),
+        Some(seen) => {
+            let length = incident.opened_at.duration_since(seen).max(SignedDuration::ZERO);
+            format!("the thief had {}: first seen {seen}, incident opened {}", span(length), incident.opened_at)
+        }
+    }
+}
+
+/// What is verified, what is not.
+fn progress(draft: &mut Draft, incident: &Incident, steps: &[StepRecord]) {
+    // A release has the revocation written whether it was planned or not.
+    let unplanned = steps.iter().filter(|r| incident.plan.steps.iter().all(|s| s.key() != r.step));
+    let all: Vec<(String, Option<&StepRecord>)> = incident
+        .plan
+        .steps
+        .iter()
+        .map(|step| (step.key(), record_of(step, steps)))
+        .chain(unplanned.map(|record| (record.step.clone(), Some(record))))
+        .collect();
+    let (done, open): (Vec<_>, Vec<_>) =
+        all.iter().partition(|(_, r)| r.is_some_and(|r| matches!(r.state, StepState::Applied | StepState::Reverted)));
+    draft.section("What is verified");
+    if done.is_empty() {
+        draft.line("Nothing yet.");
+    }
+    for (key, record) in done {
+        let Some(record) = record else { continue };
+        let at = record.reverted_at.or(record.verified_at).unwrap_or(record.updated_at);
+        draft.line(&format!("[x] {}", clean(key, 300)));
+        draft.line(&format!("    {} {at}: {}", record.state, clean(&record.detail, 600)));
+    }
+    if !open.is_empty() {
+        draft.section("What is not");
+    }
+    for (key, record) in open {
+        draft.line(&format!("[ ] {}", clean(key, 300)));
+        match record {
+            None => draft.line("    under way: nothing is recorded yet"),
+            Some(record) => draft.line(&format!("    {}: {}", state(record.state), clean(&record.detail, 600))),
+        }
+    }
+}
+
+fn state(state: StepState) -> &'static str {
+    match state {
+        StepState::Intended => "begun, not verified",
+        StepState::LeftAlone => "left alone",
+        other => other.as_str(),
+    }
+}
+
+fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, setting: &Setting) {
+    draft.section("Next step");
+    let id = &incident.incident_id;
+    match occasion {
+        Occasion::Ordered => {
+            draft.line("Wait for the page that says how it ended. If this is the wrong one, release it:");
+            draft.command(&setting.release(id));
+        }
+        Occasion::Approval => {
+            draft.line("Look at the finding. If it is true, approve:");
+            draft.command(&setting.approve(id));
+            draft.line("If it is not, close the incident:");
+            draft.command(&setting.release(id));
+        }
+        Occasion::Withheld => {
+            draft.line("Firebreak will not touch this principal. Decide by hand, with rights that Firebreak does not");
+            draft.line("have; or correct the guard rail in the playbook, and contain again.");
+        }
+        Occasion::Step(_, StepState::Withheld) => {
+            draft.line("Firebreak will not do this step. Decide whether a person must.");
+        }
+        Occasion::Step(..) => {
+            draft.line(
+                "Transient failures are tried again, and page again when they end otherwise. What was denied, or",
+            );
+            draft.line("what ran into a quota, a person with more rights must do by hand.");
+        }
+        Occasion::Complete(verdict) => {
+            match verdict {
+                Verdict::Contained => {
+                    draft.line("Investigate and recover. What the thief did before, this does not undo.")
+                }
+                Verdict::Partial => {
+                    draft.line("Do by hand what is not verified above. Until then the thief may still act.")
+                }
+                Verdict::CannotContain => draft.line("Contain by hand now: the thief can still act."),
+            }
+            draft.line("When it is over, or if this is the wrong one, release it:");
+            draft.command(&setting.release(id));
+        }
+        Occasion::Releasing => {
+            draft.line("Wait for the page that says that it is released. If none comes, ask for the release again:");
+            draft.command(&setting.release(id));
+        }
+        Occasion::Released => released(draft, incident),
+        Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => draft.line("Nothing."),
+    }
+}
+
+fn released(draft: &mut Draft, incident: &Incident) {
+    if let Some(release) = &incident.release {
+        draft.field("Released by", &clean(&release.by, 256));
+        draft.field("Reason", &clean(&release.reason, 500));
+        draft.field("Begun", &release.at.to_string());
+        for step in &release.left_alone {
+            draft.line(&format!("Someone changed this since, so it was left as it is: {}", clean(step, 300)));
+        }
+    }
+    draft
+        .line("Check that the service works. Where a revocation is verified above, sessions issued before the release");
+    draft.line("stay dead; Firebreak removes it when the longest of them has ended.");
+}
+
+/// The owners whose records a page about this incident reads.
+pub(super) fn owners(incident: &Incident) -> std::collections::BTreeSet<FunctionName> {
+    let mut owners = incident.plan.owners();
+    owners.insert(FunctionName::RevokeSessions);
+    owners
+}

@@ -1,0 +1,152 @@
+//! How to undo each step with plain `aws` commands, from the prior state that the ledger holds: for the day on
+//! which Firebreak itself is what does not work.
+
+use firebreak_model::action::ActionId;
+use firebreak_model::ids::{AccessKeyId, FunctionArn};
+use firebreak_model::ledger::{Incident, StepRecord, StepState};
+use firebreak_model::plan::Target;
+use firebreak_model::policy::REVOCATION_POLICY;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::text::{Command, clean};
+use super::{Draft, Setting};
+
+/// What a person needs to undo one step.
+#[derive(Debug, Default)]
+struct Undo {
+    notes: Vec<&'static str>,
+    /// `None` where a value of the prior state cannot stand in a command.
+    commands: Vec<Option<String>>,
+}
+
+impl Undo {
+    fn note(note: &'static str) -> Self {
+        Self { notes: vec![note], commands: Vec::new() }
+    }
+
+    fn commands(commands: impl IntoIterator<Item = Command>) -> Self {
+        Self { notes: Vec::new(), commands: commands.into_iter().map(Command::line).collect() }
+    }
+
+    fn noting(mut self, note: &'static str) -> Self {
+        self.notes.push(note);
+        self
+    }
+}
+
+/// Whether something of the step may be in place.
+fn in_place(record: &StepRecord) -> bool {
+    match record.state {
+        StepState::Applied => true,
+        StepState::Intended | StepState::Failed => record.applied_at.is_some() || record.prior.is_some(),
+        StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
+    }
+}
+
+/// The section of a page. Its order is the safe one: the deny last, so that nothing stolen wakes up before
+/// the rest is decided.
+pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecord], setting: &Setting) {
+    let undoable: Vec<&StepRecord> =
+        steps.iter().filter(|r| r.action != ActionId::SnapshotLogs && in_place(r)).collect();
+    if undoable.is_empty() {
+        return;
+    }
+    draft.section("Undo it without Firebreak");
+    draft.line("Firebreak's own release is safer: it keeps stolen sessions dead. Without it, step by step:");
+    for record in undoable {
+        draft.line("");
+        draft.line(&format!("# {}", clean(&record.step, 300)));
+        if record.state != StepState::Applied {
+            draft.line("# It was begun, not verified: look whether it is in place first.");
+        }
+        let undo = of_step(incident, record, setting);
+        for note in undo.as_ref().map(|u| u.notes.as_slice()).unwrap_or_default() {
+            draft.line(&format!("# {note}"));
+        }
+        let lines: Option<Vec<String>> = undo.and_then(|u| u.commands.into_iter().collect());
+        match lines {
+            Some(lines) => lines.iter().for_each(|line| draft.command(line)),
+            None => {
+                draft.line("# What was there before cannot be put into a command here. This is the record of it:");
+                draft.command(&clean(record.prior.as_deref().unwrap_or("none"), 8_000));
+            }
+        }
+    }
+}
+
+/// `None` where the recorded prior state has a shape that is not known here.
+fn of_step(incident: &Incident, record: &StepRecord, setting: &Setting) -> Option<Undo> {
+    let prior: Value = record.prior.as_deref().map_or(Some(Value::Null), |text| serde_json::from_str(text).ok())?;
+    match (&record.target, record.action) {
+        (Target::Role(role), ActionId::QuarantineRole) => Some(
+            Undo::commands([Command::aws("iam detach-role-policy")
+                .option("role-name", role.as_str())
+                .option("policy-arn", &setting.deny_policy_arn)])
+            .noting(WAKES),
+        ),
+        (Target::User(user), ActionId::QuarantineUser) => Some(
+            Undo::commands([Command::aws("iam detach-user-policy")
+                .option("user-name", user.as_str())
+                .option("policy-arn", &setting.deny_policy_arn)])
+            .noting(WAKES),
+        ),
+        (Target::Role(role), ActionId::RevokeSessions) => Some(
+            Undo::commands([Command::aws("iam delete-role-policy")
+                .option("role-name", role.as_str())
+                .option("policy-name", REVOCATION_POLICY)])
+            .noting(REVIVES),
+        ),
+        (Target::User(user), ActionId::RevokeSessions) => Some(
+            Undo::commands([Command::aws("iam delete-user-policy")
+                .option("user-name", user.as_str())
+                .option("policy-name", REVOCATION_POLICY)])
+            .noting(REVIVES),
+        ),
+        (Target::User(user), ActionId::DeactivateAccessKeys) => keys(incident, user.as_str(), prior),
+        (Target::Function(function), action) => of_function(action, function, prior),
+        _ => None,
+    }
+}
+
+const WAKES: &str = "Sessions that were stolen work again at once, unless they are revoked or have ended.";
+const REVIVES: &str = "Careful: this wakes every stolen session that has not ended. Wait until the longest has.";
+
+#[derive(Deserialize)]
+struct Key {
+    id: AccessKeyId,
+    active: bool,
+}
+
+fn keys(incident: &Incident, user: &str, prior: Value) -> Option<Undo> {
+    let keys: Vec<Key> = serde_json::from_value(prior).ok()?;
+    let was_active = keys.iter().filter(|key| key.active);
+    let (stolen, others): (Vec<_>, Vec<_>) = was_active.partition(|key| incident.access_keys.contains(&key.id));
+    let activate = |key: &&Key| {
+        let command = Command::aws("iam update-access-key").option("user-name", user);
+        command.option("access-key-id", key.id.as_str()).words("--status Active")
+    };
+    let mut undo = Undo::commands(others.iter().map(activate));
+    if !stolen.is_empty() {
+        undo.notes.push("A key that a finding names is left out here: it is stolen, give its owner a new one.");
+    }
+    if undo.commands.is_empty() {
+        undo.notes.push("There is no other key that was Active before.");
+    }
+    Some(undo)
+}
+
+/// A command on a function, in its Region.
+fn on(words: &str, function: &FunctionArn) -> Command {
+    Command::aws(words).option("region", function.region().as_str())
+}
+
+fn of_function(action: ActionId, function: &FunctionArn, prior: Value) -> Option<Undo> {
+    match action {
+        ActionId::RecycleEnvironments => Some(Undo::note("Nothing to undo: the function runs, in fresh environments.")),
+        _ => {
+            let _ = (on("", function), prior);
+            None
+        }
+    }
+}
