@@ -31,7 +31,7 @@ pub fn lambda_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_lambda::Cl
 
 /// A Lambda client that waits for the functions it calls, longer than for any other answer, and never calls twice.
 pub fn lambda_invoking(config: &SdkConfig) -> aws_sdk_lambda::Client {
-    let patience = Duration::from_secs(60);
+    let patience = Duration::from_mins(1);
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(patience)

@@ -69,7 +69,7 @@ impl Containment {
     pub async fn handle(&self, payload: &Value, invocation: &str) -> Result<Answer, Failure> {
         let received = Received { now: clock::now(), invocation };
         match trigger::read(payload, &self.base.home) {
-            Trigger::Finding(finding) => self.on_finding(&finding, payload, received).await,
+            Trigger::Finding(finding) => Box::pin(self.on_finding(&finding, payload, received)).await,
             Trigger::Malformed(malformed) => {
                 warn!(envelope.id = %malformed.id, "an event that cannot be read: {}", malformed.reason);
                 let record = candidate::malformed(&malformed, payload, received, self.playbook.digest(), self.ceiling);
@@ -78,7 +78,7 @@ impl Containment {
             }
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Request(request) => match *request {
-                Request::Contain(contain, asked) => self.on_request(contain, asked, received).await,
+                Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
                 Request::Approve(incident, asked) => self.on_approval(&incident, asked, received).await,
                 Request::Release(..) | Request::Pause(_) | Request::Resume(_) => {
                     Err(Failure::Malformed("release, pause and resume go to `release-containment`".to_owned()))

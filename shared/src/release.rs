@@ -130,14 +130,10 @@ impl Releasing {
         let left: Vec<String> =
             records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
         self.finish(&incident, &left).await?;
-        let mut message = revoked;
-        for step in &left {
-            message.push_str(&format!("; `{step}` was changed by someone else since: left as it is"));
-        }
-        for note in notes {
-            message.push_str(&format!("; {note}"));
-        }
-        Ok(Answer::on("released", &id, &records).saying(message))
+        let mut messages = vec![revoked];
+        messages.extend(left.iter().map(|step| format!("`{step}` was changed by someone else since: left as it is")));
+        messages.extend(notes);
+        Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
     /// Puts the release on record; one that was begun before goes on.

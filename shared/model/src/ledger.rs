@@ -556,8 +556,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn seen(at: &str) -> Option<Timestamp> {
-        Some(at.parse().unwrap())
+    fn seen(at: &str) -> Timestamp {
+        at.parse().unwrap()
     }
 
     #[test]
@@ -601,10 +601,10 @@ pub(crate) mod tests {
     fn a_released_incident_reopens_on_new_activity_only() {
         let old = released("2026-11-21T03:00:00Z");
         let again = incident(Decision::Act);
-        assert_eq!(old.join(&again, seen("2026-11-21T02:59:00Z")), Joined::Stale);
-        assert_eq!(old.join(&again, seen("2026-11-21T03:00:00Z")), Joined::Stale);
+        assert_eq!(old.join(&again, Some(seen("2026-11-21T02:59:00Z"))), Joined::Stale);
+        assert_eq!(old.join(&again, Some(seen("2026-11-21T03:00:00Z"))), Joined::Stale);
         assert_eq!(old.join(&again, None), Joined::Stale);
-        let Joined::Changed { next, counts } = old.join(&again, seen("2026-11-21T03:00:01Z")) else {
+        let Joined::Changed { next, counts } = old.join(&again, Some(seen("2026-11-21T03:00:01Z"))) else {
             panic!("new activity reopens");
         };
         assert_eq!((next.episode, counts), (2, true));

@@ -121,8 +121,6 @@ pub fn incident_id(event: &Value) -> Option<IncidentId> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
     use crate::ledger::tests::incident;
 

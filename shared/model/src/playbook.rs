@@ -225,21 +225,17 @@ impl Playbook {
             rule.types.iter().any(|glob| glob.matches(&finding.finding_type))
                 && rule.min_severity.is_none_or(|least| severity >= least)
         });
-        match matching {
-            Some(rule) => {
-                let mode = rule.mode.unwrap_or(self.mode).min(ceiling);
-                let reason = format!(
-                    "rule `{}` says {} for `{}` at severity {severity}",
-                    rule.name, rule.decision, finding.finding_type
-                );
-                let response = rule.response.clone().unwrap_or_else(|| self.response.clone());
-                (verdict(rule.decision, mode, &rule.name, reason), response)
-            }
-            None => {
-                let reason = format!("no rule is for `{}` at severity {severity}", finding.finding_type);
-                (verdict(Decision::Notify, mode, NO_RULE, reason), self.response.clone())
-            }
-        }
+        let Some(rule) = matching else {
+            let reason = format!("no rule is for `{}` at severity {severity}", finding.finding_type);
+            return (verdict(Decision::Notify, mode, NO_RULE, reason), self.response.clone());
+        };
+        let mode = rule.mode.unwrap_or(self.mode).min(ceiling);
+        let reason = format!(
+            "rule `{}` says {} for `{}` at severity {severity}",
+            rule.name, rule.decision, finding.finding_type
+        );
+        let response = rule.response.clone().unwrap_or_else(|| self.response.clone());
+        (verdict(rule.decision, mode, &rule.name, reason), response)
     }
 }
 

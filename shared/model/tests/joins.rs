@@ -30,27 +30,28 @@ enum Happening {
     Withhold,
 }
 
+fn response() -> impl Strategy<Value = Vec<Response>> {
+    prop::sample::subsequence(vec![Response::Quarantine, Response::Isolate, Response::Recycle], 1..=3)
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        6 => (any::<bool>(), prop::collection::vec(0u8..3, 0..3), any::<bool>(), any::<bool>(),
+        6 => (any::<bool>(), prop::collection::vec(0u8..3, 0..3), response(),
               prop::option::of(0i64..40), prop::bool::weighted(0.1))
-            .prop_map(|(act, functions, isolate, recycle, last_seen, person)| {
-                Happening::Claim { act, functions, isolate, recycle, last_seen, person }
+            .prop_map(|(act, functions, response, last_seen, person)| {
+                Happening::Claim { act, functions, response, last_seen, person }
             }),
         2 => Just(Happening::Release),
         1 => Just(Happening::Withhold),
     ]
 }
 
-fn candidate(act: bool, functions: &[u8], isolate: bool, recycle: bool, person: bool, minute: i64) -> Incident {
+fn candidate(act: bool, functions: &[u8], response: Vec<Response>, person: bool, minute: i64) -> Incident {
     let principal = Principal::from_arn("arn:aws:iam::111122223333:role/orders").unwrap();
     let functions: Vec<FunctionArn> = functions
         .iter()
         .map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap())
         .collect();
-    let mut response = vec![Response::Quarantine];
-    response.extend(isolate.then_some(Response::Isolate));
-    response.extend(recycle.then_some(Response::Recycle));
     Incident {
         schema: SCHEMA,
         incident_id: principal.incident_id(),
@@ -117,8 +118,8 @@ proptest! {
                 Happening::Withhold => {
                     now = now.map(|i| Incident { state: IncidentState::Withheld, version: i.version + 1, ..i });
                 }
-                Happening::Claim { act, functions, isolate, recycle, last_seen, person } => {
-                    let candidate = candidate(act, &functions, isolate, recycle, person, minute);
+                Happening::Claim { act, functions, response, last_seen, person } => {
+                    let candidate = candidate(act, &functions, response, person, minute);
                     let Some(old) = &before else { now = Some(candidate); continue };
                     match old.join(&candidate, last_seen.map(at)) {
                         Joined::Stale => {

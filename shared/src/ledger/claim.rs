@@ -190,10 +190,8 @@ impl Ledger {
                 .build();
             parts.push(TransactWriteItem::builder().put(built(put)?).build());
         }
-        let result = self.client.transact_write_items().set_transact_items(Some(parts)).send().await;
-        let error = match result {
-            Ok(_) => return Ok(Ok(())),
-            Err(error) => error,
+        let Err(error) = self.client.transact_write_items().set_transact_items(Some(parts)).send().await else {
+            return Ok(Ok(()));
         };
         let reasons = match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
