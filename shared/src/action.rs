@@ -93,7 +93,7 @@ pub enum ActionError {
     Withheld(#[from] Veto),
 }
 
-const GONE: [&str; 2] = ["NoSuchEntity", "ResourceNotFoundException"];
+const GONE: [&str; 3] = ["NoSuchEntity", "ResourceNotFoundException", "ProvisionedConcurrencyConfigNotFoundException"];
 const DENIED: [&str; 3] = ["AccessDenied", "AccessDeniedException", "UnmodifiableEntity"];
 const QUOTA: [&str; 3] = ["LimitExceeded", "LimitExceededException", "PolicyLengthExceededException"];
 const BUSY: [&str; 10] = [

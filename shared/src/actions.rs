@@ -4,12 +4,17 @@ mod iam_deactivate_access_keys;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_sessions;
+mod lambda_target;
+mod lambda_zero_concurrency;
+mod prior;
+mod several;
 mod target;
 
 pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_sessions::RevokeSessions;
+pub use lambda_zero_concurrency::ZeroConcurrency;
 
 use firebreak_model::action::ActionId;
 
@@ -21,6 +26,7 @@ pub static RECORDS: &[&ActionRecord] = &[
     &iam_quarantine_user::RECORD,
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
+    &lambda_zero_concurrency::RECORD,
 ];
 
 /// The action on a principal of that id; `None` for an action on something else.
@@ -35,8 +41,11 @@ pub fn for_principal(id: ActionId, iam: &aws_sdk_iam::Client, deny_policy_arn: &
     }
 }
 
-/// The action on a function of that id, for the Region that `lambda` calls.
+/// The action on a function of that id, for the Region that `lambda` calls; `None` for an action on something else.
 pub fn for_function(id: ActionId, lambda: &aws_sdk_lambda::Client, stack: &str) -> Option<Box<dyn Action>> {
-    let _ = (id, lambda, stack);
-    None
+    let (lambda, stack) = (lambda.clone(), stack.to_owned());
+    match id {
+        ActionId::ZeroConcurrency => Some(Box::new(ZeroConcurrency::new(lambda, stack))),
+        _ => None,
+    }
 }

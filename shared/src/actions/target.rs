@@ -1,5 +1,6 @@
 //! What a step acts on, as the action needs it: a step on something else is refused.
 
+use firebreak_model::ids::FunctionArn;
 use firebreak_model::plan::Target;
 
 use crate::action::{ActionError, Order};
@@ -21,5 +22,13 @@ pub(super) fn user(order: Order<'_>) -> Result<&str, ActionError> {
     match &order.step.target {
         Target::User(user) => Ok(user.as_str()),
         _ => refused(order, "user"),
+    }
+}
+
+/// The function that the step is on.
+pub(super) fn function(order: Order<'_>) -> Result<&FunctionArn, ActionError> {
+    match &order.step.target {
+        Target::Function(function) => Ok(function),
+        _ => refused(order, "function"),
     }
 }
