@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
-use firebreak_shared::release::Releasing;
 use firebreak_shared::failure::Failure;
+use firebreak_shared::release::Releasing;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::Value;
 use tracing::{Instrument, error, info_span};

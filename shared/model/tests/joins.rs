@@ -21,8 +21,7 @@ enum Happening {
     Claim {
         act: bool,
         functions: Vec<u8>,
-        isolate: bool,
-        recycle: bool,
+        response: Vec<Response>,
         last_seen: Option<i64>,
         person: bool,
     },
