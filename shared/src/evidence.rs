@@ -16,7 +16,7 @@ mod logs;
 mod principal;
 mod sink;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use jiff::Timestamp;
 

@@ -7,6 +7,8 @@ pub mod notify;
 
 mod finding;
 mod incident;
+#[cfg(test)]
+mod tests;
 mod text;
 mod undo;
 
@@ -217,7 +219,7 @@ impl Draft {
     }
 
     fn field(&mut self, name: &str, value: &str) {
-        self.line(&format!("{name:<12}{value}"));
+        self.line(&format!("{name:<13}{value}"));
     }
 
     fn command(&mut self, command: &str) {

@@ -247,7 +247,6 @@ fn manifest(
 mod tests {
     #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-    use aws_sdk_dynamodb::types::AttributeValue;
     use firebreak_model::action::{ActionId, Response};
     use firebreak_model::ids::sha256_hex;
     use firebreak_model::ledger::Record;
@@ -255,7 +254,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::evidence::testing::{Bucket, documents};
+    use crate::evidence::testing::{Bucket, documents, item};
     use crate::testing::{Answer as Wired, Wire, json_error, ok, query_error, role_order};
 
     fn incident() -> Incident {
@@ -263,24 +262,6 @@ mod tests {
         incident.response.push(Response::Snapshot);
         incident.plan = Plan::of(&incident.principal.name, &[], &incident.response);
         incident
-    }
-
-    /// A record as `GetItem` answers it.
-    fn item(record: &Record) -> Wired {
-        fn typed(value: &AttributeValue) -> Value {
-            match value {
-                AttributeValue::S(text) => json!({"S": text}),
-                AttributeValue::N(number) => json!({"N": number}),
-                AttributeValue::Bool(yes) => json!({"BOOL": yes}),
-                AttributeValue::L(items) => json!({"L": items.iter().map(typed).collect::<Vec<_>>()}),
-                AttributeValue::M(map) => {
-                    json!({"M": map.iter().map(|(k, v)| (k.clone(), typed(v))).collect::<serde_json::Map<_, _>>()})
-                }
-                _ => json!({"NULL": true}),
-            }
-        }
-        let item: AttributeValue = serde_dynamo::to_attribute_value(record).unwrap();
-        ok(json!({"Item": typed(&item)["M"]}).to_string())
     }
 
     fn of(incident: &Incident) -> Wired {

@@ -1,10 +1,12 @@
-//! An evidence bucket for tests: keeps objects as S3 does, and every request with its headers.
+//! An evidence bucket for tests: keeps objects as S3 does, and every request with its headers. And ledger records
+//! as DynamoDB answers them.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -12,12 +14,13 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
-use serde_json::Value;
+use firebreak_model::ledger::Record;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Run;
 use super::store::Store;
-use crate::testing::Wire;
+use crate::testing::{Answer, Wire, ok};
 
 /// A request to the bucket.
 #[derive(Debug, Clone)]
@@ -131,4 +134,33 @@ pub(super) fn run(store: &Store) -> Run<'_> {
         to: at("2026-11-21T03:00:05Z"),
         deadline: at("9000-01-01T00:00:00Z"),
     }
+}
+
+fn typed(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({"S": text}),
+        AttributeValue::N(number) => json!({"N": number}),
+        AttributeValue::Bool(yes) => json!({"BOOL": yes}),
+        AttributeValue::L(items) => json!({"L": items.iter().map(typed).collect::<Vec<_>>()}),
+        AttributeValue::M(map) => {
+            let fields: Map<String, Value> = map.iter().map(|(name, value)| (name.clone(), typed(value))).collect();
+            json!({"M": fields})
+        }
+        _ => json!({"NULL": true}),
+    }
+}
+
+fn stored(record: &Record) -> Value {
+    let value = serde_dynamo::to_attribute_value(record).map(|item: AttributeValue| typed(&item));
+    value.ok().and_then(|v| v.get("M").cloned()).unwrap_or_default()
+}
+
+/// A record as `GetItem` answers it.
+pub(crate) fn item(record: &Record) -> Answer {
+    ok(json!({"Item": stored(record)}).to_string())
+}
+
+/// Records as `Query` answers them.
+pub(crate) fn items(records: &[Record]) -> Answer {
+    ok(json!({"Items": records.iter().map(stored).collect::<Vec<_>>()}).to_string())
 }

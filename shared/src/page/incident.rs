@@ -43,7 +43,7 @@ pub(super) fn page(
 ) -> Page {
     let mut draft = Draft::default();
     let who = incident.principal.name.to_string();
-    draft.line(&headline(occasion, incident));
+    draft.line(&headline(occasion, incident, steps));
     if incident.drill {
         draft.line("This is a drill: everything named here belongs to a game day.");
     }
@@ -54,7 +54,7 @@ pub(super) fn page(
             draft.line(&format!("  {}", step.key()));
         }
     } else {
-        progress(&mut draft, incident, steps);
+        progress(&mut draft, occasion, incident, steps);
     }
     next_step(&mut draft, occasion, incident, setting);
     if matches!(occasion, Occasion::Step(..) | Occasion::Complete(_) | Occasion::Ordered | Occasion::Releasing) {
@@ -79,7 +79,7 @@ fn word(occasion: &Occasion) -> String {
     }
 }
 
-fn headline(occasion: &Occasion, incident: &Incident) -> String {
+fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> String {
     let who = format!("{} in account {}", incident.principal.name, incident.account);
     match occasion {
         Occasion::Ordered => format!("Firebreak is containing {who}."),
@@ -93,6 +93,9 @@ fn headline(occasion: &Occasion, incident: &Incident) -> String {
         Occasion::Complete(Verdict::Partial) => format!("{who} is contained in part only."),
         Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
         Occasion::Releasing => format!("The containment of {who} is being released."),
+        Occasion::Released if steps.is_empty() => {
+            format!("The incident of {who} is closed: nothing had been contained.")
+        }
         Occasion::Released => format!("The containment of {who} is released."),
         Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => format!("About {who}."),
     }
@@ -150,7 +153,7 @@ fn head_start(incident: &Incident) -> String {
 }
 
 /// What is verified, what is not.
-fn progress(draft: &mut Draft, incident: &Incident, steps: &[StepRecord]) {
+fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) {
     // A release has the revocation written whether it was planned or not.
     let unplanned = steps.iter().filter(|r| incident.plan.steps.iter().all(|s| s.key() != r.step));
     let all: Vec<(String, Option<&StepRecord>)> = incident
@@ -159,12 +162,13 @@ fn progress(draft: &mut Draft, incident: &Incident, steps: &[StepRecord]) {
         .iter()
         .map(|step| (step.key(), record_of(step, steps)))
         .chain(unplanned.map(|record| (record.step.clone(), Some(record))))
+        .filter(|(_, record)| record.is_some() || *occasion != Occasion::Released)
         .collect();
     let (done, open): (Vec<_>, Vec<_>) =
         all.iter().partition(|(_, r)| r.is_some_and(|r| matches!(r.state, StepState::Applied | StepState::Reverted)));
     draft.section("What is verified");
     if done.is_empty() {
-        draft.line("Nothing yet.");
+        draft.line("Nothing.");
     }
     for (key, record) in done {
         let Some(record) = record else { continue };

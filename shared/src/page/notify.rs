@@ -198,3 +198,189 @@ fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
         IncidentState::Released => vec![Occasion::Released],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use firebreak_model::ledger::{FindingRecord, Pause, Record};
+    use serde_json::json;
+
+    use super::*;
+    use crate::evidence::testing::{item, items};
+    use crate::page::tests;
+    use crate::testing::{Answer as Wired, Wire, json_error, ok, query_error};
+
+    fn notifier(ledger: &Wire, sns: &Wire) -> Notifier {
+        let client = aws_sdk_dynamodb::Client::new(&ledger.config());
+        Notifier {
+            ledger: Ledger::new(client, "ledger".to_owned()),
+            sns: Client::new(&sns.config()),
+            topic_arn: "arn:aws:sns:eu-west-1:111122223333:pages".to_owned(),
+            setting: tests::setting(),
+        }
+    }
+
+    fn event(kind: &str, detail: &Value) -> Value {
+        json!({"id": "e1", "source": "firebreak", "detail-type": kind, "detail": detail})
+    }
+
+    fn sent() -> Wired {
+        ok("<PublishResponse><PublishResult><MessageId>m</MessageId></PublishResult></PublishResponse>")
+    }
+
+    fn taken() -> Wired {
+        json_error(400, "ConditionalCheckFailedException")
+    }
+
+    fn none() -> Wired {
+        items(&[])
+    }
+
+    /// What the ledger answers about an incident whose steps are these, all of them written by one owner.
+    fn about(incident: &Incident, steps: &[StepRecord]) -> Vec<Wired> {
+        let mut script = vec![item(&Record::Incident(Box::new(incident.clone())))];
+        for owner in incident::owners(incident) {
+            let owned = steps.iter().filter(|s| s.owner == owner);
+            script.push(items(&owned.map(|s| Record::Step(Box::new(s.clone()))).collect::<Vec<_>>()));
+        }
+        script.push(none());
+        script
+    }
+
+    fn on_step(incident: &Incident) -> Value {
+        event("Step Recorded", &json!({"incident_id": incident.incident_id, "state": "applied", "step": "forged"}))
+    }
+
+    #[tokio::test]
+    async fn an_applied_step_pages_only_when_all_have_ended() {
+        let incident = tests::incident();
+        let steps: Vec<_> =
+            (0..7).map(|at| tests::record(&incident, at, StepState::Applied, "done", Some("{}"))).collect();
+        let mut script = about(&incident, &steps[..6]);
+        script.push(taken());
+        let (ledger, sns) = (Wire::answering(script), Wire::default());
+        let answer = notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+        assert_eq!((answer.outcome.as_str(), sns.requests().len(), ledger.unused()), ("nothing to page", 0, 0));
+
+        let mut script = about(&incident, &steps);
+        script.extend([taken(), ok("{}")]);
+        let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
+        notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+        assert_eq!(sns.requests().len(), 1);
+        assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20contained"), "{}", sns.requests()[0]);
+        assert!(ledger.requests().last().unwrap().contains("000001#complete-contained-"));
+    }
+
+    #[tokio::test]
+    async fn a_failed_step_pages_at_once_and_each_page_is_sent_once() {
+        let incident = tests::incident();
+        let steps = [tests::record(&incident, 0, StepState::Failed, "denied", None)];
+        let mut script = about(&incident, &steps);
+        script.extend([ok("{}"), ok("{}")]);
+        let (ledger, sns) = (Wire::answering(script), Wire::answering([sent(), sent()]));
+        notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+        assert_eq!(sns.requests().len(), 2);
+        assert!(sns.requests()[1].contains("Subject=%5BFirebreak%5D%20step%20failed"), "{}", sns.requests()[1]);
+        assert!(ledger.requests().last().unwrap().contains("step-failed-quarantine-role@role/orders-role"));
+
+        let mut script = about(&incident, &steps);
+        script.extend([taken(), taken()]);
+        let (ledger, sns) = (Wire::answering(script), Wire::default());
+        notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+        assert!(sns.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_page_that_could_not_be_sent_is_forgotten_so_that_the_next_try_sends_it() {
+        for (answer, transient) in [
+            (query_error(403, "AuthorizationError"), false),
+            (query_error(429, "Throttled"), true),
+            (Wired::Http(500, String::new()), true),
+            (Wired::Lost, true),
+        ] {
+            let incident = Incident { state: IncidentState::AwaitingApproval, ..tests::incident() };
+            let mut script = about(&incident, &[]);
+            script.extend([ok("{}"), ok("{}")]);
+            let (ledger, sns) = (Wire::answering(script), Wire::answering([answer.clone()]));
+            let event = event("Approval Requested", &json!({"incident_id": incident.incident_id}));
+            let failure = notifier(&ledger, &sns).handle(&event).await.unwrap_err();
+            assert_eq!(matches!(failure, Failure::Transient(_)), transient, "{answer:?}: {failure}");
+            let last = ledger.requests().last().unwrap().clone();
+            assert!(last.contains("DeleteItem") && last.contains("approval-"), "{last}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_event_claims_does_not_decide_what_is_paged() {
+        let incident = tests::incident();
+        let mut script = about(&incident, &[]);
+        script.push(ok("{}"));
+        let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
+        let forged = event("Containment Released", &json!({"incident_id": incident.incident_id, "state": "released"}));
+        notifier(&ledger, &sns).handle(&forged).await.unwrap();
+        assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20containing"), "{}", sns.requests()[0]);
+        let (ledger, sns) = (Wire::answering([ok("{}")]), Wire::default());
+        let unknown = event("Containment Ordered", &json!({"incident_id": incident.incident_id}));
+        assert_eq!(notifier(&ledger, &sns).handle(&unknown).await.unwrap().outcome, "nothing to page");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_outcome_event_is_malformed() {
+        for event in [
+            json!({}),
+            event("GuardDuty Finding", &json!({})),
+            event("Containment Ordered", &json!({"incident_id": "fb-x"})),
+            event("Finding Noted", &json!({"subject": "fb-x"})),
+            event("Finding Noted", &json!({"subject": "unattributed-../control"})),
+            event("Finding Noted", &json!({})),
+        ] {
+            let result = notifier(&Wire::default(), &Wire::default()).handle(&event).await;
+            assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_noted_finding_is_paged_and_no_other() {
+        let noted = tests::finding("Recon:IAMUser/X");
+        let acted = FindingRecord {
+            effective: Decision::Act,
+            finding_key: FindingKey::of("f2", "u"),
+            ..tests::finding("Impact:IAMUser/X")
+        };
+        let subject = noted.subject();
+        let found = || items(&[&noted, &acted].map(|f| Record::Finding(Box::new(f.clone()))));
+        for detail in [json!({"subject": subject}), json!({"subject": subject, "finding_key": noted.finding_key})] {
+            let (ledger, sns) = (Wire::answering([found(), ok("{}")]), Wire::answering([sent()]));
+            notifier(&ledger, &sns).handle(&event("Finding Noted", &detail)).await.unwrap();
+            assert_eq!((sns.requests().len(), ledger.unused()), (1, 0));
+            assert!(sns.requests()[0].contains("noted%3A%20Recon"), "{}", sns.requests()[0]);
+        }
+        let (ledger, sns) = (Wire::answering([found()]), Wire::default());
+        let other = event("Finding Noted", &json!({"subject": subject, "finding_key": acted.finding_key}));
+        assert_eq!(notifier(&ledger, &sns).handle(&other).await.unwrap().outcome, "nothing to page");
+    }
+
+    #[tokio::test]
+    async fn the_pause_is_paged_as_the_ledger_has_it() {
+        let pause = Record::Pause(Pause {
+            schema: SCHEMA,
+            since: "2026-11-21T03:00:00Z".parse().unwrap(),
+            by: "ana".into(),
+            reason: "a storm".into(),
+            invocation: "i".into(),
+        });
+        for (kind, now, subject) in [
+            ("Containment Paused", item(&pause), Some("containment%20is%20paused")),
+            ("Containment Resumed", ok("{}"), Some("containment%20is%20resumed")),
+            ("Containment Paused", ok("{}"), None),
+            ("Containment Resumed", item(&pause), None),
+        ] {
+            let (ledger, sns) = (Wire::answering([now, ok("{}")]), Wire::answering([sent()]));
+            notifier(&ledger, &sns).handle(&event(kind, &json!({}))).await.unwrap();
+            let requests = sns.requests();
+            assert_eq!(requests.len(), usize::from(subject.is_some()), "{kind}");
+            assert!(subject.is_none_or(|s| requests[0].contains(s)), "{requests:?}");
+        }
+    }
+}

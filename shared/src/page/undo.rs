@@ -44,11 +44,25 @@ fn in_place(record: &StepRecord) -> bool {
     }
 }
 
-/// The section of a page. Its order is the safe one: the deny last, so that nothing stolen wakes up before
-/// the rest is decided.
+/// The order in which steps are undone: the deny first, so that nothing that is let in again fails for it; event
+/// sources and keys late; the revocation last of all.
+const ORDER: [ActionId; 9] = [
+    ActionId::QuarantineRole,
+    ActionId::QuarantineUser,
+    ActionId::ClearDestinations,
+    ActionId::RemovePublicStatements,
+    ActionId::CloseFunctionUrls,
+    ActionId::ZeroConcurrency,
+    ActionId::DisableEventSources,
+    ActionId::DeactivateAccessKeys,
+    ActionId::RevokeSessions,
+];
+
+/// The section of a page.
 pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecord], setting: &Setting) {
-    let undoable: Vec<&StepRecord> =
+    let mut undoable: Vec<&StepRecord> =
         steps.iter().filter(|r| r.action != ActionId::SnapshotLogs && in_place(r)).collect();
+    undoable.sort_by_key(|r| ORDER.iter().position(|id| *id == r.action));
     if undoable.is_empty() {
         return;
     }

@@ -1,0 +1,290 @@
+//! What pages say, and what nothing in them can say.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use firebreak_model::SCHEMA;
+use firebreak_model::action::{ActionId, Response};
+use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::finding::Subject;
+use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder};
+use firebreak_model::plan::Plan;
+use firebreak_model::principal::Principal;
+
+use super::*;
+use crate::testing::{function_order, role_order, user_order};
+
+/// Prior states as the actions on a function record them, in the order of the plan.
+const PRIORS: [Option<&str>; 5] = [None, None, None, None, None];
+
+pub(super) fn setting() -> Setting {
+    Setting {
+        stack: "firebreak".into(),
+        region: "eu-west-1".into(),
+        deny_policy_arn: "arn:aws:iam::111122223333:policy/firebreak/firebreak-deny-everything".into(),
+    }
+}
+
+pub(super) fn finding(kind: &str) -> FindingRecord {
+    let principal = Principal::from_arn("arn:aws:iam::111122223333:role/team/orders-role").unwrap();
+    FindingRecord {
+        schema: SCHEMA,
+        finding_key: FindingKey::of("f1", "u1"),
+        incident_id: None,
+        finding_id: "f1".into(),
+        finding_type: kind.into(),
+        severity: Some(8.0),
+        account: Some("111122223333".parse().unwrap()),
+        region: Some("eu-west-1".into()),
+        source: "guardduty".into(),
+        decision: Decision::Act,
+        effective: Decision::Notify,
+        mode: Mode::Observe,
+        rule: "workload-credentials-used-outside-aws".into(),
+        reason: "the stack observes".into(),
+        playbook_digest: "d".into(),
+        would_be: Some(Plan::of(&principal.name, &[], &[Response::Quarantine, Response::Snapshot])),
+        subjects: vec![Subject::Principal {
+            principal,
+            access_key: Some("ASIAEXAMPLE00000001".parse().unwrap()),
+            function: None,
+        }],
+        first_seen: Some("2026-11-21T02:40:00Z".parse().unwrap()),
+        last_seen: Some("2026-11-21T02:55:00Z".parse().unwrap()),
+        received_at: "2026-11-21T03:00:00Z".parse().unwrap(),
+        event: String::new(),
+        event_truncated: false,
+        event_sha256: String::new(),
+    }
+}
+
+/// A role whose function is isolated, opened by a finding.
+pub(super) fn incident() -> Incident {
+    let (mut incident, _) = function_order(ActionId::ZeroConcurrency);
+    incident.response.push(Response::Snapshot);
+    incident.plan = Plan::of(&incident.principal.name, &incident.functions, &incident.response);
+    incident.first_seen = Some("2026-11-21T02:40:00Z".parse().unwrap());
+    incident.origin = Origin::Finding {
+        finding_id: "f1".into(),
+        finding_type: "UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS".into(),
+        severity: Some(8.0),
+        finding_key: FindingKey::of("f1", "u1"),
+    };
+    incident
+}
+
+pub(super) fn record(
+    incident: &Incident,
+    at: usize,
+    state: StepState,
+    detail: &str,
+    prior: Option<&str>,
+) -> StepRecord {
+    let now = "2026-11-21T03:00:02Z".parse().unwrap();
+    StepRecord {
+        state,
+        detail: detail.into(),
+        prior: prior.map(str::to_owned),
+        applied_at: (state == StepState::Applied).then_some(now),
+        verified_at: (state == StepState::Applied).then_some(now),
+        ..incident.step_record(&incident.plan.steps[at], now)
+    }
+}
+
+fn shown(page: &Page) -> String {
+    format!("Subject: {}\n\n{}", page.subject, page.body)
+}
+
+fn page(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> Page {
+    let kind = "UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS";
+    of_incident(occasion, incident, steps, &[finding(kind)], &setting())
+}
+
+#[test]
+fn an_order_under_way() {
+    let incident = incident();
+    let steps = [record(&incident, 0, StepState::Applied, "the deny policy is attached", None)];
+    insta::assert_snapshot!(shown(&page(&Occasion::Ordered, &incident, &steps)));
+}
+
+#[test]
+fn a_containment_in_part() {
+    let incident = incident();
+    let states = [
+        (StepState::Applied, "the deny policy is attached", None),
+        (StepState::Applied, "reserved concurrency is 0", PRIORS[0]),
+        (StepState::Applied, "event sources are disabled", PRIORS[1]),
+        (StepState::Applied, "URLs need IAM authentication", PRIORS[2]),
+        (StepState::Applied, "public statements are removed", PRIORS[3]),
+        (StepState::Failed, "`lambda:PutFunctionEventInvokeConfig` on `orders` was denied", PRIORS[4]),
+        (StepState::Applied, "4 objects and 0 gaps", None),
+    ];
+    let step = |(at, (state, detail, prior))| record(&incident, at, state, detail, prior);
+    let steps: Vec<StepRecord> = states.into_iter().enumerate().map(step).collect();
+    assert_eq!(incident::verdict(&incident, &steps), Some(Verdict::Partial));
+    insta::assert_snapshot!(shown(&page(&Occasion::Complete(Verdict::Partial), &incident, &steps)));
+}
+
+#[test]
+fn a_user_with_two_keys_in_a_drill() {
+    let (mut incident, _) = user_order("ci-bot", ActionId::QuarantineUser);
+    incident.drill = true;
+    incident.access_keys = vec!["AKIASTOLEN000000001".parse().unwrap()];
+    let keys = r#"[{"id": "AKIASTOLEN000000001", "active": true}, {"id": "AKIAOTHER0000000001", "active": true},
+                   {"id": "AKIAOLD000000000001", "active": false}]"#;
+    let steps = [
+        record(&incident, 0, StepState::Applied, "the deny policy is attached", None),
+        record(&incident, 1, StepState::Applied, "the keys are Inactive", Some(keys)),
+    ];
+    assert_eq!(incident::verdict(&incident, &steps), Some(Verdict::Contained));
+    insta::assert_snapshot!(shown(&page(&Occasion::Complete(Verdict::Contained), &incident, &steps)));
+}
+
+#[test]
+fn a_revocation_comes_with_a_warning() {
+    let (mut incident, _) = role_order("orders");
+    incident.plan = Plan::of(&incident.principal.name, &[], &[Response::Revoke]);
+    let steps = [record(&incident, 0, StepState::Applied, "revoked", Some("null"))];
+    let body = page(&Occasion::Complete(Verdict::Contained), &incident, &steps).body;
+    assert!(body.contains("aws iam delete-role-policy --role-name 'orders' --policy-name 'firebreak-revoke-sessions'"));
+    assert!(body.contains("this wakes every stolen session"));
+}
+
+#[test]
+fn an_approval_is_asked_for_with_the_command() {
+    let incident = Incident { state: IncidentState::AwaitingApproval, ..incident() };
+    insta::assert_snapshot!(shown(&page(&Occasion::Approval, &incident, &[])));
+}
+
+#[test]
+fn a_release_says_what_was_left_alone() {
+    let release = ReleaseOrder {
+        at: "2026-11-21T04:00:00Z".parse().unwrap(),
+        by: "ana".into(),
+        reason: "it was us".into(),
+        invocation: "i".into(),
+        reactivate_keys: Vec::new(),
+        left_alone: vec!["quarantine-role@role/orders-role".into()],
+    };
+    let incident = Incident { state: IncidentState::Released, release: Some(release), ..incident() };
+    let steps = [
+        record(&incident, 0, StepState::LeftAlone, "the policy had been detached", None),
+        record(&incident, 1, StepState::Reverted, "what was there before is there again", None),
+    ];
+    insta::assert_snapshot!(shown(&page(&Occasion::Released, &incident, &steps)));
+}
+
+#[test]
+fn a_finding_that_was_only_noted() {
+    let kind = "UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS";
+    insta::assert_snapshot!(shown(&of_finding(&finding(kind), &setting())));
+}
+
+#[test]
+fn a_pause_is_loud() {
+    let pause = Pause {
+        schema: SCHEMA,
+        since: "2026-11-21T03:00:00Z".parse().unwrap(),
+        by: "ana".into(),
+        reason: "a storm".into(),
+        invocation: "i".into(),
+    };
+    insta::assert_snapshot!(shown(&of_pause(Some(&pause), &setting())));
+    assert!(of_pause(None, &setting()).body.starts_with("Containment is not paused"));
+}
+
+#[test]
+fn withheld_and_failed_steps_say_why() {
+    let incident = incident();
+    let steps = [
+        record(&incident, 0, StepState::Withheld, "the playbook protects it", None),
+        record(&incident, 1, StepState::Failed, "`x` was throttled", None),
+    ];
+    let withheld = page(&Occasion::Step(steps[0].step.clone(), StepState::Withheld), &incident, &steps);
+    assert_eq!(withheld.subject, "[Firebreak] step withheld: role/orders-role");
+    assert!(withheld.body.contains("    withheld: the playbook protects it\n"));
+    let failed = page(&Occasion::Step(steps[1].step.clone(), StepState::Failed), &incident, &steps);
+    assert!(failed.body.contains("    failed: `x` was throttled\n") && !failed.body.contains("Undo it"));
+    let vetoed = page(&Occasion::Withheld, &incident, &[]);
+    assert!(vetoed.body.contains("a guard rail forbids it"));
+}
+
+#[test]
+fn the_verdict_waits_for_every_step() {
+    let incident = incident();
+    let last = incident.plan.steps.len() - 1;
+    let all =
+        |state: StepState| -> Vec<StepRecord> { (0..=last).map(|at| record(&incident, at, state, "", None)).collect() };
+    assert_eq!(incident::verdict(&incident, &all(StepState::Applied)[..last]), None);
+    assert_eq!(incident::verdict(&incident, &all(StepState::Intended)), None);
+    assert_eq!(incident::verdict(&incident, &all(StepState::Applied)), Some(Verdict::Contained));
+    assert_eq!(incident::verdict(&incident, &all(StepState::Failed)), Some(Verdict::CannotContain));
+    let mut without_evidence = all(StepState::Applied);
+    without_evidence[last].state = StepState::Failed;
+    assert_eq!(incident::verdict(&incident, &without_evidence), Some(Verdict::Contained));
+    let mut evidence_only = all(StepState::Failed);
+    evidence_only[last].state = StepState::Applied;
+    assert_eq!(incident::verdict(&incident, &evidence_only), Some(Verdict::CannotContain));
+}
+
+#[test]
+fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
+    let hostile = format!(
+        "x\nNext step\n---------\n    aws iam create-user $(id) `id` '; rm -rf / #\u{1b}[2J\u{202e}{}",
+        "A".repeat(10_000)
+    );
+    let mut finding = finding(&hostile);
+    finding.finding_id.clone_from(&hostile);
+    finding.rule.clone_from(&hostile);
+    finding.reason.clone_from(&hostile);
+    finding.region = Some(hostile.clone());
+    finding.subjects.push(Subject::NotContainable { what: hostile.clone(), reason: hostile.clone() });
+    let mut incident = incident();
+    incident.reason.clone_from(&hostile);
+    incident.rule.clone_from(&hostile);
+    incident.principal.arn = Some(hostile.clone());
+    incident.origin =
+        Origin::Person { requested_by: hostile.clone(), reason: hostile.clone(), invocation: hostile.clone() };
+    let prior = serde_json::json!({"any": hostile}).to_string();
+    let steps: Vec<StepRecord> = (0..incident.plan.steps.len())
+        .map(|at| record(&incident, at, StepState::Applied, &hostile, Some(&prior)))
+        .collect();
+    let occasions = [
+        Occasion::Ordered,
+        Occasion::Approval,
+        Occasion::Withheld,
+        Occasion::Step(hostile.clone(), StepState::Failed),
+        Occasion::Complete(Verdict::Partial),
+        Occasion::Releasing,
+        Occasion::Released,
+    ];
+    let mut pages: Vec<Page> =
+        occasions.iter().map(|o| of_incident(o, &incident, &steps, &[finding.clone()], &setting())).collect();
+    pages.push(of_finding(&finding, &setting()));
+    let pause = Pause {
+        schema: SCHEMA,
+        since: incident.opened_at,
+        by: hostile.clone(),
+        reason: hostile.clone(),
+        invocation: hostile.clone(),
+    };
+    pages.push(of_pause(Some(&pause), &setting()));
+    for page in pages {
+        assert!(page.subject.len() < 100 && page.subject.is_ascii(), "{}", page.subject);
+        assert!(page.body.len() < 256 * 1024);
+        assert!(page.body.bytes().all(|b| b == b'\n' || b.is_ascii_graphic() || b == b' '));
+        assert!(page.body.matches("\nNext step\n").count() <= 1);
+        for line in page.body.lines() {
+            assert!(!line.trim_start().starts_with("aws iam create-user"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_any_length_is_cut_where_it_must_be() {
+    let mut incident = incident();
+    let many = (0..2_000).map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap());
+    incident.functions = many.collect();
+    incident.plan = Plan::of(&incident.principal.name, &incident.functions, &incident.response);
+    let page = page(&Occasion::Ordered, &incident, &[]);
+    assert!(page.body.len() < 256 * 1024 && page.body.ends_with("(cut: the ledger holds the rest)\n"));
+}
