@@ -240,5 +240,7 @@ mod tests {
             let function = format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}").parse().unwrap();
             assert_eq!(world.rails(None).on_function(&function).is_ok(), allowed, "{name}");
         }
+        let foreign = "arn:aws:lambda:eu-west-1:444455556666:function:orders".parse().unwrap();
+        assert!(world.rails(None).on_function(&foreign).is_err());
     }
 }
