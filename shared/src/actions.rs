@@ -4,6 +4,8 @@ mod iam_deactivate_access_keys;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_sessions;
+mod lambda_close_function_urls;
+mod lambda_disable_event_sources;
 mod lambda_target;
 mod lambda_zero_concurrency;
 mod prior;
@@ -14,6 +16,8 @@ pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_sessions::RevokeSessions;
+pub use lambda_close_function_urls::CloseFunctionUrls;
+pub use lambda_disable_event_sources::DisableEventSources;
 pub use lambda_zero_concurrency::ZeroConcurrency;
 
 use firebreak_model::action::ActionId;
@@ -27,6 +31,8 @@ pub static RECORDS: &[&ActionRecord] = &[
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
     &lambda_zero_concurrency::RECORD,
+    &lambda_disable_event_sources::RECORD,
+    &lambda_close_function_urls::RECORD,
 ];
 
 /// The action on a principal of that id; `None` for an action on something else.
@@ -46,6 +52,8 @@ pub fn for_function(id: ActionId, lambda: &aws_sdk_lambda::Client, stack: &str) 
     let (lambda, stack) = (lambda.clone(), stack.to_owned());
     match id {
         ActionId::ZeroConcurrency => Some(Box::new(ZeroConcurrency::new(lambda, stack))),
+        ActionId::DisableEventSources => Some(Box::new(DisableEventSources::new(lambda, stack))),
+        ActionId::CloseFunctionUrls => Some(Box::new(CloseFunctionUrls::new(lambda, stack))),
         _ => None,
     }
 }
