@@ -83,20 +83,20 @@ pub(super) async fn collect(client: &Client, run: &Run<'_>, function: &FunctionA
         .and_then(|c| c.pointer("/LoggingConfig/LogGroup")?.as_str())
         .map_or(default_group, str::to_owned);
     let answers = [
-        ("lambda:GetFunctionConfiguration", configuration),
-        ("lambda:GetPolicy", policy(client, function).await),
-        ("lambda:GetFunctionConcurrency", concurrency(client, function).await),
-        ("lambda:ListFunctionUrlConfigs", urls(client, function).await),
-        ("lambda:ListEventSourceMappings", event_sources(client, function).await),
+        ("lambda:GetFunctionConfiguration", configuration, clock::now()),
+        ("lambda:GetPolicy", policy(client, function).await, clock::now()),
+        ("lambda:GetFunctionConcurrency", concurrency(client, function).await, clock::now()),
+        ("lambda:ListFunctionUrlConfigs", urls(client, function).await, clock::now()),
+        ("lambda:ListEventSourceMappings", event_sources(client, function).await, clock::now()),
     ];
     let what = function.to_string();
     let mut sink = Sink::new(run.store, format!("{}/function/{}", run.prefix, file_name(function)), &what);
-    for (api, answer) in answers {
+    for (api, answer, collected_at) in answers {
         let call = ApiCall::new(api, json!({"region": function.region(), "FunctionName": function.name()}));
         match answer {
             Ok(response) => {
                 sink.source(call.clone());
-                if let Err(error) = sink.line(&Document { call: &call, collected_at: clock::now(), response }).await {
+                if let Err(error) = sink.line(&Document { call: &call, collected_at, response }).await {
                     collected.not_stored(&what, call, error);
                 }
             }
@@ -188,7 +188,7 @@ async fn event_sources(client: &Client, function: &FunctionArn) -> Result<Value,
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::evidence::manifest::Lack;

@@ -126,7 +126,7 @@ pub(super) async fn collect(client: &Client, run: &Run<'_>, function: &FunctionA
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::evidence::testing::{Bucket, run, unzipped};

@@ -24,8 +24,16 @@ struct Document<'a> {
     response: Value,
 }
 
-/// What was asked and what came of it, in order.
-type Answers = Vec<(ApiCall, Result<Value, ActionError>)>;
+/// What was asked, when, and what came of it, in order.
+#[derive(Default)]
+struct Answers(Vec<(ApiCall, Timestamp, Result<Value, ActionError>)>);
+
+impl Answers {
+    /// An answer that came just now.
+    fn push(&mut self, call: ApiCall, answer: Result<Value, ActionError>) {
+        self.0.push((call, clock::now(), answer));
+    }
+}
 
 /// Collects the documents of a principal: itself, the policies attached to it, its inline policies, its keys.
 pub(super) async fn collect(client: &Client, run: &Run<'_>, principal: &PrincipalName) -> Collected {
@@ -37,12 +45,12 @@ pub(super) async fn collect(client: &Client, run: &Run<'_>, principal: &Principa
     let mut collected = Collected::default();
     let mut sink = Sink::new(run.store, format!("{}/principal/documents", run.prefix), &what);
     let mut any = false;
-    for (call, answer) in answers {
+    for (call, collected_at, answer) in answers.0 {
         match answer {
             Ok(response) => {
                 any = true;
                 sink.source(call.clone());
-                if let Err(error) = sink.line(&Document { call: &call, collected_at: clock::now(), response }).await {
+                if let Err(error) = sink.line(&Document { call: &call, collected_at, response }).await {
                     collected.not_stored(&what, call, error);
                 }
             }
@@ -62,7 +70,7 @@ pub(super) async fn collect(client: &Client, run: &Run<'_>, principal: &Principa
 async fn role_documents(client: &Client, role: &RoleName) -> Answers {
     let name = role.as_str();
     let parameters = || json!({"RoleName": name});
-    let mut answers = Answers::new();
+    let mut answers = Answers::default();
     let mut policies = Vec::new();
     let read = client.get_role().role_name(name).send().await;
     let read = read.map_err(|e| ActionError::of("iam:GetRole", name, e)).map(|answer| answer.role);
@@ -83,7 +91,7 @@ async fn role_documents(client: &Client, role: &RoleName) -> Answers {
             })
         }
     });
-    answers.push((ApiCall::new("iam:GetRole", parameters()), read));
+    answers.push(ApiCall::new("iam:GetRole", parameters()), read);
 
     let pages = client.list_attached_role_policies().role_name(name).into_paginator().items().send();
     let attached = pages.collect::<Result<Vec<_>, _>>().await;
@@ -91,19 +99,20 @@ async fn role_documents(client: &Client, role: &RoleName) -> Answers {
         policies.extend(attached.iter().filter_map(|p| p.policy_arn.clone()));
         json!({"AttachedPolicies": attached.iter().map(|p| json!({"PolicyName": p.policy_name, "PolicyArn": p.policy_arn})).collect::<Vec<_>>()})
     });
-    answers.push((ApiCall::new("iam:ListAttachedRolePolicies", parameters()), attached));
+    answers.push(ApiCall::new("iam:ListAttachedRolePolicies", parameters()), attached);
 
     let pages = client.list_role_policies().role_name(name).into_paginator().items().send();
     let inline = pages.collect::<Result<Vec<String>, _>>().await;
     let inline = inline.map_err(|e| ActionError::of("iam:ListRolePolicies", name, e));
-    for policy in inline.as_deref().unwrap_or_default() {
+    let names = inline.as_deref().unwrap_or_default().to_vec();
+    let call = ApiCall::new("iam:ListRolePolicies", parameters());
+    answers.push(call, inline.map(|names| json!({"PolicyNames": names})));
+    for policy in &names {
         let answer = client.get_role_policy().role_name(name).policy_name(policy).send().await;
         let answer = answer.map_err(|e| ActionError::of("iam:GetRolePolicy", name, e));
         let call = ApiCall::new("iam:GetRolePolicy", json!({"RoleName": name, "PolicyName": policy}));
-        answers.push((call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)}))));
+        answers.push(call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)})));
     }
-    let call = ApiCall::new("iam:ListRolePolicies", parameters());
-    answers.push((call, inline.map(|names| json!({"PolicyNames": names}))));
     managed_policies(client, &policies, &mut answers).await;
     answers
 }
@@ -111,7 +120,7 @@ async fn role_documents(client: &Client, role: &RoleName) -> Answers {
 async fn user_documents(client: &Client, user: &UserName) -> Answers {
     let name = user.as_str();
     let parameters = || json!({"UserName": name});
-    let mut answers = Answers::new();
+    let mut answers = Answers::default();
     let mut policies = Vec::new();
     let read = client.get_user().user_name(name).send().await;
     let read = read.map_err(|e| ActionError::of("iam:GetUser", name, e)).map(|answer| answer.user);
@@ -127,7 +136,7 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
             })
         }
     });
-    answers.push((ApiCall::new("iam:GetUser", parameters()), read));
+    answers.push(ApiCall::new("iam:GetUser", parameters()), read);
 
     let pages = client.list_access_keys().user_name(name).into_paginator().items().send();
     let keys = pages.collect::<Result<Vec<_>, _>>().await;
@@ -138,7 +147,7 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
         };
         json!({"AccessKeyMetadata": keys.iter().map(key).collect::<Vec<_>>()})
     });
-    answers.push((ApiCall::new("iam:ListAccessKeys", parameters()), keys));
+    answers.push(ApiCall::new("iam:ListAccessKeys", parameters()), keys);
 
     let pages = client.list_attached_user_policies().user_name(name).into_paginator().items().send();
     let attached = pages.collect::<Result<Vec<_>, _>>().await;
@@ -146,19 +155,20 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
         policies.extend(attached.iter().filter_map(|p| p.policy_arn.clone()));
         json!({"AttachedPolicies": attached.iter().map(|p| json!({"PolicyName": p.policy_name, "PolicyArn": p.policy_arn})).collect::<Vec<_>>()})
     });
-    answers.push((ApiCall::new("iam:ListAttachedUserPolicies", parameters()), attached));
+    answers.push(ApiCall::new("iam:ListAttachedUserPolicies", parameters()), attached);
 
     let pages = client.list_user_policies().user_name(name).into_paginator().items().send();
     let inline = pages.collect::<Result<Vec<String>, _>>().await;
     let inline = inline.map_err(|e| ActionError::of("iam:ListUserPolicies", name, e));
-    for policy in inline.as_deref().unwrap_or_default() {
+    let names = inline.as_deref().unwrap_or_default().to_vec();
+    let call = ApiCall::new("iam:ListUserPolicies", parameters());
+    answers.push(call, inline.map(|names| json!({"PolicyNames": names})));
+    for policy in &names {
         let answer = client.get_user_policy().user_name(name).policy_name(policy).send().await;
         let answer = answer.map_err(|e| ActionError::of("iam:GetUserPolicy", name, e));
         let call = ApiCall::new("iam:GetUserPolicy", json!({"UserName": name, "PolicyName": policy}));
-        answers.push((call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)}))));
+        answers.push(call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)})));
     }
-    let call = ApiCall::new("iam:ListUserPolicies", parameters());
-    answers.push((call, inline.map(|names| json!({"PolicyNames": names}))));
     managed_policies(client, &policies, &mut answers).await;
     answers
 }
@@ -175,7 +185,7 @@ async fn managed_policies(client: &Client, arns: &[String], answers: &mut Answer
                        "CreateDate": date(p.create_date()), "UpdateDate": date(p.update_date())})
             })
         });
-        answers.push((ApiCall::new("iam:GetPolicy", json!({"PolicyArn": arn})), read.map(|p| json!(p))));
+        answers.push(ApiCall::new("iam:GetPolicy", json!({"PolicyArn": arn})), read.map(|p| json!(p)));
         let Some(version) = version else { continue };
         let document = client.get_policy_version().policy_arn(arn).version_id(&version).send().await;
         let document = document.map_err(|e| ActionError::of("iam:GetPolicyVersion", arn, e)).map(|answer| {
@@ -183,7 +193,7 @@ async fn managed_policies(client: &Client, arns: &[String], answers: &mut Answer
             json!({"Document": version.document().map(decoded), "CreateDate": date(version.create_date())})
         });
         let call = ApiCall::new("iam:GetPolicyVersion", json!({"PolicyArn": arn, "VersionId": version}));
-        answers.push((call, document));
+        answers.push(call, document);
     }
 }
 
@@ -199,7 +209,7 @@ fn decoded(document: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::evidence::manifest::Lack;
@@ -319,7 +329,7 @@ mod tests {
         assert_eq!((collected.gaps.len(), collected.entries[0].lines), (0, 5));
         let documents = documents(&bucket.object(KEY).unwrap());
         assert_eq!(documents[1]["response"]["AccessKeyMetadata"][0]["Status"], "Active");
-        assert_eq!(documents[3]["response"]["PolicyDocument"], "no json");
+        assert_eq!(documents[4]["response"]["PolicyDocument"], "no json");
     }
 
     #[tokio::test]

@@ -111,7 +111,7 @@ impl<'a> Sink<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ids::sha256_hex;
     use serde_json::json;

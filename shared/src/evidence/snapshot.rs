@@ -245,7 +245,7 @@ fn manifest(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::action::{ActionId, Response};
     use firebreak_model::ids::sha256_hex;

@@ -224,15 +224,11 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
             draft.line("what ran into a quota, a person with more rights must do by hand.");
         }
         Occasion::Complete(verdict) => {
-            match verdict {
-                Verdict::Contained => {
-                    draft.line("Investigate and recover. What the thief did before, this does not undo.")
-                }
-                Verdict::Partial => {
-                    draft.line("Do by hand what is not verified above. Until then the thief may still act.")
-                }
-                Verdict::CannotContain => draft.line("Contain by hand now: the thief can still act."),
-            }
+            draft.line(match verdict {
+                Verdict::Contained => "Investigate and recover. What the thief did before, this does not undo.",
+                Verdict::Partial => "Do by hand what is not verified above. Until then the thief may still act.",
+                Verdict::CannotContain => "Contain by hand now: the thief can still act.",
+            });
             draft.line("When it is over, or if this is the wrong one, release it:");
             draft.command(&setting.release(id));
         }

@@ -201,7 +201,7 @@ fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ledger::{FindingRecord, Pause, Record};
     use serde_json::json;

@@ -1,6 +1,6 @@
 //! What pages say, and what nothing in them can say.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
@@ -14,7 +14,15 @@ use super::*;
 use crate::testing::{function_order, role_order, user_order};
 
 /// Prior states as the actions on a function record them, in the order of the plan.
-const PRIORS: [Option<&str>; 5] = [None, None, None, None, None];
+const PRIORS: [Option<&str>; 5] = [
+    Some(r#"{"reserved": 5, "provisioned": [{"qualifier": "live", "requested": 2}]}"#),
+    Some(
+        r#"[{"uuid": "0b7c", "state": "Enabled", "enabled": true}, {"uuid": "1d2e", "state": "Disabled", "enabled": false}]"#,
+    ),
+    Some(r#"[{"qualifier": null, "auth_type": "NONE"}, {"qualifier": "live", "auth_type": "AWS_IAM"}]"#),
+    None,
+    None,
+];
 
 pub(super) fn setting() -> Setting {
     Setting {

@@ -43,8 +43,8 @@ impl Command {
     pub(super) fn option(mut self, name: &str, value: &str) -> Self {
         self.fit &= value.chars().all(|c| c.is_ascii_graphic() || c == ' ')
             && !["file://", "fileb://", "http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
-        let joint = if value.starts_with('-') { '=' } else { ' ' };
-        self.line.push_str(&format!(" --{name}{joint}{}", quoted(value)));
+        let joint = if value.starts_with('-') { "=" } else { " " };
+        self.line.extend([" --", name, joint, &quoted(value)]);
         self
     }
 

@@ -79,12 +79,11 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
             draft.line(&format!("# {note}"));
         }
         let lines: Option<Vec<String>> = undo.and_then(|u| u.commands.into_iter().collect());
-        match lines {
-            Some(lines) => lines.iter().for_each(|line| draft.command(line)),
-            None => {
-                draft.line("# What was there before cannot be put into a command here. This is the record of it:");
-                draft.command(&clean(record.prior.as_deref().unwrap_or("none"), 8_000));
-            }
+        if let Some(lines) = lines {
+            lines.iter().for_each(|line| draft.command(line));
+        } else {
+            draft.line("# What was there before cannot be put into a command here. This is the record of it:");
+            draft.command(&clean(record.prior.as_deref().unwrap_or("none"), 8_000));
         }
     }
 }
@@ -150,17 +149,90 @@ fn keys(incident: &Incident, user: &str, prior: Value) -> Option<Undo> {
     Some(undo)
 }
 
-/// A command on a function, in its Region.
-fn on(words: &str, function: &FunctionArn) -> Command {
-    Command::aws(words).option("region", function.region().as_str())
+/// Nothing of a prior state that is empty needs a command.
+fn or_nothing(undo: Undo, nothing: &'static str) -> Undo {
+    if undo.commands.is_empty() { Undo::note(nothing) } else { undo }
 }
 
 fn of_function(action: ActionId, function: &FunctionArn, prior: Value) -> Option<Undo> {
     match action {
+        ActionId::ZeroConcurrency => concurrency(function, prior),
+        ActionId::DisableEventSources => event_sources(function, prior),
+        ActionId::CloseFunctionUrls => urls(function, prior),
         ActionId::RecycleEnvironments => Some(Undo::note("Nothing to undo: the function runs, in fresh environments.")),
-        _ => {
-            let _ = (on("", function), prior);
-            None
-        }
+        _ => None,
     }
+}
+
+#[derive(Deserialize)]
+struct Concurrency {
+    reserved: Option<u32>,
+    provisioned: Vec<Provisioned>,
+}
+
+#[derive(Deserialize)]
+struct Provisioned {
+    qualifier: String,
+    requested: u32,
+}
+
+fn concurrency(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Concurrency = serde_json::from_value(prior).ok()?;
+    let reserved = match prior.reserved {
+        Some(figure) => on("lambda put-function-concurrency", function)
+            .option("reserved-concurrent-executions", &figure.to_string()),
+        None => on("lambda delete-function-concurrency", function),
+    };
+    let provisioned = prior.provisioned.iter().map(|one| {
+        on("lambda put-provisioned-concurrency-config", function)
+            .option("qualifier", &one.qualifier)
+            .option("provisioned-concurrent-executions", &one.requested.to_string())
+    });
+    Some(Undo::commands([reserved].into_iter().chain(provisioned)))
+}
+
+#[derive(Deserialize)]
+struct EventSource {
+    uuid: String,
+    enabled: bool,
+}
+
+fn event_sources(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Vec<EventSource> = serde_json::from_value(prior).ok()?;
+    let enable = |one: &EventSource| {
+        Command::aws("lambda update-event-source-mapping")
+            .option("region", function.region().as_str())
+            .option("uuid", &one.uuid)
+            .words("--enabled")
+    };
+    let undo = Undo::commands(prior.iter().filter(|one| one.enabled).map(enable));
+    Some(or_nothing(undo, "No event source was enabled before.").noting("What has piled up meanwhile is replayed."))
+}
+
+#[derive(Deserialize)]
+struct Url {
+    qualifier: Option<String>,
+    auth_type: String,
+}
+
+fn urls(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Vec<Url> = serde_json::from_value(prior).ok()?;
+    let open = |url: &Url| {
+        let command = qualified(on("lambda update-function-url-config", function), url.qualifier.as_deref());
+        command.words("--auth-type NONE")
+    };
+    let undo = Undo::commands(prior.iter().filter(|url| url.auth_type == "NONE").map(open));
+    Some(or_nothing(undo, "No function URL was open to everyone before."))
+}
+
+fn qualified(command: Command, qualifier: Option<&str>) -> Command {
+    match qualifier {
+        Some(qualifier) => command.option("qualifier", qualifier),
+        None => command,
+    }
+}
+
+/// A command on a function, in its Region.
+fn on(words: &str, function: &FunctionArn) -> Command {
+    Command::aws(words).option("region", function.region().as_str()).option("function-name", function.name())
 }
