@@ -6,6 +6,8 @@ mod iam_quarantine_user;
 mod iam_revoke_sessions;
 mod lambda_close_function_urls;
 mod lambda_disable_event_sources;
+mod lambda_public_statement;
+mod lambda_remove_public_statements;
 mod lambda_target;
 mod lambda_zero_concurrency;
 mod prior;
@@ -18,6 +20,7 @@ pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_sessions::RevokeSessions;
 pub use lambda_close_function_urls::CloseFunctionUrls;
 pub use lambda_disable_event_sources::DisableEventSources;
+pub use lambda_remove_public_statements::RemovePublicStatements;
 pub use lambda_zero_concurrency::ZeroConcurrency;
 
 use firebreak_model::action::ActionId;
@@ -33,6 +36,7 @@ pub static RECORDS: &[&ActionRecord] = &[
     &lambda_zero_concurrency::RECORD,
     &lambda_disable_event_sources::RECORD,
     &lambda_close_function_urls::RECORD,
+    &lambda_remove_public_statements::RECORD,
 ];
 
 /// The action on a principal of that id; `None` for an action on something else.
@@ -54,6 +58,7 @@ pub fn for_function(id: ActionId, lambda: &aws_sdk_lambda::Client, stack: &str) 
         ActionId::ZeroConcurrency => Some(Box::new(ZeroConcurrency::new(lambda, stack))),
         ActionId::DisableEventSources => Some(Box::new(DisableEventSources::new(lambda, stack))),
         ActionId::CloseFunctionUrls => Some(Box::new(CloseFunctionUrls::new(lambda, stack))),
+        ActionId::RemovePublicStatements => Some(Box::new(RemovePublicStatements::new(lambda, stack))),
         _ => None,
     }
 }
