@@ -20,7 +20,11 @@ const PRIORS: [Option<&str>; 5] = [
         r#"[{"uuid": "0b7c", "state": "Enabled", "enabled": true}, {"uuid": "1d2e", "state": "Disabled", "enabled": false}]"#,
     ),
     Some(r#"[{"qualifier": null, "auth_type": "NONE"}, {"qualifier": "live", "auth_type": "AWS_IAM"}]"#),
-    None,
+    Some(
+        r#"[{"qualifier": null, "statement": {"Sid": "open", "Effect": "Allow", "Principal": "*",
+             "Action": "lambda:InvokeFunctionUrl", "Resource": "arn:aws:lambda:eu-west-1:111122223333:function:orders",
+             "Condition": {"StringEquals": {"lambda:FunctionUrlAuthType": "NONE"}}}}]"#,
+    ),
     None,
 ];
 
@@ -155,6 +159,25 @@ fn a_revocation_comes_with_a_warning() {
     let body = page(&Occasion::Complete(Verdict::Contained), &incident, &steps).body;
     assert!(body.contains("aws iam delete-role-policy --role-name 'orders' --policy-name 'firebreak-revoke-sessions'"));
     assert!(body.contains("this wakes every stolen session"));
+}
+
+#[test]
+fn a_prior_state_of_an_unknown_shape_is_printed_as_recorded() {
+    let incident = incident();
+    let odd = [
+        r#"{"reserved": "many"}"#,
+        r#"{"uuid": 7}"#,
+        r#"[{"qualifier": "a\nb", "auth_type": "NONE"}]"#,
+        r#"[{"qualifier": null, "statement": {"Sid": "s", "Effect": "Allow", "NotPrincipal": "x", "Action": "a"}}]"#,
+        r#"[{"qualifier": null, "statement": {"Sid": "s", "Effect": "Allow", "Principal": "*", "Action": "a",
+             "Condition": {"StringNotLike": {"aws:SourceArn": "x"}}}}]"#,
+    ];
+    for (at, prior) in [(1, odd[0]), (2, odd[1]), (3, odd[2]), (4, odd[3]), (4, odd[4])] {
+        let steps = [record(&incident, at, StepState::Applied, "done", Some(prior))];
+        let body = page(&Occasion::Complete(Verdict::Contained), &incident, &steps).body;
+        let recorded: String = prior.replace('\n', "?");
+        assert!(body.contains("cannot be put into a command") && body.contains(&recorded), "{prior}: {body}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Target;
 use firebreak_model::policy::REVOCATION_POLICY;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::text::{Command, clean};
 use super::{Draft, Setting};
@@ -159,6 +159,7 @@ fn of_function(action: ActionId, function: &FunctionArn, prior: Value) -> Option
         ActionId::ZeroConcurrency => concurrency(function, prior),
         ActionId::DisableEventSources => event_sources(function, prior),
         ActionId::CloseFunctionUrls => urls(function, prior),
+        ActionId::RemovePublicStatements => statements(function, prior),
         ActionId::RecycleEnvironments => Some(Undo::note("Nothing to undo: the function runs, in fresh environments.")),
         _ => None,
     }
@@ -223,6 +224,51 @@ fn urls(function: &FunctionArn, prior: Value) -> Option<Undo> {
     };
     let undo = Undo::commands(prior.iter().filter(|url| url.auth_type == "NONE").map(open));
     Some(or_nothing(undo, "No function URL was open to everyone before."))
+}
+
+#[derive(Deserialize)]
+struct Placed {
+    qualifier: Option<String>,
+    statement: Value,
+}
+
+fn statements(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Vec<Placed> = serde_json::from_value(prior).ok()?;
+    let commands: Option<Vec<Command>> = prior.iter().map(|placed| add_permission(function, placed)).collect();
+    let undo = or_nothing(Undo::commands(commands?), "No statement was public before.");
+    Some(if prior.is_empty() { undo } else { undo.noting("This lets everyone in again.") })
+}
+
+/// `None` where the statement holds anything that `add-permission` cannot express.
+fn add_permission(function: &FunctionArn, placed: &Placed) -> Option<Command> {
+    let fields = placed.statement.as_object()?;
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    let everyone = *fields.get("Principal")? == json!("*") || *fields.get("Principal")? == json!({"AWS": "*"});
+    let known = ["Sid", "Effect", "Principal", "Action", "Resource", "Condition"];
+    if !everyone || text("Effect") != Some("Allow") || !fields.keys().all(|key| known.contains(&key.as_str())) {
+        return None;
+    }
+    let command = qualified(on("lambda add-permission", function), placed.qualifier.as_deref());
+    let mut command =
+        command.option("statement-id", text("Sid")?).option("action", text("Action")?).option("principal", "*");
+    let none = Map::new();
+    for (operator, keys) in fields.get("Condition").map_or(Some(&none), Value::as_object)? {
+        for (key, value) in keys.as_object()? {
+            let value = value.as_str()?;
+            command = match (operator.as_str(), key.to_ascii_lowercase().as_str()) {
+                ("ArnLike" | "StringLike", "aws:sourcearn") => command.option("source-arn", value),
+                ("StringEquals", "aws:sourceaccount") => command.option("source-account", value),
+                ("StringEquals", "aws:principalorgid") => command.option("principal-org-id", value),
+                ("StringEquals", "lambda:functionurlauthtype") => command.option("function-url-auth-type", value),
+                ("StringEquals", "lambda:eventsourcetoken") => command.option("event-source-token", value),
+                ("Bool", "lambda:invokedviafunctionurl") if value == "true" => {
+                    command.words("--invoked-via-function-url")
+                }
+                _ => return None,
+            };
+        }
+    }
+    Some(command)
 }
 
 fn qualified(command: Command, qualifier: Option<&str>) -> Command {
