@@ -4,9 +4,11 @@ mod iam_deactivate_access_keys;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_sessions;
+mod lambda_clear_destinations;
 mod lambda_close_function_urls;
 mod lambda_disable_event_sources;
 mod lambda_public_statement;
+mod lambda_recycle_environments;
 mod lambda_remove_public_statements;
 mod lambda_target;
 mod lambda_zero_concurrency;
@@ -18,8 +20,10 @@ pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_sessions::RevokeSessions;
+pub use lambda_clear_destinations::ClearDestinations;
 pub use lambda_close_function_urls::CloseFunctionUrls;
 pub use lambda_disable_event_sources::DisableEventSources;
+pub use lambda_recycle_environments::RecycleEnvironments;
 pub use lambda_remove_public_statements::RemovePublicStatements;
 pub use lambda_zero_concurrency::ZeroConcurrency;
 
@@ -37,6 +41,8 @@ pub static RECORDS: &[&ActionRecord] = &[
     &lambda_disable_event_sources::RECORD,
     &lambda_close_function_urls::RECORD,
     &lambda_remove_public_statements::RECORD,
+    &lambda_clear_destinations::RECORD,
+    &lambda_recycle_environments::RECORD,
 ];
 
 /// The action on a principal of that id; `None` for an action on something else.
@@ -59,6 +65,8 @@ pub fn for_function(id: ActionId, lambda: &aws_sdk_lambda::Client, stack: &str) 
         ActionId::DisableEventSources => Some(Box::new(DisableEventSources::new(lambda, stack))),
         ActionId::CloseFunctionUrls => Some(Box::new(CloseFunctionUrls::new(lambda, stack))),
         ActionId::RemovePublicStatements => Some(Box::new(RemovePublicStatements::new(lambda, stack))),
+        ActionId::ClearDestinations => Some(Box::new(ClearDestinations::new(lambda, stack))),
+        ActionId::RecycleEnvironments => Some(Box::new(RecycleEnvironments::new(lambda, stack))),
         _ => None,
     }
 }
