@@ -1,0 +1,249 @@
+//! The ledger over the wire: races, the breaker, the pause, write-once records, against a real table.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::PathBuf;
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
+};
+use firebreak_model::SCHEMA;
+use firebreak_model::action::{FunctionName, Response};
+use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::ids::{FindingKey, IncidentId};
+use firebreak_model::ledger::{Incident, IncidentState, Origin, Pause, ReleaseOrder, StepState};
+use firebreak_model::plan::Plan;
+use firebreak_model::principal::Principal;
+use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError};
+use futures_util::future::join_all;
+use gameday::aws::{Aws, REGION};
+use gameday::emulator::Emulator;
+use jiff::{SignedDuration, Timestamp};
+
+async fn ledger() -> (Emulator, Ledger) {
+    let program = std::env::var_os("FIREBREAK_EMULATOR").expect("run `cargo xtask test`, which sets FIREBREAK_EMULATOR");
+    let emulator = Emulator::start(&PathBuf::from(program)).await.unwrap();
+    let aws = Aws::operator(emulator.endpoint(), REGION);
+    let attribute = |name: &str| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
+    };
+    let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+    aws.dynamodb
+        .create_table()
+        .table_name("ledger")
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute("pk"))
+        .attribute_definitions(attribute("sk"))
+        .key_schema(key("pk", KeyType::Hash))
+        .key_schema(key("sk", KeyType::Range))
+        .send()
+        .await
+        .unwrap();
+    let table = aws.dynamodb.describe_table().table_name("ledger").send().await.unwrap();
+    assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
+    (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned()))
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T03:00:00Z".parse().unwrap()
+}
+
+fn candidate(name: &str, decision: Decision) -> Incident {
+    let principal = Principal::from_arn(&format!("arn:aws:iam::111122223333:role/{name}")).unwrap();
+    let response = vec![Response::Quarantine, Response::Snapshot];
+    Incident {
+        schema: SCHEMA,
+        incident_id: principal.incident_id(),
+        episode: 1,
+        version: 1,
+        account: principal.account.clone(),
+        plan: Plan::of(&principal.name, &[], &response),
+        principal,
+        functions: Vec::new(),
+        state: if decision == Decision::Act { IncidentState::Ordered } else { IncidentState::AwaitingApproval },
+        decision,
+        mode: Mode::Enforce,
+        rule: "r".into(),
+        reason: "because".into(),
+        playbook_digest: "d".into(),
+        response,
+        access_keys: Vec::new(),
+        drill: false,
+        origin: Origin::Finding {
+            finding_id: "f".into(),
+            finding_type: "t".into(),
+            severity: Some(8.0),
+            finding_key: FindingKey::of("f", "u"),
+        },
+        first_seen: None,
+        opened_at: now(),
+        updated_at: now(),
+        approval: None,
+        release: None,
+    }
+}
+
+fn claim(candidate: Incident) -> Claim {
+    Claim { candidate, finding: None, last_seen: None, per_hour: 10, now: now() }
+}
+
+fn by_person(name: &str) -> Incident {
+    let origin = Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() };
+    Incident { origin, ..candidate(name, Decision::Act) }
+}
+
+fn pause() -> Pause {
+    Pause { schema: SCHEMA, since: now(), by: "ana".into(), reason: "storm".into(), invocation: "i".into() }
+}
+
+#[tokio::test]
+async fn of_twenty_that_race_for_one_principal_one_opens_the_incident() {
+    let (_emulator, ledger) = ledger().await;
+    let claims = (0..20).map(|_| ledger.claim(Box::leak(Box::new(claim(candidate("orders", Decision::Act))))));
+    let results: Vec<Claimed> = join_all(claims).await.into_iter().map(Result::unwrap).collect();
+    let opened = results.iter().filter(|c| matches!(c, Claimed::Opened(_))).count();
+    assert_eq!(opened, 1);
+    assert!(results.iter().all(|c| c.incident().version == 1), "losers get the record of the winner");
+}
+
+#[tokio::test]
+async fn the_breaker_lets_through_so_many_an_hour_and_the_rest_wait_for_a_person() {
+    let (_emulator, ledger) = ledger().await;
+    let claims: Vec<Claim> = (0..20)
+        .map(|n| Claim { per_hour: 2, ..claim(candidate(&format!("role-{n}"), Decision::Act)) })
+        .collect();
+    let results = join_all(claims.iter().map(|c| ledger.claim(c))).await;
+    let incidents: Vec<Incident> = results.into_iter().map(|r| r.unwrap().incident().clone()).collect();
+    let acting = incidents.iter().filter(|i| i.state == IncidentState::Ordered).count();
+    assert_eq!(acting, 2);
+    let held = incidents.iter().find(|i| i.state == IncidentState::AwaitingApproval).unwrap();
+    assert!(held.reason.contains("circuit breaker"), "{}", held.reason);
+    let person = Claim { per_hour: 2, ..claim(by_person("by-hand")) };
+    assert_eq!(ledger.claim(&person).await.unwrap().incident().state, IncidentState::Ordered);
+    let later = now() + SignedDuration::from_hours(1);
+    let next_hour = Claim { per_hour: 2, now: later, ..claim(candidate("next-hour", Decision::Act)) };
+    assert_eq!(ledger.claim(&next_hour).await.unwrap().incident().state, IncidentState::Ordered);
+}
+
+#[tokio::test]
+async fn what_a_guard_rail_withheld_is_not_counted() {
+    let (_emulator, ledger) = ledger().await;
+    for n in 0..5 {
+        let one = Claim { per_hour: 1, ..claim(candidate(&format!("role-{n}"), Decision::Act)) };
+        let claimed = ledger.claim(&one).await.unwrap();
+        assert_eq!(claimed.incident().state, IncidentState::Ordered, "claim {n}");
+        ledger.uncount(claimed.incident()).await.unwrap();
+        ledger.uncount(claimed.incident()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pause_holds_findings_back_and_refuses_persons() {
+    let (_emulator, ledger) = ledger().await;
+    assert!(ledger.pause(&pause()).await.unwrap());
+    assert!(!ledger.pause(&pause()).await.unwrap(), "a pause that stands stays as it is");
+    let claimed = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap();
+    assert_eq!(claimed.incident().state, IncidentState::AwaitingApproval);
+    assert!(claimed.incident().reason.contains("paused"));
+    assert!(matches!(ledger.claim(&claim(by_person("other"))).await, Err(LedgerError::Paused)));
+    ledger.resume().await.unwrap();
+    assert!(matches!(ledger.claim(&claim(by_person("other"))).await, Ok(Claimed::Opened(_))));
+}
+
+#[tokio::test]
+async fn a_dear_finding_raises_what_a_cheap_one_opened_even_under_a_race() {
+    let (_emulator, ledger) = ledger().await;
+    let claims: Vec<Claim> = [Decision::Approve, Decision::Act, Decision::Approve, Decision::Act, Decision::Approve]
+        .into_iter()
+        .map(|decision| claim(candidate("orders", decision)))
+        .collect();
+    for result in join_all(claims.iter().map(|c| ledger.claim(c))).await {
+        result.unwrap();
+    }
+    let id = candidate("orders", Decision::Act).incident_id;
+    let incident = ledger.incident(&id).await.unwrap().unwrap();
+    assert_eq!((incident.state, incident.decision), (IncidentState::Ordered, Decision::Act));
+}
+
+#[tokio::test]
+async fn an_old_finding_does_not_reopen_what_was_released() {
+    let (_emulator, ledger) = ledger().await;
+    let id = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
+    let released = |mut incident: Incident| {
+        incident.state = IncidentState::Released;
+        incident.release = Some(ReleaseOrder {
+            at: now(),
+            by: "ana".into(),
+            reason: "over".into(),
+            invocation: "i".into(),
+            reactivate_keys: Vec::new(),
+            left_alone: Vec::new(),
+        });
+        Ok::<_, LedgerError>(Some(incident))
+    };
+    ledger.update(&id, released).await.unwrap();
+    let again = |seconds| Claim {
+        last_seen: Some(now() + SignedDuration::from_secs(seconds)),
+        ..claim(candidate("orders", Decision::Act))
+    };
+    assert!(matches!(ledger.claim(&again(-60)).await.unwrap(), Claimed::Stale(_)));
+    assert!(matches!(ledger.claim(&again(60)).await.unwrap(), Claimed::Opened(i) if i.episode == 2));
+}
+
+#[tokio::test]
+async fn a_prior_state_is_written_once() {
+    let (_emulator, ledger) = ledger().await;
+    let incident = candidate("orders", Decision::Act);
+    let fresh = incident.step_record(&incident.plan.steps[0], now());
+    let mut first = fresh.clone();
+    first.prior = Some("\"before\"".into());
+    let mut second = fresh.clone();
+    second.prior = Some("\"emptied by the first\"".into());
+    assert_eq!(ledger.intend(&first).await.unwrap().prior, first.prior);
+    assert_eq!(ledger.intend(&second).await.unwrap().prior, first.prior);
+    first.state = StepState::Applied;
+    ledger.record(&first).await.unwrap();
+    let steps = ledger.steps(&incident, [FunctionName::QuarantinePrincipal]).await.unwrap();
+    assert_eq!(steps, [first]);
+}
+
+#[tokio::test]
+async fn writers_that_meet_lose_nothing() {
+    let (_emulator, ledger) = ledger().await;
+    let id: IncidentId =
+        ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
+    let add = |n: usize| {
+        let (ledger, id) = (ledger.clone(), id.clone());
+        async move {
+            let change = |mut incident: Incident| {
+                incident.rule.push_str(&format!(",{n}"));
+                Ok::<_, LedgerError>(Some(incident))
+            };
+            ledger.update(&id, change).await
+        }
+    };
+    let written = join_all((0..4).map(add)).await.into_iter().filter(Result::is_ok).count();
+    let incident = ledger.incident(&id).await.unwrap().unwrap();
+    assert_eq!(incident.rule.split(',').count(), written + 1);
+    assert_eq!(incident.version, written as u64 + 1);
+}
+
+#[tokio::test]
+async fn a_record_that_was_edited_by_hand_is_an_error_that_names_it() {
+    let (emulator, ledger) = ledger().await;
+    let id = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
+    let aws = Aws::operator(emulator.endpoint(), REGION);
+    aws.dynamodb
+        .update_item()
+        .table_name("ledger")
+        .key("pk", aws_sdk_dynamodb::types::AttributeValue::S(format!("incident#{id}")))
+        .key("sk", aws_sdk_dynamodb::types::AttributeValue::S("incident".to_owned()))
+        .update_expression("SET #state = :state")
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":state", aws_sdk_dynamodb::types::AttributeValue::S("liberated".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    let error = ledger.incident(&id).await.unwrap_err();
+    assert!(!error.is_transient());
+    assert!(error.to_string().contains(id.as_str()), "{error}");
+}

@@ -1,0 +1,163 @@
+//! The roles as they are deployed, held to what the functions declare.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use firebreak_model::action::FunctionName;
+use firebreak_shared::action::{Permission, Resource};
+use firebreak_shared::registry;
+use gameday::aws::{ACCOUNT, Aws, REGION};
+use gameday::deploy::{self, Stack};
+use gameday::emulator::Emulator;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+fn from_xtask(name: &str) -> PathBuf {
+    std::env::var_os(name).unwrap_or_else(|| panic!("run `cargo xtask test`, which sets {name}")).into()
+}
+
+async fn deployed() -> (Emulator, Aws, Stack) {
+    let emulator = Emulator::start(&from_xtask("FIREBREAK_EMULATOR")).await.unwrap();
+    let aws = Aws::operator(emulator.endpoint(), REGION);
+    let url =
+        deploy::upload(&aws, &from_xtask("FIREBREAK_TEMPLATE"), &from_xtask("FIREBREAK_FUNCTIONS")).await.unwrap();
+    let stack = deploy::create(&aws, &url, "firebreak", &deploy::parameters("enforce")).await.unwrap();
+    (emulator, aws, stack)
+}
+
+/// The statements of a role's inline policies, with a list where IAM allows one value or a list.
+async fn statements(aws: &Aws, role: &str) -> Vec<Value> {
+    let mut statements = Vec::new();
+    let names = aws.iam.list_role_policies().role_name(role).send().await.unwrap().policy_names;
+    for name in names {
+        let policy = aws.iam.get_role_policy().role_name(role).policy_name(name).send().await.unwrap();
+        let document = percent_decode_str(&policy.policy_document).decode_utf8().unwrap().into_owned();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        statements.extend(document["Statement"].as_array().unwrap().clone());
+    }
+    let attached = aws.iam.list_attached_role_policies().role_name(role).send().await.unwrap();
+    assert_eq!(attached.attached_policies(), [], "`{role}` has a managed policy");
+    statements
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(many) => many.iter().map(|v| v.as_str().unwrap().to_owned()).collect(),
+        one => vec![one.as_str().unwrap().to_owned()],
+    }
+}
+
+/// `action on resource` of every allow.
+fn allowed(statements: &[Value]) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for statement in statements.iter().filter(|s| s["Effect"] == "Allow") {
+        for action in texts(&statement["Action"]) {
+            for resource in texts(&statement["Resource"]) {
+                allowed.insert(format!("{action} on {resource}"));
+            }
+        }
+    }
+    allowed
+}
+
+async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resource) -> Vec<String> {
+    let output = |key: &str| stack.output(key).unwrap().to_owned();
+    let iam = |kind: &str| vec![format!("arn:aws:iam::{ACCOUNT}:{kind}/*")];
+    let queue = |name: &str| vec![format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-{name}", stack.name)];
+    match resource {
+        Resource::Role | Resource::RoleAndDenyPolicy => iam("role"),
+        Resource::User | Resource::UserAndDenyPolicy => iam("user"),
+        Resource::Policy => vec![format!("arn:aws:iam::{ACCOUNT}:policy/*"), "arn:aws:iam::aws:policy/*".to_owned()],
+        Resource::Function => vec![format!("arn:aws:lambda:*:{ACCOUNT}:function:*")],
+        Resource::EventSourceMapping => vec![format!("arn:aws:lambda:*:{ACCOUNT}:event-source-mapping:*")],
+        Resource::LogGroup => vec![format!("arn:aws:logs:*:{ACCOUNT}:log-group:*")],
+        Resource::EvidenceObject => vec![format!("arn:aws:s3:::{}/*", output("EvidenceBucketName"))],
+        Resource::Key => vec![output("KeyArn")],
+        Resource::Table | Resource::Stream => {
+            let table = aws.dynamodb.describe_table().table_name(output("LedgerTableName")).send().await.unwrap();
+            let table = table.table.unwrap();
+            let arn = if resource == Resource::Table { table.table_arn } else { table.latest_stream_arn };
+            vec![arn.unwrap()]
+        }
+        Resource::Bus => vec![format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{}", stack.name)],
+        Resource::Topic => vec![output("PagesTopicArn")],
+        Resource::OwnLogs => {
+            let group = format!("/aws/lambda/{}", stack.function(function));
+            vec![format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:*")]
+        }
+        Resource::FailureQueue => queue("function-failures"),
+        Resource::RecycleQueue => queue("recycle"),
+        Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
+        Resource::Any => vec!["*".to_owned()],
+    }
+}
+
+#[tokio::test]
+async fn each_role_allows_exactly_what_its_function_declares() {
+    let (_emulator, aws, stack) = deployed().await;
+    let mut differences = Vec::new();
+    for &function in FunctionName::ALL {
+        let role = stack.function(function);
+        let deployed = allowed(&statements(&aws, &role).await);
+        let mut declared = BTreeSet::new();
+        for Permission { action, on } in registry::permissions(function) {
+            declared.extend(arns(&aws, &stack, function, on).await.iter().map(|arn| format!("{action} on {arn}")));
+        }
+        differences.extend(deployed.difference(&declared).map(|d| format!("{function} is allowed, undeclared: {d}")));
+        differences.extend(declared.difference(&deployed).map(|d| format!("{function} declares, not allowed: {d}")));
+    }
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+#[tokio::test]
+async fn attaching_and_detaching_are_held_to_the_deny_policy() {
+    let (_emulator, aws, stack) = deployed().await;
+    let deny = stack.output("DenyPolicyArn").unwrap();
+    let mut held = 0;
+    for &function in FunctionName::ALL {
+        for statement in statements(&aws, &stack.function(function)).await {
+            let attaches = texts(&statement["Action"]).iter().any(|a| a.contains("tachRole") || a.contains("tachUser"));
+            if statement["Effect"] == "Allow" && attaches {
+                assert_eq!(statement["Condition"], json!({"ArnEquals": {"iam:PolicyARN": deny}}), "{function}");
+                held += 1;
+            }
+        }
+    }
+    assert_eq!(held, 4, "attach and detach, for roles and for users");
+}
+
+#[tokio::test]
+async fn each_role_writes_its_own_kinds_of_record() {
+    let (_emulator, aws, stack) = deployed().await;
+    for (function, writes, deletes) in [
+        (
+            FunctionName::QuarantinePrincipal,
+            vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
+            vec![],
+        ),
+        (FunctionName::RevokeSessions, vec!["revocation", "step#revoke-sessions#*"], vec!["revocation"]),
+        (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
+        (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
+        (FunctionName::PublishOutcomes, vec![], vec![]),
+        (FunctionName::NotifyResponders, vec!["page#*"], vec!["page#*"]),
+        (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
+    ] {
+        let statements = statements(&aws, &stack.function(function)).await;
+        let kinds = |wanted: &[&str]| {
+            let mut kinds = BTreeSet::new();
+            for statement in statements.iter().filter(|s| s["Effect"] == "Allow") {
+                if texts(&statement["Action"]).iter().any(|action| wanted.contains(&action.as_str())) {
+                    let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+                    assert!(!keys.is_null(), "`{function}` writes any kind of record");
+                    kinds.extend(texts(keys));
+                }
+            }
+            kinds
+        };
+        let expected = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<String>>();
+        let writes_found = kinds(&["dynamodb:PutItem", "dynamodb:UpdateItem"]);
+        assert_eq!(writes_found, expected(writes), "{function} writes");
+        assert_eq!(kinds(&["dynamodb:DeleteItem"]), expected(deletes), "{function} deletes");
+    }
+}
