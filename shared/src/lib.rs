@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod executor;
 pub mod failure;
 pub mod identity;
+pub mod isolate;
 pub mod ledger;
 pub mod page;
 pub mod publish;

@@ -1,2 +1,25 @@
-//! Placeholder.
-fn main() {}
+//! Stops a compromised function, or replaces its warm environments so that it lives on with fresh credentials.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::isolate::Isolation;
+use firebreak_shared::ledger::Ledger;
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let isolation = Arc::new(isolation().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(isolation.clone(), event))).await
+}
+
+async fn isolation() -> Result<Isolation, ConfigError> {
+    let stack = Base::from_env()?.stack;
+    let table = config::table()?;
+    let sdk = clients::load().await;
+    Ok(Isolation { ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table), sdk, stack })
+}

@@ -1,0 +1,21 @@
+//! Turns an invocation into one call of `firebreak-shared`, and its end into an answer.
+
+use std::sync::Arc;
+
+use firebreak_shared::failure::Failure;
+use firebreak_shared::isolate::{Handled, Isolation};
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::Value;
+use tracing::{Instrument, error, info_span};
+
+pub(crate) async fn handle(isolation: Arc<Isolation>, event: LambdaEvent<Value>) -> Result<Handled, Diagnostic> {
+    let request_id = event.context.request_id;
+    let span = info_span!("invocation", request.id = %request_id);
+    async {
+        let result = isolation.handle(&event.payload).await;
+        result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
+    }
+    .instrument(span)
+    .await
+    .map_err(Failure::into)
+}
