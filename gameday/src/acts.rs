@@ -1,0 +1,206 @@
+//! What several scenarios have in common: the looks at what was contained, the evidence, the release.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_lambda::types::FunctionUrlAuthType;
+use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ids::{IncidentId, sha256_hex};
+use firebreak_model::ledger::{IncidentState, StepState};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::check::{equal, judged, listed};
+use crate::scene::Victim;
+use crate::stage::Stage;
+use crate::world::World;
+
+/// The inline policy that stays behind a release.
+pub const REVOCATION: &str = "firebreak-revoke-sessions";
+
+/// The deny is attached to the principal (`role/NAME`, `user/NAME`).
+///
+/// # Errors
+/// Where AWS does not answer.
+pub async fn deny_is_attached(stage: &mut Stage, principal: &str) -> Result<()> {
+    let deny = stage.stack.output("DenyPolicyArn")?.to_owned();
+    let world = World::look(&stage.aws).await?;
+    let attached = world.thing(&format!("{principal} attached policies")).unwrap_or("nothing").to_owned();
+    let held = attached.contains(&deny);
+    stage.check(judged(&format!("policies attached to {principal}"), &deny, attached, held));
+    Ok(())
+}
+
+/// The function is stopped and its doors are closed.
+///
+/// # Errors
+/// Where AWS does not answer.
+pub async fn function_is_isolated(stage: &mut Stage, victim: &Victim) -> Result<()> {
+    let lambda = stage.aws.lambda.clone();
+    let name = &victim.function;
+    let concurrency = lambda.get_function_concurrency().function_name(name).send().await?;
+    let concurrency = concurrency.reserved_concurrent_executions().map_or("unset".to_owned(), |n| n.to_string());
+    stage.check(equal("reserved concurrency", "0", &concurrency));
+    let mapping = lambda.get_event_source_mapping().uuid(&victim.mapping).send().await?;
+    stage.check(equal("the event source mapping", "Disabled", mapping.state().unwrap_or("?")));
+    let urls = lambda.list_function_url_configs().function_name(name).send().await?;
+    let auth: Vec<_> = urls.function_url_configs().iter().map(|url| url.auth_type().as_str().to_owned()).collect();
+    stage.check(equal("who may call the function URL", FunctionUrlAuthType::AwsIam.as_str(), &listed(&auth)));
+    let policy = lambda.get_policy().function_name(name).send().await.map(|answer| answer.policy.unwrap_or_default());
+    let policy = policy.unwrap_or_else(|_| "{}".to_owned());
+    let policy: Value = serde_json::from_str(&policy)?;
+    let statements = policy.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
+    let sids: Vec<String> =
+        statements.iter().filter_map(|s| s.get("Sid").and_then(Value::as_str).map(str::to_owned)).collect();
+    stage.check(equal("statements of the resource policy", "our-rules", &listed(&sids)));
+    let invoke = lambda.list_function_event_invoke_configs().function_name(name).send().await?;
+    let destinations: Vec<String> = invoke
+        .function_event_invoke_configs()
+        .iter()
+        .filter_map(|config| config.destination_config())
+        .flat_map(|d| [d.on_success().and_then(|s| s.destination()), d.on_failure().and_then(|f| f.destination())])
+        .flatten()
+        .filter(|destination| !destination.is_empty())
+        .map(str::to_owned)
+        .collect();
+    stage.check(equal("asynchronous destinations", "none", &listed(&destinations)));
+    let works = victim.work(&stage.aws).await;
+    let said = works.as_ref().err().map_or("it runs".to_owned(), |error| shortened(&format!("{error:#}")));
+    stage.check(judged("an invocation of the function", "refused", said, works.is_err()));
+    Ok(())
+}
+
+/// The evidence is in the bucket: a manifest, every object that it names with its digest, and the lines of the logs.
+///
+/// # Errors
+/// Where the bucket cannot be read.
+pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: &[&str]) -> Result<()> {
+    let bucket = stage.stack.output("EvidenceBucketName")?.to_owned();
+    let s3 = stage.aws.s3.clone();
+    let prefix = format!("incidents/{}/{id}/", crate::aws::ACCOUNT);
+    let listing = s3.list_objects_v2().bucket(&bucket).prefix(&prefix).send().await?;
+    let keys: Vec<String> = listing.contents().iter().filter_map(|o| o.key().map(str::to_owned)).collect();
+    let Some(manifest_key) = keys.iter().rfind(|key| key.ends_with("/manifest.json")) else {
+        stage.check(judged("the evidence has a manifest", "manifest.json", listed(&keys), false));
+        return Ok(());
+    };
+    let manifest: Value = serde_json::from_slice(&object(stage, &bucket, manifest_key).await?)?;
+    let entries = manifest.get("entries").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut wrong = Vec::new();
+    let mut text = String::new();
+    for entry in &entries {
+        let member = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+        let bytes = object(stage, &bucket, member("key")).await?;
+        let mut content = Vec::new();
+        if member("key").ends_with(".gz") {
+            flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content)?;
+        } else {
+            content.clone_from(&bytes);
+        }
+        if sha256_hex(&bytes) != member("sha256") || sha256_hex(&content) != member("content_sha256") {
+            wrong.push(member("key").to_owned());
+        }
+        text.push_str(&String::from_utf8_lossy(&content));
+    }
+    let found = format!("{} objects, digests wrong: {}", entries.len(), listed(&wrong));
+    let held = !entries.is_empty() && wrong.is_empty();
+    stage.check(judged("every object of the manifest is there", "with its SHA-256", found, held));
+    let gaps = manifest.get("gaps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let gaps: Vec<String> = gaps.iter().map(|gap| shortened(&gap.to_string())).collect();
+    stage.check(equal("gaps in the evidence", "none", &listed(&gaps)));
+    let missing: Vec<String> = log_lines.iter().filter(|l| !text.contains(**l)).map(|l| (*l).to_owned()).collect();
+    if !log_lines.is_empty() {
+        stage.check(equal("lines of the log that are missing from the evidence", "none", &listed(&missing)));
+    }
+    Ok(())
+}
+
+async fn object(stage: &Stage, bucket: &str, key: &str) -> Result<Vec<u8>> {
+    let answer = stage.aws.s3.get_object().bucket(bucket).key(key).send().await;
+    let answer = answer.with_context(|| format!("`{key}` cannot be read"))?;
+    Ok(answer.body.collect().await?.into_bytes().to_vec())
+}
+
+/// A page about the incident has arrived, and holds what it must.
+///
+/// # Errors
+/// Where the inbox cannot be read.
+pub async fn responder_is_paged(stage: &mut Stage, id: &IncidentId, must_say: &[&str]) -> Result<()> {
+    let about = |page: &crate::pages::Page| page.body.contains(id.as_str());
+    let all = |pages: &[crate::pages::Page]| {
+        let text: String = pages.iter().filter(|p| about(p)).map(|p| format!("{}\n{}\n", p.subject, p.body)).collect();
+        must_say.iter().filter(|words| !text.contains(**words)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
+    };
+    stage.until("a page about the incident arrives", |_, pages| pages.iter().any(about) && all(pages).is_empty()).await?;
+    let missing = all(&stage.pages);
+    let count = stage.pages.iter().filter(|page| about(page)).count();
+    let found = format!("{count} pages, missing: {}", listed(&missing));
+    stage.check(judged("the responder is paged", "with what they need to know", found, count > 0 && missing.is_empty()));
+    Ok(())
+}
+
+/// The time from the finding to the verified deny, as the ledger has it.
+///
+/// # Errors
+/// Where the ledger cannot be read.
+pub async fn measure_the_deny(stage: &mut Stage, id: &IncidentId, sent: Timestamp) -> Result<()> {
+    let book = stage.look().await?;
+    let denies = [ActionId::QuarantineRole, ActionId::QuarantineUser];
+    let deny = book.steps_of(id).into_iter().find(|step| denies.contains(&step.action)).and_then(|s| s.verified_at);
+    if let Some(verified) = deny {
+        stage.measure("finding to verified deny", sent, verified);
+    }
+    Ok(())
+}
+
+/// What a release leaves different, on purpose.
+#[derive(Debug, Clone, Default)]
+pub struct Left {
+    /// Changes of the world beside the revocation.
+    pub changes: Vec<String>,
+    /// Keys that may live again.
+    pub reactivate_keys: Vec<String>,
+}
+
+/// Releases the incident on `principal` (`role/NAME`, `user/NAME`): the world is as before, save the revocation.
+///
+/// # Errors
+/// Where AWS does not answer.
+pub async fn release(stage: &mut Stage, id: &IncidentId, principal: &str, before: &World, left: &Left) -> Result<()> {
+    let request = json!({"firebreak": "release", "incident_id": id, "requested_by": "game day",
+        "reason": "the credentials were rotated", "reactivate_keys": left.reactivate_keys});
+    let answer = stage.invoke(FunctionName::ReleaseContainment, &request).await?;
+    let said = if answer.failed { answer.text("errorMessage") } else { answer.text("outcome") };
+    stage.check(equal("the release", "released", said));
+    let released = |book: &crate::ledger::Book| {
+        book.incident(id).is_some_and(|incident| incident.state == IncidentState::Released)
+    };
+    let book = stage.until("the incident is released", |book, _| released(book)).await?;
+    let mut other = Vec::new();
+    for step in book.steps_of(id) {
+        let kept = matches!(step.action, ActionId::SnapshotLogs | ActionId::RevokeSessions);
+        if step.state != if kept { StepState::Applied } else { StepState::Reverted } {
+            other.push(format!("{} is {}: {}", step.step, step.state, step.detail));
+        }
+    }
+    stage.check(equal("steps that were not undone", "none", &listed(&other)));
+    let release = book.incident(id).and_then(|incident| incident.release.clone());
+    let on_record = release.map_or("none".to_owned(), |r| format!("{}: {}", r.by, r.reason));
+    stage.check(equal("the release on record", "game day: the credentials were rotated", &on_record));
+    let mut expected = vec![format!("`{principal} inline policy {REVOCATION}` is new")];
+    expected.extend(left.changes.iter().cloned());
+    stage.world_is("the world after the release, against before", before, &expected).await
+}
+
+/// The functions of the plan, each once; where a plan must name a function, this says which it named.
+pub fn functions_named(book: &crate::ledger::Book, id: &IncidentId) -> BTreeSet<String> {
+    let plan = book.incident(id).map(|incident| incident.plan.clone()).unwrap_or_default();
+    plan.functions().into_iter().map(ToString::to_string).collect()
+}
+
+/// The start of a long text.
+fn shortened(text: &str) -> String {
+    let line: String = text.chars().take(160).collect();
+    if line.len() < text.len() { format!("{line}…") } else { line }
+}

@@ -1,0 +1,115 @@
+//! Findings about the principals of a scene, made from the sample events.
+
+use anyhow::{Context as _, Result};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::aws::{ACCOUNT, Aws};
+
+/// A role and the session of it that a finding is about.
+#[derive(Debug, Clone)]
+pub struct RoleSession<'a> {
+    /// The role's name.
+    pub role: &'a str,
+    /// Its unique id.
+    pub role_id: &'a str,
+    /// The name of the session.
+    pub session: &'a str,
+    /// The access key of the session.
+    pub access_key: &'a str,
+}
+
+/// `UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS` on a role.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn access_key_of_role(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-role.json"))?;
+    *at(&mut detail, "/resource/accessKeyDetails")? = json!({
+        "accessKeyId": of.access_key,
+        "principalId": format!("{}:{}", of.role_id, of.session),
+        "userType": "AssumedRole",
+        "userName": of.role,
+    });
+    Ok(detail)
+}
+
+/// `Exfiltration:IAMUser/AnomalousBehavior` on a user.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn access_key_of_user(aws: &Aws, user: &str, user_id: &str, access_key: &str) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-user.json"))?;
+    *at(&mut detail, "/resource/accessKeyDetails")? =
+        json!({"accessKeyId": access_key, "principalId": user_id, "userType": "IAMUser", "userName": user});
+    Ok(detail)
+}
+
+/// `Backdoor:Lambda/C&CActivity.B` on a function.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn lambda_c2(aws: &Aws, function_arn: &str, function: &str, role: Option<&str>) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-lambda-c2-role-absent.json"))?;
+    *at(&mut detail, "/resource/lambdaDetails/functionArn")? = json!(function_arn);
+    *at(&mut detail, "/resource/lambdaDetails/functionName")? = json!(function);
+    if let Some(role) = role {
+        let details = at(&mut detail, "/resource/lambdaDetails")?;
+        details.as_object_mut().context("no Lambda details")?.insert("role".to_owned(), json!(role));
+    }
+    Ok(detail)
+}
+
+/// `AttackSequence:IAM/CompromisedCredentials` on a role, whose ARN with its path is the session's issuer.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn attack_sequence(aws: &Aws, role_arn: &str, of: &RoleSession<'_>) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-attack-sequence-role-with-path.json"))?;
+    let actor = "/service/detection/sequence/actors/0";
+    *at(&mut detail, &format!("{actor}/id"))? = json!(role_arn);
+    *at(&mut detail, &format!("{actor}/session/issuer"))? = json!(role_arn);
+    *at(&mut detail, &format!("{actor}/session/uid"))? = json!(of.session);
+    *at(&mut detail, &format!("{actor}/user"))? = json!({
+        "name": of.role,
+        "uid": format!("{}:{}", of.role_id, of.session),
+        "type": "AssumedRole",
+        "credentialUid": of.access_key,
+        "account": {"uid": ACCOUNT},
+    });
+    Ok(detail)
+}
+
+/// The same finding as a generated sample: the marker is a text inside a text.
+///
+/// # Errors
+/// Where the finding does not have the shape of one.
+pub fn as_sample(mut detail: Value) -> Result<Value> {
+    *at(&mut detail, "/service/additionalInfo")? = json!({"value": "{\"sample\":true}", "type": "default"});
+    Ok(detail)
+}
+
+/// The id of a finding.
+pub fn id(detail: &Value) -> String {
+    detail.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The `detail` of a sample event, as of now and of this account and Region, with an id of its own.
+fn detail(aws: &Aws, sample: &str) -> Result<Value> {
+    let event: Value = serde_json::from_str(sample)?;
+    let mut detail = event.get("detail").cloned().context("the sample event has no detail")?;
+    let now = firebreak_shared::clock::now();
+    let seen = |ago: i64| now.saturating_sub(SignedDuration::from_secs(ago)).map(|t: Timestamp| t.to_string());
+    *at(&mut detail, "/id")? = json!(crate::scene::random_hex(32));
+    *at(&mut detail, "/accountId")? = json!(ACCOUNT);
+    *at(&mut detail, "/region")? = json!(aws.region);
+    *at(&mut detail, "/service/eventFirstSeen")? = json!(seen(600)?);
+    *at(&mut detail, "/service/eventLastSeen")? = json!(seen(0)?);
+    *at(&mut detail, "/createdAt")? = json!(now.to_string());
+    *at(&mut detail, "/updatedAt")? = json!(now.to_string());
+    Ok(detail)
+}
+
+fn at<'a>(value: &'a mut Value, path: &str) -> Result<&'a mut Value> {
+    value.pointer_mut(path).with_context(|| format!("the sample event has no `{path}`"))
+}

@@ -1,0 +1,69 @@
+//! The ledger as a reader sees it.
+
+use anyhow::{Context as _, Result};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+
+use crate::aws::Aws;
+use crate::deploy::Stack;
+
+/// Everything that the ledger holds, read at one time.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    /// Incidents.
+    pub incidents: Vec<Incident>,
+    /// Findings.
+    pub findings: Vec<FindingRecord>,
+    /// Steps.
+    pub steps: Vec<StepRecord>,
+    /// Pages.
+    pub pages: Vec<PageRecord>,
+    /// The pause, where there is one.
+    pub pause: Option<Pause>,
+    /// Revocations that outlive their release.
+    pub revocations: Vec<RevocationRecord>,
+}
+
+impl Book {
+    /// Reads the whole ledger.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or holds a record that is none.
+    pub async fn read(aws: &Aws, stack: &Stack) -> Result<Self> {
+        let mut book = Self::default();
+        let table = stack.output("LedgerTableName")?;
+        let mut pages = aws.dynamodb.scan().table_name(table).into_paginator().items().send();
+        while let Some(item) = pages.next().await {
+            let item = item.context("the ledger cannot be read")?;
+            match serde_dynamo::from_item(item).context("the ledger holds a record that cannot be read")? {
+                Record::Incident(incident) => book.incidents.push(*incident),
+                Record::Finding(finding) => book.findings.push(*finding),
+                Record::Step(step) => book.steps.push(*step),
+                Record::Page(page) => book.pages.push(page),
+                Record::Pause(pause) => book.pause = Some(pause),
+                Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Breaker {} => {}
+            }
+        }
+        Ok(book)
+    }
+
+    /// An incident.
+    pub fn incident(&self, id: &IncidentId) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| incident.incident_id == *id)
+    }
+
+    /// The steps of an incident's present episode, in the order of its plan.
+    pub fn steps_of(&self, id: &IncidentId) -> Vec<&StepRecord> {
+        let Some(incident) = self.incident(id) else { return Vec::new() };
+        let of_it = |step: &&StepRecord| step.incident_id == *id && step.episode == incident.episode;
+        let mut steps: Vec<_> = self.steps.iter().filter(of_it).collect();
+        steps.sort_by_key(|record| incident.plan.steps.iter().position(|step| step.key() == record.step));
+        steps
+    }
+
+    /// The record of a finding, by the finding's id.
+    pub fn finding(&self, finding_id: &str) -> Option<&FindingRecord> {
+        self.findings.iter().find(|finding| finding.finding_id == finding_id)
+    }
+}

@@ -1,0 +1,118 @@
+//! The scenarios, one a file, and the list of them.
+
+mod attack_sequence_role_with_path;
+mod forged_command_on_the_bus;
+mod iam_user_key_compromised;
+mod innocent_namesake;
+mod lambda_c2_activity;
+mod lambda_credentials_exfiltrated;
+mod manual_containment;
+mod observe_mode;
+mod pause_and_release;
+mod protected_role;
+mod sample_finding;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::check::judged;
+use crate::scene::Victim;
+use crate::stage::Stage;
+
+/// Which stack a scenario is played against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum House {
+    /// The one whose mode is `enforce`.
+    Enforcing,
+    /// The one whose mode is `observe`.
+    Observing,
+}
+
+/// A scenario being played.
+pub type Playing<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// A scenario.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub summary: &'static str,
+    /// Where it is played.
+    pub house: House,
+    /// Plays it.
+    pub play: for<'a> fn(&'a mut Stage) -> Playing<'a>,
+}
+
+/// Every scenario, in the order that they are played in.
+pub const ALL: &[Scenario] = &[
+    lambda_credentials_exfiltrated::SCENARIO,
+    lambda_c2_activity::SCENARIO,
+    attack_sequence_role_with_path::SCENARIO,
+    iam_user_key_compromised::SCENARIO,
+    innocent_namesake::SCENARIO,
+    sample_finding::SCENARIO,
+    protected_role::SCENARIO,
+    observe_mode::SCENARIO,
+    forged_command_on_the_bus::SCENARIO,
+    manual_containment::SCENARIO,
+    pause_and_release::SCENARIO,
+];
+
+/// The scenarios of these names, in the order that they are asked for; all of them where none is named.
+///
+/// # Errors
+/// Where a name is none, with the names that there are.
+pub fn named(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let mut scenarios = Vec::new();
+    for name in names {
+        match ALL.iter().find(|scenario| scenario.name == name) {
+            Some(scenario) => scenarios.push(scenario),
+            None => {
+                let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+                bail!("there is no scenario `{name}`; there are: {}", known.join(", "));
+            }
+        }
+    }
+    Ok(scenarios)
+}
+
+/// The function does its work: a call to AWS with the credentials of its role.
+async fn function_works_again(stage: &mut Stage, victim: &Victim) {
+    let works = victim.work(&stage.aws).await;
+    let said = works.as_ref().err().map_or("it works".to_owned(), |error| format!("{error:#}"));
+    stage.check(judged("the function writes an order with its role", "it works", said, works.is_ok()));
+}
+
+/// A session's issue time is given in whole seconds: one that is issued in the second of the revocation is revoked.
+async fn until_issued_after_the_revocation() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn scenarios_are_found_by_name_and_an_unknown_name_lists_them() {
+        assert_eq!(named(&[]).unwrap().len(), ALL.len());
+        assert_eq!(named(&["sample-finding".to_owned()]).unwrap()[0].name, "sample-finding");
+        let error = named(&["sampel".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`sampel`") && ALL.iter().all(|s| error.contains(s.name)), "{error}");
+    }
+
+    #[test]
+    fn no_two_scenarios_have_one_name() {
+        let mut names: Vec<_> = ALL.iter().map(|s| s.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

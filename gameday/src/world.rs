@@ -1,0 +1,226 @@
+//! The world: everything of IAM and Lambda that a containment could touch, and what changed between two looks.
+//!
+//! A look is a map from the name of a thing to all that AWS says of it, without what changes by itself (times,
+//! revisions). Two looks are equal exactly where nothing was changed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_iam::types::{AttachedPolicy, PolicyDetail};
+use serde_json::{Value, json};
+
+use crate::aws::Aws;
+
+/// One look at the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World(BTreeMap<String, String>);
+
+impl World {
+    /// Looks at all roles, users, policies and access keys, and at all functions and their mappings of the Region.
+    ///
+    /// # Errors
+    /// Where AWS does not answer.
+    pub async fn look(aws: &Aws) -> Result<Self> {
+        let mut things = BTreeMap::new();
+        identities(aws, &mut things).await.context("cannot look at IAM")?;
+        functions(aws, &mut things).await.context("cannot look at Lambda")?;
+        Ok(Self(things))
+    }
+
+    /// What is different in `after`: one sentence a thing, none where nothing is.
+    pub fn changes(&self, after: &World) -> Vec<String> {
+        let mut changes = Vec::new();
+        for (name, was) in &self.0 {
+            match after.0.get(name) {
+                None => changes.push(format!("`{name}` is gone")),
+                Some(is) if is != was => changes.push(format!("`{name}` was {was}, is {is}")),
+                Some(_) => {}
+            }
+        }
+        for name in after.0.keys().filter(|name| !self.0.contains_key(*name)) {
+            changes.push(format!("`{name}` is new"));
+        }
+        changes
+    }
+
+    /// What AWS says of a thing.
+    pub fn thing(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+async fn identities(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<()> {
+    let mut marker: Option<String> = None;
+    loop {
+        let answer = aws.iam.get_account_authorization_details().set_marker(marker).send().await?;
+        for role in answer.role_detail_list() {
+            let name = format!("role/{}", role.role_name().unwrap_or_default());
+            let trust = document(role.assume_role_policy_document());
+            let boundary = role.permissions_boundary().and_then(|b| b.permissions_boundary_arn());
+            let mut tags: Vec<_> = role.tags().iter().map(|t| format!("{}={}", t.key(), t.value())).collect();
+            tags.sort();
+            let itself = json!({"arn": role.arn(), "id": role.role_id(), "trust": trust, "boundary": boundary,
+                "tags": tags});
+            things.insert(format!("{name} attached policies"), attached(role.attached_managed_policies()));
+            inline(&name, role.role_policy_list(), things);
+            things.insert(name, itself.to_string());
+        }
+        for user in answer.user_detail_list() {
+            let user_name = user.user_name().unwrap_or_default();
+            let name = format!("user/{user_name}");
+            let boundary = user.permissions_boundary().and_then(|b| b.permissions_boundary_arn());
+            let itself = json!({"arn": user.arn(), "id": user.user_id(), "groups": user.group_list(),
+                "boundary": boundary});
+            things.insert(format!("{name} attached policies"), attached(user.attached_managed_policies()));
+            inline(&name, user.user_policy_list(), things);
+            let keys = aws.iam.list_access_keys().user_name(user_name).send().await?;
+            for key in keys.access_key_metadata() {
+                let id = key.access_key_id().unwrap_or_default();
+                let status = key.status().map_or("?", |status| status.as_str());
+                things.insert(format!("{name} access key {id}"), status.to_owned());
+            }
+            things.insert(name, itself.to_string());
+        }
+        for policy in answer.policies() {
+            let name = format!("policy/{}", policy.policy_name().unwrap_or_default());
+            let versions: Vec<_> = policy.policy_version_list().iter().map(|v| document(v.document())).collect();
+            let itself = json!({"arn": policy.arn(), "default": policy.default_version_id(), "versions": versions,
+                "attached to": policy.attachment_count()});
+            things.insert(name, itself.to_string());
+        }
+        for group in answer.group_detail_list() {
+            let name = format!("group/{}", group.group_name().unwrap_or_default());
+            things.insert(format!("{name} attached policies"), attached(group.attached_managed_policies()));
+            inline(&name, group.group_policy_list(), things);
+        }
+        marker = answer.marker().map(str::to_owned);
+        if !answer.is_truncated() || marker.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn inline(name: &str, policies: &[PolicyDetail], things: &mut BTreeMap<String, String>) {
+    for policy in policies {
+        let key = format!("{name} inline policy {}", policy.policy_name().unwrap_or_default());
+        things.insert(key, document(policy.policy_document()).to_string());
+    }
+}
+
+fn attached(policies: &[AttachedPolicy]) -> String {
+    let mut arns: Vec<_> = policies.iter().filter_map(AttachedPolicy::policy_arn).collect();
+    arns.sort_unstable();
+    format!("[{}]", arns.join(", "))
+}
+
+/// A policy document, which IAM sends percent-encoded.
+fn document(text: Option<&str>) -> Value {
+    let text = text.unwrap_or_default();
+    let decoded = percent_decoded(text);
+    serde_json::from_str(&decoded).unwrap_or(Value::String(decoded))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits: Vec<u8> = rest.by_ref().take(2).collect();
+        let value = std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok());
+        bytes.push(value.unwrap_or(b'%'));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<()> {
+    let mut all = aws.lambda.list_functions().into_paginator().items().send();
+    while let Some(function) = all.next().await {
+        let mut configuration = function?;
+        let function = configuration.function_name().unwrap_or_default().to_owned();
+        let name = format!("function/{function}");
+        // `Debug` shows every member but the environment's values.
+        let environment = configuration.environment().and_then(|e| e.variables().cloned()).unwrap_or_default();
+        let environment: BTreeMap<_, _> = environment.into_iter().collect();
+        configuration.last_modified = None;
+        configuration.revision_id = None;
+        configuration.last_update_status = None;
+        configuration.last_update_status_reason = None;
+        configuration.last_update_status_reason_code = None;
+        configuration.state = None;
+        configuration.state_reason = None;
+        configuration.state_reason_code = None;
+        configuration.environment = None;
+        things.insert(format!("{name} environment"), format!("{environment:?}"));
+        things.insert(name.clone(), format!("{configuration:?}"));
+        let concurrency = aws.lambda.get_function_concurrency().function_name(&function).send().await?;
+        let concurrency = concurrency.reserved_concurrent_executions().map_or("unset".to_owned(), |n| n.to_string());
+        things.insert(format!("{name} reserved concurrency"), concurrency);
+        let urls = aws.lambda.list_function_url_configs().function_name(&function).send().await?;
+        for url in urls.function_url_configs() {
+            let shown = json!({"url": url.function_url(), "auth": url.auth_type().as_str(),
+                "cors": format!("{:?}", url.cors()), "mode": url.invoke_mode().map(|m| m.as_str())});
+            things.insert(format!("{name} URL"), shown.to_string());
+        }
+        let invoke = aws.lambda.list_function_event_invoke_configs().function_name(&function).send().await?;
+        for config in invoke.function_event_invoke_configs() {
+            let qualifier = config.function_arn().and_then(|a| a.rsplit(':').next()).unwrap_or_default();
+            let shown = json!({"age": config.maximum_event_age_in_seconds(), "retries": config.maximum_retry_attempts(),
+                "destinations": format!("{:?}", config.destination_config())});
+            things.insert(format!("{name} asynchronous invocation {qualifier}"), shown.to_string());
+        }
+        things.insert(format!("{name} statements"), statements(aws, &function).await?);
+    }
+    let mut all = aws.lambda.list_event_source_mappings().into_paginator().items().send();
+    while let Some(mapping) = all.next().await {
+        let mut mapping = mapping?;
+        let name = format!("mapping {}", mapping.uuid().unwrap_or_default());
+        mapping.last_modified = None;
+        mapping.state_transition_reason = None;
+        mapping.last_processing_result = None;
+        things.insert(name, format!("{mapping:?}"));
+    }
+    Ok(())
+}
+
+/// The statements of a function's resource policy, whose order means nothing.
+async fn statements(aws: &Aws, function: &str) -> Result<String> {
+    let policy = match aws.lambda.get_policy().function_name(function).send().await {
+        Ok(answer) => answer.policy().unwrap_or_default().to_owned(),
+        Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
+            return Ok("[]".to_owned());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let policy: Value = serde_json::from_str(&policy)?;
+    let statements = policy.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut statements: Vec<String> = statements.iter().map(Value::to_string).collect();
+    statements.sort();
+    Ok(format!("[{}]", statements.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(things: &[(&str, &str)]) -> World {
+        World(things.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn changes_say_what_came_went_and_differs() {
+        let before = world(&[("a", "1"), ("b", "1"), ("c", "1")]);
+        let after = world(&[("a", "1"), ("b", "2"), ("d", "1")]);
+        assert_eq!(before.changes(&after), ["`b` was 1, is 2", "`c` is gone", "`d` is new"]);
+        assert!(before.changes(&before).is_empty());
+    }
+
+    #[test]
+    fn documents_are_read_percent_encoded_or_not() {
+        let value = json!({"Action": "*"});
+        assert_eq!(document(Some("%7B%22Action%22%3A%20%22%2A%22%7D")), value);
+        assert_eq!(document(Some(&value.to_string())), value);
+    }
+}
