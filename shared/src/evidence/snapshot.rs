@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_manifest_that_reads_back_otherwise_is_no_snapshot() {
+        let incident = incident();
+        let empty = || ok("{}");
+        let ledger = Wire::answering([of(&incident), empty(), empty(), ok(r#"{"Items": []}"#), empty(), empty()]);
+        let bucket = Bucket::default();
+        bucket.spoil_writes();
+        let failure = take(&ledger, &bucket, &incident.incident_id).await.unwrap_err();
+        assert!(matches!(failure, Failure::Permanent(_)), "{failure}");
+        assert!(recorded(&ledger).contains(r#""state":{"S":"failed"}"#));
+    }
+
+    #[tokio::test]
     async fn there_is_nothing_to_do_where_nothing_is_ordered() {
         let ordered = incident();
         let mut waiting = ordered.clone();

@@ -35,6 +35,7 @@ struct State {
     objects: BTreeMap<String, Vec<u8>>,
     requests: Vec<Sent>,
     puts_fail_with: Option<u16>,
+    spoils_writes: bool,
 }
 
 /// An evidence bucket.
@@ -72,6 +73,11 @@ impl Bucket {
         self.state().objects.insert(key.to_owned(), body.to_vec());
     }
 
+    /// From now on, what is stored is not what was sent.
+    pub(super) fn spoil_writes(&self) {
+        self.state().spoils_writes = true;
+    }
+
     pub(super) fn answer_puts_with(&self, status: u16) {
         self.state().puts_fail_with = Some(status);
     }
@@ -93,7 +99,8 @@ impl HttpConnector for Bucket {
                 (Some(status), _) => (status, Vec::new()),
                 (None, true) => (412, Vec::new()),
                 (None, false) => {
-                    state.objects.insert(key.clone(), body);
+                    let kept = if state.spoils_writes { b"spoilt".to_vec() } else { body };
+                    state.objects.insert(key.clone(), kept);
                     (200, Vec::new())
                 }
             },

@@ -25,7 +25,11 @@ const PRIORS: [Option<&str>; 5] = [
              "Action": "lambda:InvokeFunctionUrl", "Resource": "arn:aws:lambda:eu-west-1:111122223333:function:orders",
              "Condition": {"StringEquals": {"lambda:FunctionUrlAuthType": "NONE"}}}}]"#,
     ),
-    None,
+    Some(
+        r#"{"destinations": [{"qualifier": "live", "on_success": null, "on_failure": "arn:aws:sqs:eu-west-1:111122223333:q"},
+             {"qualifier": "1", "on_success": null, "on_failure": null}],
+             "dead_letter": "arn:aws:sqs:eu-west-1:111122223333:dlq"}"#,
+    ),
 ];
 
 pub(super) fn setting() -> Setting {

@@ -160,6 +160,7 @@ fn of_function(action: ActionId, function: &FunctionArn, prior: Value) -> Option
         ActionId::DisableEventSources => event_sources(function, prior),
         ActionId::CloseFunctionUrls => urls(function, prior),
         ActionId::RemovePublicStatements => statements(function, prior),
+        ActionId::ClearDestinations => destinations(function, prior),
         ActionId::RecycleEnvironments => Some(Undo::note("Nothing to undo: the function runs, in fresh environments.")),
         _ => None,
     }
@@ -269,6 +270,36 @@ fn add_permission(function: &FunctionArn, placed: &Placed) -> Option<Command> {
         }
     }
     Some(command)
+}
+
+#[derive(Deserialize)]
+struct Reporting {
+    destinations: Vec<Destinations>,
+    dead_letter: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Destinations {
+    qualifier: Option<String>,
+    on_success: Option<String>,
+    on_failure: Option<String>,
+}
+
+fn destinations(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Reporting = serde_json::from_value(prior).ok()?;
+    let side = |to: &Option<String>| to.as_ref().map_or_else(|| json!({}), |to| json!({"Destination": to}));
+    let report = |one: &Destinations| {
+        let to = json!({"OnSuccess": side(&one.on_success), "OnFailure": side(&one.on_failure)});
+        qualified(on("lambda update-function-event-invoke-config", function), one.qualifier.as_deref())
+            .option("destination-config", &to.to_string())
+    };
+    let bury = |to: &String| {
+        on("lambda update-function-configuration", function)
+            .option("dead-letter-config", &json!({"TargetArn": to}).to_string())
+    };
+    let set = prior.destinations.iter().filter(|one| one.on_success.is_some() || one.on_failure.is_some());
+    let undo = Undo::commands(set.map(report).chain(prior.dead_letter.iter().map(bury)));
+    Some(or_nothing(undo, "No destination and no dead-letter target was set before."))
 }
 
 fn qualified(command: Command, qualifier: Option<&str>) -> Command {
