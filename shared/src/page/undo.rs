@@ -80,7 +80,9 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
         }
         let lines: Option<Vec<String>> = undo.and_then(|u| u.commands.into_iter().collect());
         if let Some(lines) = lines {
-            lines.iter().for_each(|line| draft.command(line));
+            for line in &lines {
+                draft.command(line);
+            }
         } else {
             draft.line("# What was there before cannot be put into a command here. This is the record of it:");
             draft.command(&clean(record.prior.as_deref().unwrap_or("none"), 8_000));
