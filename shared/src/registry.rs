@@ -65,7 +65,9 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
         FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
         FunctionName::NotifyResponders => &[&READ, &WRITE, &FORGET, &FAILURES, crate::page::PERMISSIONS],
-        FunctionName::ReleaseContainment => &[&READ, &WRITE, &FORGET, identity::PERMISSIONS, release::PERMISSIONS],
+        FunctionName::ReleaseContainment => {
+            &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
+        }
     };
     let own = parts.iter().flat_map(|part| part.iter()).chain(&LOGS);
     let of_actions = records().iter().filter(|record| record.id.owner() == function).flat_map(|r| r.permissions);
@@ -103,13 +105,21 @@ mod tests {
             let puts = has("iam:PutRolePolicy") || has("iam:PutUserPolicy");
             assert_eq!(puts, function == FunctionName::RevokeSessions, "{function}");
             for grant in [
-                "iam:PassRole", "iam:CreateAccessKey", "iam:UpdateAssumeRolePolicy", "iam:CreatePolicyVersion",
-                "iam:CreateUser", "iam:CreateRole", "iam:CreateLoginProfile", "sts:AssumeRole", "lambda:UpdateFunctionCode",
+                "iam:PassRole",
+                "iam:CreateAccessKey",
+                "iam:UpdateAssumeRolePolicy",
+                "iam:CreatePolicyVersion",
+                "iam:CreateUser",
+                "iam:CreateRole",
+                "iam:CreateLoginProfile",
+                "sts:AssumeRole",
+                "lambda:UpdateFunctionCode",
             ] {
                 assert!(!has(grant), "{function} has {grant}");
             }
             for permission in &all {
-                let attaches = permission.action.starts_with("iam:Attach") || permission.action.starts_with("iam:Detach");
+                let attaches =
+                    permission.action.starts_with("iam:Attach") || permission.action.starts_with("iam:Detach");
                 let held = matches!(permission.on, Resource::RoleAndDenyPolicy | Resource::UserAndDenyPolicy);
                 assert_eq!(attaches, held, "{function}: {}", permission.action);
             }
