@@ -132,11 +132,18 @@ pub async fn responder_is_paged(stage: &mut Stage, id: &IncidentId, must_say: &[
         let text: String = pages.iter().filter(|p| about(p)).map(|p| format!("{}\n{}\n", p.subject, p.body)).collect();
         must_say.iter().filter(|words| !text.contains(**words)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
     };
-    stage.until("a page about the incident arrives", |_, pages| pages.iter().any(about) && all(pages).is_empty()).await?;
+    stage
+        .until("a page about the incident arrives", |_, pages| pages.iter().any(about) && all(pages).is_empty())
+        .await?;
     let missing = all(&stage.pages);
     let count = stage.pages.iter().filter(|page| about(page)).count();
     let found = format!("{count} pages, missing: {}", listed(&missing));
-    stage.check(judged("the responder is paged", "with what they need to know", found, count > 0 && missing.is_empty()));
+    stage.check(judged(
+        "the responder is paged",
+        "with what they need to know",
+        found,
+        count > 0 && missing.is_empty(),
+    ));
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::RequestChecksumCalculation;
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 
 /// The account that game days play in.
 pub const ACCOUNT: &str = "111122223333";
@@ -91,6 +93,22 @@ impl Aws {
     #[must_use]
     pub fn as_identity(&self, credentials: Credentials) -> Self {
         Self::with(&self.endpoint, &self.region, credentials)
+    }
+
+    /// Creates a bucket in the Region.
+    ///
+    /// # Errors
+    /// Where S3 refuses.
+    pub async fn create_bucket(&self, name: &str) -> Result<()> {
+        let mut create = self.s3.create_bucket().bucket(name);
+        // S3 takes its first Region as the default, and does not let it be named.
+        if self.region != "us-east-1" {
+            let place = BucketLocationConstraint::from(self.region.as_str());
+            create = create
+                .create_bucket_configuration(CreateBucketConfiguration::builder().location_constraint(place).build());
+        }
+        create.send().await.with_context(|| format!("cannot create bucket `{name}`"))?;
+        Ok(())
     }
 
     /// The same endpoint and identity in another Region.

@@ -39,13 +39,13 @@ impl Stack {
     }
 }
 
-/// Uploads the template and the functions' archives, once for an emulator.
+/// Uploads the template and the functions' archives, once for a Region: CloudFormation takes code from its own.
 ///
 /// # Errors
 /// Where an archive is missing, or the template does not name a function's folder.
 pub async fn upload(aws: &Aws, template: &Path, functions: &Path) -> Result<String> {
-    let bucket = "firebreak-gameday-code";
-    aws.s3.create_bucket().bucket(bucket).send().await.context("cannot create the bucket for the code")?;
+    let bucket = &format!("firebreak-gameday-code-{}", aws.region);
+    aws.create_bucket(bucket).await?;
     let text = std::fs::read_to_string(template).with_context(|| format!("cannot read `{}`", template.display()))?;
     let text = with_uploaded_code(&text, bucket)?;
     for function in FunctionName::ALL {

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::aws::{ACCOUNT, Aws};
 
+/// The name of a session whose credentials an instance was given.
+pub const INSTANCE: &str = "i-0123456789abcdef0";
+
 /// A role and the session of it that a finding is about.
 #[derive(Debug, Clone)]
 pub struct RoleSession<'a> {
@@ -19,19 +22,43 @@ pub struct RoleSession<'a> {
     pub access_key: &'a str,
 }
 
-/// `UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS` on a role.
+/// `UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS` on a role: the session bears its function's name.
 ///
 /// # Errors
 /// Where the sample event does not have the shape of a finding.
 pub fn access_key_of_role(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> {
     let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-role.json"))?;
-    *at(&mut detail, "/resource/accessKeyDetails")? = json!({
+    *at(&mut detail, "/resource/accessKeyDetails")? = access_key_details(of);
+    Ok(detail)
+}
+
+/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS` on a role that no function runs as.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn access_key_of_instance(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-instance.json"))?;
+    *at(&mut detail, "/resource/accessKeyDetails")? = access_key_details(of);
+    Ok(detail)
+}
+
+/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS` on a role: a person must approve.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn access_key_of_instance_inside_aws(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-instance-inside-aws.json"))?;
+    *at(&mut detail, "/resource/accessKeyDetails")? = access_key_details(of);
+    Ok(detail)
+}
+
+fn access_key_details(of: &RoleSession<'_>) -> Value {
+    json!({
         "accessKeyId": of.access_key,
         "principalId": format!("{}:{}", of.role_id, of.session),
         "userType": "AssumedRole",
         "userName": of.role,
-    });
-    Ok(detail)
+    })
 }
 
 /// `Exfiltration:IAMUser/AnomalousBehavior` on a user.

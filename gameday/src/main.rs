@@ -87,9 +87,9 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 
 async fn play(settings: &Settings, chosen: &[&'static Scenario]) -> Result<Report> {
     let began = firebreak_shared::clock::now();
-    println!("starting the emulator and uploading the functions");
+    println!("starting the emulator");
     let theatre = Theatre::open(settings).await?;
-    println!("deploying the template");
+    println!("uploading the functions and deploying the template");
     let (stack, _) = theatre.enforcing().await.with_context(|| theatre.log())?;
     println!("stack `{}` is deployed, mode enforce, drills on; {} scenarios follow", stack.name, chosen.len());
     let mut reports = Vec::new();

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, Result, bail};
 use aws_credential_types::Credentials;
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
-use aws_sdk_dynamodb::types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType};
 use aws_sdk_dynamodb::types::ScalarAttributeType;
+use aws_sdk_dynamodb::types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
     DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, OnFailure, OnSuccess, Runtime, State,
@@ -53,7 +53,7 @@ impl Goods {
     /// Where AWS refuses.
     pub async fn lay_out(aws: &Aws, suffix: &str) -> Result<Self> {
         let name = format!("orders-{suffix}");
-        aws.s3.create_bucket().bucket(&name).send().await?;
+        aws.create_bucket(&name).await?;
         let object = "customers.csv";
         let body = ByteStream::from_static(b"id,name\n1,Ana\n");
         aws.s3.put_object().bucket(&name).key(object).body(body).send().await?;

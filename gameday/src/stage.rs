@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::aws::Aws;
-use crate::check::{Check, judged};
+use crate::check::{Check, equal, judged};
 use crate::deploy::Stack;
 use crate::ledger::Book;
 use crate::narrator::{Line, Narrator, Tone, Voice};
@@ -322,9 +322,8 @@ impl Stage {
                 steps.len() == planned && steps.iter().all(|step| step.state != StepState::Intended)
             })
             .await?;
-        let state = book.incident(id).map(|incident| incident.state);
-        let held = state == Some(IncidentState::Ordered);
-        self.check(judged("the incident's state", "ordered", format!("{:?}", state.map(IncidentState::as_str)), held));
+        let state = book.incident(id).map_or("none", |incident| incident.state.as_str());
+        self.check(equal("the incident's state", "ordered", state));
         for step in book.steps_of(id) {
             let (name, state) = (format!("step `{}`", step.step), step.state.as_str());
             let verified = step.verified_at.is_some() && step.state == StepState::Applied;
@@ -366,7 +365,10 @@ fn happenings(book: &Book) -> Vec<Happening> {
         let reason = if by_release { String::new() } else { format!(": {}", incident.reason) };
         all.push(Happening {
             thing: format!("incident {}", incident.incident_id),
-            state: format!("incident {} on {} is {}{reason}", incident.incident_id, incident.principal.name, incident.state),
+            state: format!(
+                "incident {} on {} is {}{reason}",
+                incident.incident_id, incident.principal.name, incident.state
+            ),
             at: incident.updated_at,
             who: if by_release { releaser } else { decider }.to_owned(),
             tone: Tone::Plain,

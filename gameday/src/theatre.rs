@@ -30,22 +30,22 @@ pub struct Settings {
 pub struct Theatre {
     /// AWS, as its operator, in the Region of the enforcing stack.
     pub aws: Aws,
-    url: String,
+    settings: Settings,
     enforcing: OnceCell<(Stack, Inbox)>,
     observing: OnceCell<(Stack, Inbox)>,
     emulator: Emulator,
 }
 
 impl Theatre {
-    /// Starts the emulator and uploads the template with its code. Stacks are created when they are first needed.
+    /// Starts the emulator. Stacks are created when they are first needed.
     ///
     /// # Errors
-    /// Where the emulator does not start, or something to upload is missing.
+    /// Where the emulator does not start.
     pub async fn open(settings: &Settings) -> Result<Self> {
         let emulator = Emulator::start(&settings.emulator).await?;
         let aws = Aws::operator(emulator.endpoint(), REGION);
-        let url = deploy::upload(&aws, &settings.template, &settings.functions).await?;
-        Ok(Self { aws, url, enforcing: OnceCell::new(), observing: OnceCell::new(), emulator })
+        let settings = settings.clone();
+        Ok(Self { aws, settings, enforcing: OnceCell::new(), observing: OnceCell::new(), emulator })
     }
 
     /// The stack that enforces.
@@ -67,7 +67,8 @@ impl Theatre {
     }
 
     async fn stack(&self, aws: Aws, name: &str, mode: &'static str) -> Result<(Stack, Inbox)> {
-        let stack = deploy::create(&aws, &self.url, name, &deploy::parameters(mode)).await?;
+        let url = deploy::upload(&aws, &self.settings.template, &self.settings.functions).await?;
+        let stack = deploy::create(&aws, &url, name, &deploy::parameters(mode)).await?;
         let inbox = Inbox::subscribe(&aws, &stack).await.context("cannot subscribe to the pages")?;
         Ok((stack, inbox))
     }

@@ -207,10 +207,9 @@ async fn a_failure_at_any_step_is_undone() {
         let calls = counted.calls.load(Ordering::SeqCst);
         assert!(calls > 0, "`{id}` makes no call");
         for call in 0..calls {
-            for fault in [
-                Fault { before: Some(call), ..Fault::default() },
-                Fault { after: Some(call), ..Fault::default() },
-            ] {
+            for fault in
+                [Fault { before: Some(call), ..Fault::default() }, Fault { after: Some(call), ..Fault::default() }]
+            {
                 let cut = format!("`{id}` cut at call {call}: {fault:?}");
                 let broken = bench.action(id, &fault).apply(order, &prior).await;
                 assert!(broken.is_err(), "{cut}");

@@ -20,7 +20,8 @@ use gameday::emulator::Emulator;
 use jiff::{SignedDuration, Timestamp};
 
 async fn ledger() -> (Emulator, Ledger) {
-    let program = std::env::var_os("FIREBREAK_EMULATOR").expect("run `cargo xtask test`, which sets FIREBREAK_EMULATOR");
+    let program =
+        std::env::var_os("FIREBREAK_EMULATOR").expect("run `cargo xtask test`, which sets FIREBREAK_EMULATOR");
     let emulator = Emulator::start(&PathBuf::from(program)).await.unwrap();
     let aws = Aws::operator(emulator.endpoint(), REGION);
     let attribute = |name: &str| {
@@ -108,9 +109,8 @@ async fn of_twenty_that_race_for_one_principal_one_opens_the_incident() {
 #[tokio::test]
 async fn the_breaker_lets_through_so_many_an_hour_and_the_rest_wait_for_a_person() {
     let (_emulator, ledger) = ledger().await;
-    let claims: Vec<Claim> = (0..20)
-        .map(|n| Claim { per_hour: 2, ..claim(candidate(&format!("role-{n}"), Decision::Act)) })
-        .collect();
+    let claims: Vec<Claim> =
+        (0..20).map(|n| Claim { per_hour: 2, ..claim(candidate(&format!("role-{n}"), Decision::Act)) }).collect();
     let results = join_all(claims.iter().map(|c| ledger.claim(c))).await;
     let incidents: Vec<Incident> = results.into_iter().map(|r| r.unwrap().incident().clone()).collect();
     let acting = incidents.iter().filter(|i| i.state == IncidentState::Ordered).count();

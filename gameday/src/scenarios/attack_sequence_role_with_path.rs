@@ -44,7 +44,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
     stage.thief_stays_out(&thief, "after the release").await;
     super::until_issued_after_the_revocation().await;
-    let fresh = Thief::with(&aws, "the owner, with a new session", role.steal_session(&aws, "nightly-etl").await?, &goods);
+    let fresh =
+        Thief::with(&aws, "the owner, with a new session", role.steal_session(&aws, "nightly-etl").await?, &goods);
     stage.thief_works(&fresh).await;
     stage.nothing_failed().await
 }

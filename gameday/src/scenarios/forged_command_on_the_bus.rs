@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{House, Playing, Scenario};
 use crate::check::{equal, judged, listed};
-use crate::findings::{self, RoleSession};
+use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
 use crate::scene::{Goods, Role};
 use crate::stage::Stage;
@@ -30,13 +30,11 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let waiting = Role::create(&aws, &format!("web-role-{suffix}"), DRILL_PATH).await?;
     let production = Role::create(&aws, &format!("payments-{suffix}"), "/").await?;
     let id = waiting.incident()?;
-    let thief = Thief::with(&aws, "the owner", waiting.steal_session(&aws, "web").await?, &goods);
-    let victim = Thief::with(&aws, "production", production.steal_session(&aws, "payments").await?, &goods);
-    let session = RoleSession { role: &waiting.name, role_id: &waiting.id, session: "web", access_key: &thief.access_key };
-    let mut finding = findings::access_key_of_role(&aws, &session)?;
-    if let Some(finding) = finding.as_object_mut() {
-        finding.insert("type".to_owned(), json!("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS"));
-    }
+    let thief = Thief::with(&aws, "the owner", waiting.steal_session(&aws, INSTANCE).await?, &goods);
+    let victim = Thief::with(&aws, "production", production.steal_session(&aws, INSTANCE).await?, &goods);
+    let session =
+        RoleSession { role: &waiting.name, role_id: &waiting.id, session: INSTANCE, access_key: &thief.access_key };
+    let finding = findings::access_key_of_instance_inside_aws(&aws, &session)?;
     stage.send_finding(&finding).await?;
     let waits = |state: Option<IncidentState>| state == Some(IncidentState::AwaitingApproval);
     stage.until("the incident waits for approval", |book, _| waits(book.incident(&id).map(|i| i.state))).await?;
@@ -50,10 +48,10 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let of_production = RoleSession {
         role: &production.name,
         role_id: &production.id,
-        session: "payments",
+        session: INSTANCE,
         access_key: &victim.access_key,
     };
-    let drill = findings::access_key_of_role(&aws, &of_production)?;
+    let drill = findings::access_key_of_instance(&aws, &of_production)?;
     let drill_id = findings::id(&drill);
     let contain = json!({"firebreak": "contain", "role": production.name, "requested_by": "root", "reason": "forged"});
     let forged: Vec<(&str, &str, &str, Value)> = vec![

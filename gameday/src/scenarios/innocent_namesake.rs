@@ -6,7 +6,7 @@ use firebreak_model::finding::DRILL_PATH;
 use super::{House, Playing, Scenario};
 use crate::acts::{self, Left};
 use crate::check::equal;
-use crate::findings::{self, RoleSession};
+use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
 use crate::scene::{Goods, Role, User};
 use crate::stage::Stage;
@@ -28,15 +28,14 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let role = Role::create(&aws, &name, DRILL_PATH).await?;
     let user = User::create(&aws, &name, DRILL_PATH).await?;
     let id = role.incident()?;
-    let thief = Thief::with(&aws, "the thief", role.steal_session(&aws, "reports").await?, &goods);
+    let thief = Thief::with(&aws, "the thief", role.steal_session(&aws, INSTANCE).await?, &goods);
     let [key, _] = user.keys.as_slice() else { anyhow::bail!("the user has not two keys") };
     let namesake = Thief::with(&aws, "the namesake", key.clone(), &goods);
     let before = World::look(&aws).await?;
 
     stage.thief_works(&thief).await;
-    let session =
-        RoleSession { role: &role.name, role_id: &role.id, session: "reports", access_key: &thief.access_key };
-    let sent = stage.send_finding(&findings::access_key_of_role(&aws, &session)?).await?;
+    let session = RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: &thief.access_key };
+    let sent = stage.send_finding(&findings::access_key_of_instance(&aws, &session)?).await?;
     stage.thief_is_stopped(&thief, sent).await?;
     stage.until("the deny is on record", |book, _| book.steps_of(&id).len() > 1).await?;
     acts::measure_the_deny(stage, &id, sent).await?;

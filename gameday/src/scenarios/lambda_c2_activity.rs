@@ -21,7 +21,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 async fn play(stage: &mut Stage) -> Result<()> {
     let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
-    stage.tell("", Tone::Dim, "setting the scene: a function with a queue, a URL, a destination, logs, a generous role");
+    stage.tell(
+        "",
+        Tone::Dim,
+        "setting the scene: a function with a queue, a URL, a destination, logs, a generous role",
+    );
     let victim = Victim::set_up(&aws, &suffix, "").await?;
     let id = victim.role.incident()?;
     let stolen = victim.role.steal_session(&aws, "implant").await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{House, Playing, Scenario};
 use crate::acts::{self, Left};
 use crate::check::{equal, judged};
-use crate::findings::{self, RoleSession};
+use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
 use crate::scene::{Goods, Role};
 use crate::stage::Stage;
@@ -29,17 +29,18 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let goods = Goods::lay_out(&aws, &suffix).await?;
     let role = Role::create(&aws, &format!("migration-role-{suffix}"), DRILL_PATH).await?;
     let id = role.incident()?;
-    let thief = Thief::with(&aws, "the thief", role.steal_session(&aws, "migration").await?, &goods);
+    let thief = Thief::with(&aws, "the thief", role.steal_session(&aws, INSTANCE).await?, &goods);
     let before = World::look(&aws).await?;
 
     let request = |what: &str, reason: &str| json!({"firebreak": what, "requested_by": "game day", "reason": reason});
     let pause = request("pause", "a migration makes findings that are none");
     let paused = stage.invoke(FunctionName::ReleaseContainment, &pause).await?;
     stage.check(equal("the pause", "paused", paused.text("outcome")));
-    stage.until("the responder hears of the pause", |_, pages| pages.iter().any(|p| p.subject.contains("pause"))).await?;
-    let session =
-        RoleSession { role: &role.name, role_id: &role.id, session: "migration", access_key: &thief.access_key };
-    stage.send_finding(&findings::access_key_of_role(&aws, &session)?).await?;
+    stage
+        .until("the responder hears of the pause", |_, pages| pages.iter().any(|p| p.subject.contains("pause")))
+        .await?;
+    let session = RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: &thief.access_key };
+    stage.send_finding(&findings::access_key_of_instance(&aws, &session)?).await?;
     let waits = |state: Option<IncidentState>| state == Some(IncidentState::AwaitingApproval);
     stage.until("the incident waits for approval", |book, _| waits(book.incident(&id).map(|i| i.state))).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "approv"]).await?;

@@ -7,7 +7,7 @@ use firebreak_model::ledger::IncidentState;
 use super::{House, Playing, Scenario};
 use crate::acts;
 use crate::check::equal;
-use crate::findings::{self, RoleSession};
+use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
 use crate::scene::{Goods, Role};
 use crate::stage::Stage;
@@ -27,12 +27,12 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let goods = Goods::lay_out(&aws, &suffix).await?;
     let role = Role::create(&aws, &format!("rescue-{suffix}"), &format!("{DRILL_PATH}break-glass/")).await?;
     let id = role.incident()?;
-    let owner = Thief::with(&aws, "the owner", role.steal_session(&aws, "rescue").await?, &goods);
+    let owner = Thief::with(&aws, "the owner", role.steal_session(&aws, INSTANCE).await?, &goods);
     let before = World::look(&aws).await?;
 
     // The finding gives the bare name: that the role is protected shows only when it is read.
-    let session = RoleSession { role: &role.name, role_id: &role.id, session: "rescue", access_key: &owner.access_key };
-    stage.send_finding(&findings::access_key_of_role(&aws, &session)?).await?;
+    let session = RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: &owner.access_key };
+    stage.send_finding(&findings::access_key_of_instance(&aws, &session)?).await?;
     let withheld = |state: Option<IncidentState>| state == Some(IncidentState::Withheld);
     stage.until("the containment is withheld", |book, _| withheld(book.incident(&id).map(|i| i.state))).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "withheld"]).await?;

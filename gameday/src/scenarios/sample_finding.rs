@@ -6,7 +6,7 @@ use firebreak_model::finding::DRILL_PATH;
 
 use super::{House, Playing, Scenario};
 use crate::check::{equal, judged};
-use crate::findings::{self, RoleSession};
+use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
 use crate::scene::{Goods, Role};
 use crate::stage::Stage;
@@ -25,11 +25,11 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.tell("", Tone::Dim, "setting the scene: a generous role");
     let goods = Goods::lay_out(&aws, &suffix).await?;
     let role = Role::create(&aws, &format!("batch-role-{suffix}"), DRILL_PATH).await?;
-    let owner = Thief::with(&aws, "the owner", role.steal_session(&aws, "batch").await?, &goods);
+    let owner = Thief::with(&aws, "the owner", role.steal_session(&aws, INSTANCE).await?, &goods);
     let before = World::look(&aws).await?;
 
-    let session = RoleSession { role: &role.name, role_id: &role.id, session: "batch", access_key: &owner.access_key };
-    let sample = findings::as_sample(findings::access_key_of_role(&aws, &session)?)?;
+    let session = RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: &owner.access_key };
+    let sample = findings::as_sample(findings::access_key_of_instance(&aws, &session)?)?;
     let finding_id = findings::id(&sample);
     stage.send_finding(&sample).await?;
     stage.until("the sample is on record", |book, _| book.finding(&finding_id).is_some()).await?;
