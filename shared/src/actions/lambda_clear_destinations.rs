@@ -10,7 +10,7 @@ use firebreak_model::ids;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lambda_target::{Functions, qualifier, shown};
+use super::lambda_target::{Functions, exact_qualifier, shown};
 use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
@@ -39,7 +39,7 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
 /// Where one version or alias reports to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Destinations {
-    /// The alias or version; `None` for the function itself.
+    /// The alias or version, as Lambda names it: the settings of the function itself are those of `$LATEST`.
     qualifier: Option<String>,
     on_success: Option<String>,
     on_failure: Option<String>,
@@ -100,7 +100,7 @@ impl ClearDestinations {
             let config = config.map_err(|e| ActionError::of("lambda:ListFunctionEventInvokeConfigs", name, e))?;
             let to = config.destination_config();
             found.push(Destinations {
-                qualifier: qualifier(config.function_arn().unwrap_or_default()),
+                qualifier: exact_qualifier(config.function_arn().unwrap_or_default()),
                 on_success: present(to.and_then(|to| to.on_success()).and_then(OnSuccess::destination)),
                 on_failure: present(to.and_then(|to| to.on_failure()).and_then(OnFailure::destination)),
             });
@@ -116,7 +116,6 @@ impl ClearDestinations {
             .on_failure(OnFailure::builder().set_destination(wanted.on_failure.clone()).build())
             .build();
         let update = self.functions.client.update_function_event_invoke_config().function_name(name);
-        // Lambda keeps the settings of the function itself under `$LATEST`, and knows them without it as well.
         let update = update.set_qualifier(wanted.qualifier.clone()).destination_config(to);
         update.send().await.map_err(|e| ActionError::of("lambda:UpdateFunctionEventInvokeConfig", name, e))?;
         Ok(())
@@ -256,7 +255,7 @@ mod tests {
 
     fn prior() -> Value {
         json!({"destinations": [
-            {"qualifier": null, "on_success": null, "on_failure": QUEUE},
+            {"qualifier": "$LATEST", "on_success": null, "on_failure": QUEUE},
             {"qualifier": "live", "on_success": BUS, "on_failure": QUEUE},
             {"qualifier": "1", "on_success": null, "on_failure": null}
         ], "dead_letter": DLQ})
@@ -305,7 +304,7 @@ mod tests {
             get_configuration(),
             list(),
             next,
-            update("", "", ""),
+            update("?Qualifier=%24LATEST", "", ""),
             update("?Qualifier=live", "", ""),
             bury(""),
             get_configuration(),
@@ -330,7 +329,7 @@ mod tests {
         action(&wire).apply(order(&incident, &step), &prior()).await.unwrap();
         assert_eq!(wire.requests(), [get_configuration(), list()]);
         let verified = action(&wire).verify(order(&incident, &step), &prior()).await.unwrap();
-        let found = format!("the function itself reports on success to `{BUS}`; the dead-letter target is `{QUEUE}`");
+        let found = format!("`$LATEST` reports on success to `{BUS}`; the dead-letter target is `{QUEUE}`");
         assert_eq!(verified, Verified::NotInForce(found));
     }
 
@@ -351,7 +350,7 @@ mod tests {
             let result = action(&wire).apply(order(&incident, &step), &prior()).await;
             let ended = result.err().map(|error| (error.is_transient(), error.may_have_applied()));
             assert_eq!(ended, ends, "{answer:?}");
-            let expected = [update("", "", ""), update("?Qualifier=live", "", ""), bury("")];
+            let expected = [update("?Qualifier=%24LATEST", "", ""), update("?Qualifier=live", "", ""), bury("")];
             assert_eq!(wire.requests()[3..], expected);
         }
     }
@@ -378,7 +377,7 @@ mod tests {
         }
         let expected = [
             list(),
-            update("", "", QUEUE),
+            update("?Qualifier=%24LATEST", "", QUEUE),
             update("?Qualifier=live", BUS, QUEUE),
             get_configuration(),
             bury(DLQ),
@@ -396,7 +395,7 @@ mod tests {
         let (incident, step) = function_order(ActionId::ClearDestinations);
         let reverted = action(&wire).revert(order(&incident, &step), &prior()).await.unwrap();
         let found = format!(
-            "the asynchronous settings of the function itself were deleted; \
+            "the asynchronous settings of `$LATEST` were deleted; \
              `live` reports on success to `{QUEUE}` now; the dead-letter target is `{QUEUE}` now"
         );
         assert_eq!(reverted, Reverted::LeftAlone(found));

@@ -62,8 +62,13 @@ fn runs_as_the_principal(order: Order<'_>, arn: &FunctionArn, role: &str) -> Res
 
 /// The version or alias that an ARN in an answer of Lambda names; `None` for the function itself.
 pub(super) fn qualifier(arn: &str) -> Option<String> {
+    exact_qualifier(arn).filter(|qualifier| qualifier != "$LATEST")
+}
+
+/// The same as Lambda writes it, `$LATEST` included.
+pub(super) fn exact_qualifier(arn: &str) -> Option<String> {
     let arn: FunctionArn = arn.parse().ok()?;
-    arn.qualifier().filter(|qualifier| *qualifier != "$LATEST").map(str::to_owned)
+    arn.qualifier().map(str::to_owned)
 }
 
 /// A qualifier, or its absence, to be read by a person.

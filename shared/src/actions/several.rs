@@ -28,3 +28,32 @@ pub(super) fn in_force_unless(found: &[String]) -> Verified {
 pub(super) fn restored_unless(left: &[String]) -> Reverted {
     if left.is_empty() { Reverted::Restored } else { Reverted::LeftAlone(left.join("; ")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(transient: bool) -> Result<(), ActionError> {
+        let (call, target) = ("c", String::new());
+        let source = "s".into();
+        Err(if transient {
+            ActionError::Busy { call, target, source }
+        } else {
+            ActionError::Denied { call, target, source }
+        })
+    }
+
+    #[test]
+    fn of_two_failures_the_one_worth_another_try_is_told() {
+        for (first, second, transient) in [
+            (Ok(()), Ok(()), None),
+            (failed(false), Ok(()), Some(false)),
+            (Ok(()), failed(false), Some(false)),
+            (failed(false), failed(true), Some(true)),
+            (failed(true), failed(false), Some(true)),
+            (failed(false), failed(false), Some(false)),
+        ] {
+            assert_eq!(both(first, second).err().map(|error| error.is_transient()), transient);
+        }
+    }
+}
