@@ -249,5 +249,21 @@ def updates_of_invoke_configs(original):
 
 replace(lambda_svc, "handle_request", updates_of_invoke_configs)
 
+# 8. Every accepted UpdateFunctionConfiguration replaces the warm environments of $LATEST. Without: one that changes
+#    the description alone leaves them as they are, with credentials from before.
+
+
+def updates_that_recycle(original):
+    def update_config(name, data):
+        status, headers, body = original(name, data)
+        if status < 300:
+            lambda_svc.invalidate_worker(name, qualifier="$LATEST", account=get_account_id(), region=get_region())
+        return status, headers, body
+
+    return update_config
+
+
+replace(lambda_svc, "_update_config", updates_that_recycle)
+
 if __name__ == "__main__":
     gateway.main()

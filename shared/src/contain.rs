@@ -9,7 +9,7 @@ use firebreak_model::decision::{Decision, Mode, Verdict};
 use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::guard::{Rails, Veto};
 use firebreak_model::ids::{FunctionArn, IncidentId};
-use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord};
+use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::playbook::{Glob, Playbook};
 use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
@@ -370,7 +370,7 @@ fn conclude(id: &IncidentId, executed: Vec<Executed>) -> Result<Answer, Failure>
     let records: Vec<StepRecord> = executed.into_iter().map(|e| e.record).collect();
     let unfinished: Vec<String> = records
         .iter()
-        .filter(|r| r.state != firebreak_model::ledger::StepState::Applied)
+        .filter(|r| !matches!(r.state, StepState::Applied | StepState::Gone))
         .map(|r| format!("`{}`: {}", r.step, r.detail))
         .collect();
     if unfinished.is_empty() {

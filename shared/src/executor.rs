@@ -95,6 +95,12 @@ async fn carry_out(
             warn!(incident.id = %incident.incident_id, step = %record.step, "withheld: {veto}");
             false
         }
+        Err(ActionError::Gone { target }) => {
+            record.state = StepState::Gone;
+            record.detail = format!("`{target}` does not exist: there is nothing to contain");
+            info!(incident.id = %incident.incident_id, step = %record.step, "{}", record.detail);
+            false
+        }
         Err(error) => {
             record.state = StepState::Failed;
             record.detail = chain(&error);
@@ -163,15 +169,23 @@ pub async fn revert(
     record: StepRecord,
     action: &dyn Action,
 ) -> Result<Executed, LedgerError> {
-    let undoable = match record.state {
+    let mut record = record;
+    let touched = match record.state {
         StepState::Applied => true,
         StepState::Intended | StepState::Failed => record.prior.is_some() || action.record().additive,
-        StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
+        StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => {
+            return Ok(Executed { record, transient: false });
+        }
     };
-    if !undoable {
+    if !touched {
+        // It failed before the prior state was on record, and `apply` runs only after that.
+        record.state = StepState::Reverted;
+        record.updated_at = clock::now();
+        record.reverted_at = Some(record.updated_at);
+        "nothing had been changed".clone_into(&mut record.detail);
+        ledger.record(&record).await?;
         return Ok(Executed { record, transient: false });
     }
-    let mut record = record;
     let step = Step { action: record.action, target: record.target.clone() };
     let order = Order { incident, step: &step, now: clock::now() };
     let result = match prior_of(&record) {

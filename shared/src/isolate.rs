@@ -164,7 +164,7 @@ fn conclude(id: &IncidentId, part: Part, ends: Vec<Result<Executed, Failure>>) -
     if let Some(failure) = broken {
         return Err(failure);
     }
-    let applied = records.iter().filter(|record| record.state == StepState::Applied).count();
+    let applied = records.iter().filter(|record| matches!(record.state, StepState::Applied | StepState::Gone)).count();
     Ok(match applied {
         _ if records.is_empty() => {
             Answer::on("nothing to do", id, &[]).saying("the plan holds no such step for this function")

@@ -117,7 +117,7 @@ impl Releasing {
         let records = self.undo(&incident).await?;
         let open: Vec<String> = records
             .iter()
-            .filter(|r| !matches!(r.state, StepState::Reverted | StepState::LeftAlone | StepState::Withheld))
+            .filter(|r| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed))
             .map(|r| format!("`{}`: {}", r.step, r.detail))
             .collect();
         if !open.is_empty() {
@@ -294,14 +294,16 @@ impl Releasing {
     async fn recycle(&self, incident: &Incident) -> Vec<String> {
         let mut notes = Vec::new();
         for function in &incident.functions {
-            if let Err(error) = self.recycle_one(incident, function).await {
-                let error = chain(&error);
-                warn!(function = %function, "its environments could not be recycled: {error}");
-                notes.push(format!(
-                    "`{}` may fail until Lambda replaces its warm environments, within hours: {error}",
-                    function.name()
-                ));
-            }
+            let error = match self.recycle_one(incident, function).await {
+                // A function that is gone, or that never ran as this role, holds no credentials of it.
+                Ok(()) | Err(ActionError::Gone { .. } | ActionError::Withheld(_)) => continue,
+                Err(error) => chain(&error),
+            };
+            warn!(function = %function, "its environments could not be recycled: {error}");
+            notes.push(format!(
+                "`{}` may fail until Lambda replaces its warm environments, within hours: {error}",
+                function.name()
+            ));
         }
         notes
     }

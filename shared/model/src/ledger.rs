@@ -38,6 +38,8 @@ named!(
         Failed = "failed",
         /// A guard rail vetoed it.
         Withheld = "withheld",
+        /// What it was to act on does not exist: there is nothing to contain there, and nothing to undo.
+        Gone = "gone",
         /// Undone by a release.
         Reverted = "reverted",
         /// Somebody changed it since: left as it is, and reported.

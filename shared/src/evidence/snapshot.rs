@@ -95,7 +95,7 @@ impl Snapshots {
                     .is_ok_and(|reach| incident.functions.iter().all(|f| reach.functions.contains(f)))
             }
             StepState::Intended | StepState::Failed => false,
-            StepState::Withheld | StepState::Reverted | StepState::LeftAlone => true,
+            StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => true,
         }
     }
 

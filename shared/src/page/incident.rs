@@ -21,10 +21,12 @@ pub(super) fn verdict(incident: &Incident, steps: &[StepRecord]) -> Option<Verdi
     }
     let containing: Vec<StepState> =
         states.iter().filter(|(action, _)| *action != ActionId::SnapshotLogs).map(|(_, state)| *state).collect();
-    let applied = containing.iter().filter(|state| **state == StepState::Applied).count();
+    // What does not exist need not be contained.
+    let there: Vec<_> = containing.iter().filter(|state| **state != StepState::Gone).collect();
+    let applied = there.iter().filter(|state| ***state == StepState::Applied).count();
     Some(match applied {
+        n if n == there.len() && !containing.is_empty() => Verdict::Contained,
         0 => Verdict::CannotContain,
-        n if n == containing.len() => Verdict::Contained,
         _ => Verdict::Partial,
     })
 }
@@ -164,8 +166,9 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
         .chain(unplanned.map(|record| (record.step.clone(), Some(record))))
         .filter(|(_, record)| record.is_some() || *occasion != Occasion::Released)
         .collect();
-    let (done, open): (Vec<_>, Vec<_>) =
-        all.iter().partition(|(_, r)| r.is_some_and(|r| matches!(r.state, StepState::Applied | StepState::Reverted)));
+    let (done, open): (Vec<_>, Vec<_>) = all.iter().partition(|(_, r)| {
+        r.is_some_and(|r| matches!(r.state, StepState::Applied | StepState::Gone | StepState::Reverted))
+    });
     draft.section("What is verified");
     if done.is_empty() {
         draft.line("Nothing.");

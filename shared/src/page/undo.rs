@@ -40,7 +40,7 @@ fn in_place(record: &StepRecord) -> bool {
     match record.state {
         StepState::Applied => true,
         StepState::Intended | StepState::Failed => record.applied_at.is_some() || record.prior.is_some(),
-        StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
+        StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
     }
 }
 
