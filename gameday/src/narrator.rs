@@ -56,6 +56,7 @@ pub struct Narrator {
     began: Timestamp,
     voice: Voice,
     colour: bool,
+    held: Vec<(Timestamp, Tone, Line)>,
     lines: Vec<Line>,
 }
 
@@ -63,27 +64,36 @@ impl Narrator {
     /// Begins now.
     pub fn begin(voice: Voice) -> Self {
         let colour = voice == Voice::Aloud && in_colour();
-        Self { began: firebreak_shared::clock::now(), voice, colour, lines: Vec::new() }
+        Self { began: firebreak_shared::clock::now(), voice, colour, held: Vec::new(), lines: Vec::new() }
     }
 
-    /// Tells what happened just now.
+    /// Tells what happened just now, after everything that was held.
     pub fn tell(&mut self, who: &str, tone: Tone, what: &str) {
-        self.tell_at(firebreak_shared::clock::now(), who, tone, what);
+        self.hold(firebreak_shared::clock::now(), who, tone, what);
+        self.tell_held();
     }
 
-    /// Tells what happened at a time that is known better.
-    pub fn tell_at(&mut self, at: Timestamp, who: &str, tone: Tone, what: &str) {
+    /// Keeps what happened at a time until others have said what happened before.
+    pub fn hold(&mut self, at: Timestamp, who: &str, tone: Tone, what: &str) {
         let at_ms = self.since_the_beginning(at);
-        if self.voice == Voice::Aloud {
-            let line = format!("{:>8}  {who:<20}  {what}", offset(at_ms));
-            if self.colour {
-                println!("\u{1b}[{}m{line}\u{1b}[0m", tone.code());
-            } else {
-                println!("{line}");
+        self.held.push((at, tone, Line { at_ms, who: who.to_owned(), what: what.to_owned() }));
+    }
+
+    /// Tells what was held, in the order that it happened in.
+    pub fn tell_held(&mut self) {
+        self.held.sort_by_key(|(at, _, _)| *at);
+        for (_, tone, line) in std::mem::take(&mut self.held) {
+            if self.voice == Voice::Aloud {
+                let text = format!("{:>9}  {:<20}  {}", offset(line.at_ms), line.who, line.what);
+                if self.colour {
+                    println!("\u{1b}[{}m{text}\u{1b}[0m", tone.code());
+                } else {
+                    println!("{text}");
+                }
             }
-            let _ = std::io::stdout().flush();
+            self.lines.push(line);
         }
-        self.lines.push(Line { at_ms, who: who.to_owned(), what: what.to_owned() });
+        let _ = std::io::stdout().flush();
     }
 
     /// A time as milliseconds since the scenario began.
@@ -92,7 +102,8 @@ impl Narrator {
     }
 
     /// Everything that was told.
-    pub fn into_lines(self) -> Vec<Line> {
+    pub fn into_lines(mut self) -> Vec<Line> {
+        self.tell_held();
         self.lines
     }
 }

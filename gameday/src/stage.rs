@@ -1,6 +1,7 @@
 //! The stage of one scenario: what it plays with, what it tells, what it checks.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -143,7 +144,14 @@ impl Stage {
         let reason = request.get("reason").and_then(Value::as_str).unwrap_or_default();
         self.tell("a person", Tone::Plain, &format!("invokes {function}: {what} (\"{reason}\")"));
         let invoke = self.aws.lambda.invoke().function_name(self.stack.function(function));
-        let answer = invoke.payload(Blob::new(request.to_string())).send().await?;
+        let mut invocation = pin!(invoke.payload(Blob::new(request.to_string())).send());
+        // What it does shows in the ledger before it answers.
+        let answer = loop {
+            tokio::select! {
+                answer = &mut invocation => break answer?,
+                () = tokio::time::sleep(PACE) => self.look().await?,
+            };
+        };
         let bytes = answer.payload().map(|p| p.as_ref().to_vec()).unwrap_or_default();
         let payload: Value = serde_json::from_slice(&bytes).context("the answer is no JSON")?;
         let answered = Answered { payload, failed: answer.function_error().is_some() };
@@ -166,13 +174,15 @@ impl Stage {
         happened.retain(|h| self.told.get(&h.thing) != Some(&h.state));
         happened.sort_by_key(|h| h.at);
         for happening in happened {
-            self.narrator.tell_at(happening.at, &happening.who, happening.tone, &happening.state);
+            self.narrator.hold(happening.at, &happening.who, happening.tone, &happening.state);
             self.told.insert(happening.thing, happening.state);
         }
         for page in self.inbox.take(&self.aws).await? {
-            self.tell("the responder", Tone::Plain, &format!("is paged: {}", page.subject));
+            let now = firebreak_shared::clock::now();
+            self.narrator.hold(now, "the responder", Tone::Plain, &format!("is paged: {}", page.subject));
             self.pages.push(page);
         }
+        self.narrator.tell_held();
         Ok(book)
     }
 
@@ -243,11 +253,12 @@ impl Stage {
                 let outcome = thief.attempt(call).await;
                 if outcome.is_stopped() {
                     let now = firebreak_shared::clock::now();
-                    if still.is_empty() && !self.measures.contains_key("finding to first refusal") {
+                    if !self.measures.contains_key("finding to first refusal") {
                         self.measure("finding to first refusal", sent, now);
                     }
                     self.measure("finding to last refusal", sent, now);
-                    self.tell(&thief.name, Tone::Good, &format!("{} {}", call.action(), outcome.shown()));
+                    let text = format!("{} {}", call.action(), outcome.shown());
+                    self.narrator.hold(now, &thief.name, Tone::Good, &text);
                 } else {
                     still.push((call, outcome));
                 }
@@ -378,7 +389,7 @@ fn happenings(book: &Book) -> Vec<Happening> {
         let (who, tone) = match step.state {
             StepState::Applied => (step.owner.as_str(), Tone::Good),
             StepState::Reverted => (releaser, Tone::Good),
-            StepState::Intended => (step.owner.as_str(), Tone::Dim),
+            StepState::Intended | StepState::Gone => (step.owner.as_str(), Tone::Dim),
             StepState::Failed | StepState::Withheld | StepState::LeftAlone => (step.owner.as_str(), Tone::Bad),
         };
         all.push(Happening {

@@ -1,0 +1,52 @@
+//! Every scenario of the game day, through the deployed template with real functions and IAM enforced.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use gameday::narrator::Voice;
+use gameday::scenarios;
+
+fn play(name: &str) {
+    let scenario = scenarios::named(&[name.to_owned()]).unwrap()[0];
+    let (report, log) = common::in_the_theatre(|theatre| async {
+        let report = theatre.play(scenario, Voice::Silent).await;
+        let log = if report.passed { String::new() } else { theatre.log() };
+        (report, log)
+    });
+    if !report.passed {
+        let told: Vec<_> = report.timeline.iter().map(|l| format!("{:>6} {}: {}", l.at_ms, l.who, l.what)).collect();
+        panic!("{name}:\n{}\n\n{}\n\n{log}", report.failures().join("\n"), told.join("\n"));
+    }
+    assert!(report.checks.len() > 4, "{name} checks next to nothing");
+}
+
+macro_rules! scenarios {
+    ($($test:ident),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            play(&stringify!($test).replace('_', "-"));
+        })+
+
+        #[test]
+        fn every_scenario_has_its_test() {
+            let tested = [$(stringify!($test).replace('_', "-")),+];
+            let known: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned()).collect();
+            assert_eq!(known, tested);
+        }
+    };
+}
+
+scenarios!(
+    lambda_credentials_exfiltrated,
+    lambda_c2_activity,
+    attack_sequence_role_with_path,
+    iam_user_key_compromised,
+    innocent_namesake,
+    sample_finding,
+    protected_role,
+    observe_mode,
+    forged_command_on_the_bus,
+    manual_containment,
+    pause_and_release,
+);
