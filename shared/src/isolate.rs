@@ -271,11 +271,21 @@ mod tests {
     #[tokio::test]
     async fn a_step_that_fails_for_good_is_no_reason_to_try_again() {
         let incident = incident(&[ActionId::ZeroConcurrency]);
-        let gone = json_error(404, "ResourceNotFoundException");
-        let wire = Wire::answering([stored(&incident), ok("{}"), gone, ok("{}")]);
+        let denied = json_error(403, "AccessDeniedException");
+        let wire = Wire::answering([stored(&incident), ok("{}"), denied, ok("{}")]);
         let answer = answer(&wire, &event(&incident)).await;
         assert_eq!(answer["outcome"], "not isolated");
         assert_eq!(answer["steps"][0]["state"], "failed");
+    }
+
+    #[tokio::test]
+    async fn a_function_that_does_not_exist_is_gone_and_no_failure() {
+        let incident = incident(&[ActionId::ZeroConcurrency]);
+        let gone = json_error(404, "ResourceNotFoundException");
+        let wire = Wire::answering([stored(&incident), ok("{}"), gone, ok("{}")]);
+        let answer = answer(&wire, &event(&incident)).await;
+        assert_eq!(answer["outcome"], "isolated");
+        assert_eq!(answer["steps"][0]["state"], "gone");
     }
 
     #[tokio::test]
