@@ -1,4 +1,4 @@
-//! Logs: one JSON object a line, with the fields of the span (`incident.id`, `request.id`) on each.
+//! Logs: one JSON object a line, with the fields of all its spans (`request.id`, `incident.id`) on each.
 
 use tracing_subscriber::EnvFilter;
 
@@ -10,8 +10,8 @@ pub fn start() {
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
-        .with_current_span(true)
-        .with_span_list(false)
+        .with_current_span(false)
+        .with_span_list(true)
         .with_target(false)
         .with_ansi(false)
         .with_env_filter(filter)

@@ -95,11 +95,12 @@ impl Ledger {
                 Some(existing) => match existing.join(&candidate, claim.last_seen) {
                     Joined::Changed { next, counts } => (*next, counts),
                     Joined::Unchanged => {
-                        self.note_joined(claim).await?;
+                        self.note_joined(claim, None).await?;
                         return Ok(Claimed::Joined(existing.clone()));
                     }
                     Joined::Stale => {
-                        self.note_joined(claim).await?;
+                        let why = "the activity is from before the incident was released: nothing is done";
+                        self.note_joined(claim, Some(why)).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -108,11 +109,14 @@ impl Ledger {
         Err(LedgerError::Contended(candidate.incident_id))
     }
 
-    async fn note_joined(&self, claim: &Claim) -> Result<(), LedgerError> {
-        match &claim.finding {
-            Some(finding) => self.note(finding).await,
-            None => Ok(()),
+    /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
+    async fn note_joined(&self, claim: &Claim, stale: Option<&str>) -> Result<(), LedgerError> {
+        let Some(mut finding) = claim.finding.clone() else { return Ok(()) };
+        if let Some(why) = stale {
+            finding.effective = Decision::Ignore;
+            why.clone_into(&mut finding.reason);
         }
+        self.note(&finding).await
     }
 
     /// Takes an incident out of the breaker's count again: it was counted, then a guard rail withheld it.

@@ -1,0 +1,134 @@
+//! The `firebreak` command against a deployed stack: what a person types at three in the morning.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use aws_sdk_sqs::types::MessageAttributeValue;
+use firebreak_model::action::FunctionName;
+use firebreak_model::ledger::IncidentState;
+use gameday::aws::REGION;
+use gameday::ledger::Book;
+use gameday::scene::{Role, User, random_hex};
+use gameday::theatre::Theatre;
+use serde_json::json;
+
+/// The program that the workspace's build made, beside this test's.
+fn firebreak(theatre: &Theatre, arguments: &[&str]) -> Output {
+    let here = std::env::current_exe().unwrap();
+    let program = here.ancestors().find_map(|folder| {
+        let program = folder.join("firebreak");
+        program.is_file().then_some(program)
+    });
+    let program = program.unwrap_or_else(|| panic!("`firebreak` is not built: run `cargo xtask test`"));
+    Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("AWS_ENDPOINT_URL", &theatre.aws.endpoint)
+        .env("AWS_REGION", REGION)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn well(output: &Output) -> String {
+    assert!(output.status.success(), "{}", said(output));
+    said(output)
+}
+
+fn badly(output: &Output) -> String {
+    assert!(!output.status.success(), "{}", said(output));
+    said(output)
+}
+
+#[test]
+fn contains_and_releases_with_the_caller_and_the_reason_on_record() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let role = Role::create(&theatre.aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let told = well(&firebreak(theatre, &["contain", "--role", &role.name, "--reason", "seen on a paste site"]));
+        assert!(told.starts_with("contained\n"), "{told}");
+        let id = role.incident().unwrap();
+        assert!(told.contains(id.as_str()), "{told}");
+        let book = Book::read(&theatre.aws, stack).await.unwrap();
+        let origin = serde_json::to_value(&book.incident(&id).unwrap().origin).unwrap();
+        assert_eq!(origin["reason"], "seen on a paste site");
+        assert!(origin["requested_by"].as_str().unwrap().starts_with("arn:aws:iam::111122223333:"), "{origin}");
+
+        let told = well(&firebreak(theatre, &["release", id.as_str(), "--reason", "over", "--requested-by", "ana"]));
+        assert!(told.starts_with("released\n") && told.contains("stay revoked"), "{told}");
+        let book = Book::read(&theatre.aws, stack).await.unwrap();
+        assert_eq!(book.incident(&id).unwrap().state, IncidentState::Released);
+        let told = well(&firebreak(theatre, &["release", id.as_str(), "--reason", "again", "--requested-by", "ana"]));
+        assert!(told.starts_with("released\n"), "releasing twice is releasing once: {told}");
+    });
+}
+
+#[test]
+fn refusals_are_told_with_their_reason() {
+    common::in_the_theatre(|theatre| async {
+        theatre.enforcing().await.unwrap();
+        let run = |arguments: &[&str]| badly(&firebreak(theatre, arguments));
+        let told = run(&["contain", "--role", "AWSServiceRoleForLambda", "--reason", "r", "--requested-by", "ana"]);
+        assert!(told.contains("Refused") && told.contains("service-linked"), "{told}");
+        let told = run(&["release", "fb-000000000000000000000000", "--reason", "r", "--requested-by", "ana"]);
+        assert!(told.contains("there is no incident"), "{told}");
+        let told = run(&["release", "../etc/passwd", "--reason", "r", "--requested-by", "ana"]);
+        assert!(told.contains("Malformed"), "{told}");
+        let told = run(&["pause", "--reason", "", "--requested-by", "ana"]);
+        assert!(told.contains("`reason`"), "{told}");
+        let told = run(&["--stack", "elsewhere", "resume", "--reason", "r", "--requested-by", "ana"]);
+        assert!(told.contains("elsewhere-release-containment"), "{told}");
+    });
+}
+
+#[test]
+fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let user = User::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let request = json!({"firebreak": "contain", "user": user.name, "reason": "r", "requested_by": "ana"});
+        let ours = stack.output("QuarantinePrincipalArn").unwrap();
+        let attribute =
+            |value: &str| MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
+        let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
+        let failures = stack.output("FunctionFailuresUrl").unwrap();
+        let send = |queue: &str, body: String| aws.sqs.send_message().queue_url(queue).message_body(body);
+        let delivery = send(deliveries, request.to_string()).message_attributes("TARGET_ARN", attribute(ours));
+        delivery.send().await.unwrap();
+        let foreign = "arn:aws:lambda:us-east-1:111122223333:function:payments";
+        let forged = json!({"requestContext": {"functionArn": foreign}, "requestPayload": request});
+        send(failures, forged.to_string()).send().await.unwrap();
+
+        let told = badly(&firebreak(theatre, &["redrive"]));
+        assert!(told.contains(&format!("{}-delivery-failures: 1 sent again, 0 left", stack.name)), "{told}");
+        assert!(told.contains(&format!("{}-function-failures: 0 sent again, 1 left", stack.name)), "{told}");
+        assert!(told.contains("payments"), "{told}");
+        let id = user.incident().unwrap();
+        let mut state = None;
+        for _ in 0..100 {
+            state = Book::read(aws, stack).await.unwrap().incident(&id).map(|incident| incident.state);
+            if state.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(
+            state,
+            Some(IncidentState::Ordered),
+            "{} ran again",
+            stack.function(FunctionName::QuarantinePrincipal)
+        );
+        aws.sqs.purge_queue().queue_url(failures).send().await.unwrap();
+        let told = well(&firebreak(theatre, &["redrive"]));
+        assert!(told.contains("delivery-failures: 0 sent again, 0 left"), "{told}");
+    });
+}
