@@ -177,7 +177,7 @@ fn conclude(id: &IncidentId, part: Part, ends: Vec<Result<Executed, Failure>>) -
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ledger::Record;
     use serde_json::json;

@@ -150,10 +150,11 @@ mod tests {
     }
 
     fn listed(keys: &[(&str, &str)]) -> Answer {
-        let members: String = keys
+        let members: Vec<String> = keys
             .iter()
             .map(|(id, status)| format!("<member><AccessKeyId>{id}</AccessKeyId><Status>{status}</Status></member>"))
             .collect();
+        let members = members.concat();
         ok(format!(
             "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata>{members}</AccessKeyMetadata>\
              <IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>"

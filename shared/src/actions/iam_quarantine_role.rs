@@ -94,10 +94,11 @@ mod tests {
     }
 
     fn attached(arns: &[&str]) -> Answer {
-        let members: String = arns
+        let members: Vec<String> = arns
             .iter()
             .map(|arn| format!("<member><PolicyName>p</PolicyName><PolicyArn>{arn}</PolicyArn></member>"))
             .collect();
+        let members = members.concat();
         ok(format!(
             "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies>{members}\
              </AttachedPolicies><IsTruncated>false</IsTruncated></ListAttachedRolePoliciesResult>\
