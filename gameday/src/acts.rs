@@ -16,6 +16,9 @@ use crate::scene::Victim;
 use crate::stage::Stage;
 use crate::world::World;
 
+/// How a gzip stream begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// The inline policy that stays behind a release.
 pub const REVOCATION: &str = "firebreak-revoke-sessions";
 
@@ -93,7 +96,7 @@ pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: 
         let member = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
         let bytes = object(stage, &bucket, member("key")).await?;
         let mut content = Vec::new();
-        if member("key").ends_with(".gz") {
+        if bytes.starts_with(&GZIP) {
             flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content)?;
         } else {
             content.clone_from(&bytes);
@@ -129,8 +132,9 @@ async fn object(stage: &Stage, bucket: &str, key: &str) -> Result<Vec<u8>> {
 pub async fn responder_is_paged(stage: &mut Stage, id: &IncidentId, must_say: &[&str]) -> Result<()> {
     let about = |page: &crate::pages::Page| page.body.contains(id.as_str());
     let all = |pages: &[crate::pages::Page]| {
-        let text: String = pages.iter().filter(|p| about(p)).map(|p| format!("{}\n{}\n", p.subject, p.body)).collect();
-        must_say.iter().filter(|words| !text.contains(**words)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
+        let about_it: Vec<_> = pages.iter().filter(|page| about(page)).collect();
+        let said = |words: &str| about_it.iter().any(|p| p.subject.contains(words) || p.body.contains(words));
+        must_say.iter().filter(|words| !said(words)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
     };
     stage
         .until("a page about the incident arrives", |_, pages| pages.iter().any(about) && all(pages).is_empty())

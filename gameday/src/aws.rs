@@ -58,7 +58,7 @@ impl Aws {
     pub fn with(endpoint: &str, region: &str, credentials: Credentials) -> Self {
         let patience = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
-            .operation_timeout(Duration::from_secs(120))
+            .operation_timeout(Duration::from_mins(2))
             .build();
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -12,7 +12,7 @@ use firebreak_model::action::FunctionName;
 
 use crate::aws::Aws;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A deployed stack.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::aws::{ACCOUNT, Aws, REGION};
 
 /// Longer than any start that was seen, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Starts the emulator, waits for the end of its starter, ends the process group. The group is the guardian's own.
 const GUARDIAN: &str = r#"
@@ -58,6 +58,8 @@ impl Emulator {
         command.env("BIND_HOST", "127.0.0.1").env("MINISTACK_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
         command.env("IOT_MTLS_ENABLED", "0").env("AUTH", "true").env("CLOUDTRAIL_RECORDING", "1");
         command.env("MINISTACK_ACCOUNT_ID", ACCOUNT).env("MINISTACK_REGION", REGION).env("AWS_DEFAULT_REGION", REGION);
+        // Lambda waits minutes between its own retries.
+        command.env("LAMBDA_ASYNC_RETRY_BASE_SECONDS", "0.2");
         command.env("AWS_ENDPOINT_URL", &endpoint).env("LOG_LEVEL", "WARNING");
         let guardian = command.spawn().context("cannot start `/bin/sh`")?;
         let emulator = Self { guardian, place, endpoint };

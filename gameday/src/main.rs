@@ -1,7 +1,7 @@
 //! `gameday`: plays incidents against the deployed template on a local emulator, shows what happens, and checks it.
 #![expect(clippy::print_stdout, reason = "the game day is played for people to see")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -59,7 +59,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     else {
         anyhow::bail!("`--emulator`, `--functions` and `--template` are required");
     };
-    let settings = Settings { emulator: absolute(emulator)?, functions, template };
+    let settings = Settings { emulator: absolute(&emulator)?, functions, template };
     let mut terminate = signal(SignalKind::terminate())?;
     // The emulator ends with the future that holds it.
     let report = tokio::select! {
@@ -81,8 +81,8 @@ fn interrupted(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf> {
-    std::path::absolute(&path).with_context(|| format!("`{}` is no path", path.display()))
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("`{}` is no path", path.display()))
 }
 
 async fn play(settings: &Settings, chosen: &[&'static Scenario]) -> Result<Report> {

@@ -71,13 +71,11 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Scenario>> {
     }
     let mut scenarios = Vec::new();
     for name in names {
-        match ALL.iter().find(|scenario| scenario.name == name) {
-            Some(scenario) => scenarios.push(scenario),
-            None => {
-                let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
-                bail!("there is no scenario `{name}`; there are: {}", known.join(", "));
-            }
-        }
+        let Some(scenario) = ALL.iter().find(|scenario| scenario.name == name) else {
+            let known: Vec<_> = ALL.iter().map(|scenario| scenario.name).collect();
+            bail!("there is no scenario `{name}`; there are: {}", known.join(", "));
+        };
+        scenarios.push(scenario);
     }
     Ok(scenarios)
 }

@@ -131,10 +131,7 @@ impl Thief {
 }
 
 fn outcome<T, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> Outcome {
-    let error = match result {
-        Ok(_) => return Outcome::Succeeded,
-        Err(error) => error,
-    };
+    let Err(error) = result else { return Outcome::Succeeded };
     let Some(said) = error.as_service_error() else { return Outcome::Other("no answer".to_owned()) };
     let code = said.code().unwrap_or_default().to_owned();
     match code.as_str() {

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use aws_sdk_iam::types::{AttachedPolicy, PolicyDetail};
+use aws_sdk_lambda::operation::get_policy::GetPolicyError;
+use aws_sdk_lambda::types::InvokeMode;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::aws::Aws;
@@ -115,24 +118,8 @@ fn attached(policies: &[AttachedPolicy]) -> String {
 
 /// A policy document, which IAM sends percent-encoded.
 fn document(text: Option<&str>) -> Value {
-    let text = text.unwrap_or_default();
-    let decoded = percent_decoded(text);
+    let decoded = percent_decode_str(text.unwrap_or_default()).decode_utf8_lossy().into_owned();
     serde_json::from_str(&decoded).unwrap_or(Value::String(decoded))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits: Vec<u8> = rest.by_ref().take(2).collect();
-        let value = std::str::from_utf8(&digits).ok().and_then(|d| u8::from_str_radix(d, 16).ok());
-        bytes.push(value.unwrap_or(b'%'));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<()> {
@@ -161,7 +148,7 @@ async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<(
         let urls = aws.lambda.list_function_url_configs().function_name(&function).send().await?;
         for url in urls.function_url_configs() {
             let shown = json!({"url": url.function_url(), "auth": url.auth_type().as_str(),
-                "cors": format!("{:?}", url.cors()), "mode": url.invoke_mode().map(|m| m.as_str())});
+                "cors": format!("{:?}", url.cors()), "mode": url.invoke_mode().map(InvokeMode::as_str)});
             things.insert(format!("{name} URL"), shown.to_string());
         }
         let invoke = aws.lambda.list_function_event_invoke_configs().function_name(&function).send().await?;
@@ -189,7 +176,7 @@ async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<(
 async fn statements(aws: &Aws, function: &str) -> Result<String> {
     let policy = match aws.lambda.get_policy().function_name(function).send().await {
         Ok(answer) => answer.policy().unwrap_or_default().to_owned(),
-        Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => {
+        Err(error) if error.as_service_error().is_some_and(GetPolicyError::is_resource_not_found_exception) => {
             return Ok("[]".to_owned());
         }
         Err(error) => return Err(error.into()),

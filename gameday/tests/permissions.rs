@@ -1,29 +1,23 @@
 //! The roles as they are deployed, held to what the functions declare.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod common;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use firebreak_model::action::FunctionName;
 use firebreak_shared::action::{Permission, Resource};
 use firebreak_shared::registry;
 use gameday::aws::{ACCOUNT, Aws, REGION};
-use gameday::deploy::{self, Stack};
-use gameday::emulator::Emulator;
+use gameday::deploy::Stack;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-fn from_xtask(name: &str) -> PathBuf {
-    std::env::var_os(name).unwrap_or_else(|| panic!("run `cargo xtask test`, which sets {name}")).into()
-}
-
-async fn deployed() -> (Emulator, Aws, Stack) {
-    let emulator = Emulator::start(&from_xtask("FIREBREAK_EMULATOR")).await.unwrap();
-    let aws = Aws::operator(emulator.endpoint(), REGION);
-    let url =
-        deploy::upload(&aws, &from_xtask("FIREBREAK_TEMPLATE"), &from_xtask("FIREBREAK_FUNCTIONS")).await.unwrap();
-    let stack = deploy::create(&aws, &url, "firebreak", &deploy::parameters("enforce")).await.unwrap();
-    (emulator, aws, stack)
+fn deployed<T>(work: impl AsyncFnOnce(&Aws, &Stack) -> T) -> T {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        work(&theatre.aws, stack).await
+    })
 }
 
 /// The statements of a role's inline policies, with a list where IAM allows one value or a list.
@@ -48,10 +42,10 @@ fn texts(value: &Value) -> Vec<String> {
     }
 }
 
-/// `action on resource` of every allow.
-fn allowed(statements: &[Value]) -> BTreeSet<String> {
+/// `action on resource` of every statement of this effect.
+fn named(statements: &[Value], effect: &str) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
-    for statement in statements.iter().filter(|s| s["Effect"] == "Allow") {
+    for statement in statements.iter().filter(|s| s["Effect"] == effect) {
         for action in texts(&statement["Action"]) {
             for resource in texts(&statement["Resource"]) {
                 allowed.insert(format!("{action} on {resource}"));
@@ -93,71 +87,104 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
     }
 }
 
-#[tokio::test]
-async fn each_role_allows_exactly_what_its_function_declares() {
-    let (_emulator, aws, stack) = deployed().await;
-    let mut differences = Vec::new();
-    for &function in FunctionName::ALL {
-        let role = stack.function(function);
-        let deployed = allowed(&statements(&aws, &role).await);
-        let mut declared = BTreeSet::new();
-        for Permission { action, on } in registry::permissions(function) {
-            declared.extend(arns(&aws, &stack, function, on).await.iter().map(|arn| format!("{action} on {arn}")));
-        }
-        differences.extend(deployed.difference(&declared).map(|d| format!("{function} is allowed, undeclared: {d}")));
-        differences.extend(declared.difference(&deployed).map(|d| format!("{function} declares, not allowed: {d}")));
-    }
-    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
-}
-
-#[tokio::test]
-async fn attaching_and_detaching_are_held_to_the_deny_policy() {
-    let (_emulator, aws, stack) = deployed().await;
-    let deny = stack.output("DenyPolicyArn").unwrap();
-    let mut held = 0;
-    for &function in FunctionName::ALL {
-        for statement in statements(&aws, &stack.function(function)).await {
-            let attaches = texts(&statement["Action"]).iter().any(|a| a.contains("tachRole") || a.contains("tachUser"));
-            if statement["Effect"] == "Allow" && attaches {
-                assert_eq!(statement["Condition"], json!({"ArnEquals": {"iam:PolicyARN": deny}}), "{function}");
-                held += 1;
+#[test]
+fn each_role_allows_exactly_what_its_function_declares() {
+    deployed(async |aws, stack| {
+        let mut differences = Vec::new();
+        for &function in FunctionName::ALL {
+            let role = stack.function(function);
+            let deployed = named(&statements(aws, &role).await, "Allow");
+            let mut declared = BTreeSet::new();
+            for Permission { action, on } in registry::permissions(function) {
+                declared.extend(arns(aws, stack, function, on).await.iter().map(|arn| format!("{action} on {arn}")));
             }
+            differences
+                .extend(deployed.difference(&declared).map(|d| format!("{function} is allowed, undeclared: {d}")));
+            differences
+                .extend(declared.difference(&deployed).map(|d| format!("{function} declares, not allowed: {d}")));
         }
-    }
-    assert_eq!(held, 4, "attach and detach, for roles and for users");
+        assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+    });
 }
 
-#[tokio::test]
-async fn each_role_writes_its_own_kinds_of_record() {
-    let (_emulator, aws, stack) = deployed().await;
-    for (function, writes, deletes) in [
-        (
-            FunctionName::QuarantinePrincipal,
-            vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
-            vec![],
-        ),
-        (FunctionName::RevokeSessions, vec!["revocation", "step#revoke-sessions#*"], vec!["revocation"]),
-        (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
-        (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
-        (FunctionName::PublishOutcomes, vec![], vec![]),
-        (FunctionName::NotifyResponders, vec!["page#*"], vec!["page#*"]),
-        (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
-    ] {
-        let statements = statements(&aws, &stack.function(function)).await;
-        let kinds = |wanted: &[&str]| {
-            let mut kinds = BTreeSet::new();
-            for statement in statements.iter().filter(|s| s["Effect"] == "Allow") {
-                if texts(&statement["Action"]).iter().any(|action| wanted.contains(&action.as_str())) {
-                    let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
-                    assert!(!keys.is_null(), "`{function}` writes any kind of record");
-                    kinds.extend(texts(keys));
+#[test]
+fn attaching_and_detaching_are_held_to_the_deny_policy() {
+    deployed(async |aws, stack| {
+        let deny = stack.output("DenyPolicyArn").unwrap();
+        let mut held = 0;
+        for &function in FunctionName::ALL {
+            for statement in statements(aws, &stack.function(function)).await {
+                let attaches =
+                    texts(&statement["Action"]).iter().any(|a| a.contains("tachRole") || a.contains("tachUser"));
+                if statement["Effect"] == "Allow" && attaches {
+                    assert_eq!(statement["Condition"], json!({"ArnEquals": {"iam:PolicyARN": deny}}), "{function}");
+                    held += 1;
                 }
             }
-            kinds
-        };
-        let expected = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<String>>();
-        let writes_found = kinds(&["dynamodb:PutItem", "dynamodb:UpdateItem"]);
-        assert_eq!(writes_found, expected(writes), "{function} writes");
-        assert_eq!(kinds(&["dynamodb:DeleteItem"]), expected(deletes), "{function} deletes");
-    }
+        }
+        assert_eq!(held, 4, "attach and detach, for roles and for users");
+    });
+}
+
+#[test]
+fn each_role_writes_its_own_kinds_of_record() {
+    deployed(async |aws, stack| {
+        for (function, writes, deletes) in [
+            (
+                FunctionName::QuarantinePrincipal,
+                vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
+                vec![],
+            ),
+            (FunctionName::RevokeSessions, vec!["revocation", "step#revoke-sessions#*"], vec!["revocation"]),
+            (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
+            (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
+            (FunctionName::PublishOutcomes, vec![], vec![]),
+            (FunctionName::NotifyResponders, vec!["page#*"], vec!["page#*"]),
+            (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
+        ] {
+            let statements = statements(aws, &stack.function(function)).await;
+            let kinds = |wanted: &[&str]| {
+                let mut kinds = BTreeSet::new();
+                for statement in statements.iter().filter(|s| s["Effect"] == "Allow") {
+                    if texts(&statement["Action"]).iter().any(|action| wanted.contains(&action.as_str())) {
+                        let keys = &statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+                        assert!(!keys.is_null(), "`{function}` writes any kind of record");
+                        kinds.extend(texts(keys));
+                    }
+                }
+                kinds
+            };
+            let expected = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<String>>();
+            let writes_found = kinds(&["dynamodb:PutItem", "dynamodb:UpdateItem"]);
+            assert_eq!(writes_found, expected(writes), "{function} writes");
+            assert_eq!(kinds(&["dynamodb:DeleteItem"]), expected(deletes), "{function} deletes");
+        }
+    });
+}
+
+/// What would let a thief of a function's credentials get at Firebreak itself is denied outright.
+#[test]
+fn no_function_touches_firebreaks_own_parts() {
+    const CHANGES: [&str; 5] = ["iam:Attach", "iam:Put", "iam:Delete", "lambda:Put", "lambda:Update"];
+    deployed(async |aws, stack| {
+        for &function in FunctionName::ALL {
+            let statements = statements(aws, &stack.function(function)).await;
+            let denied = named(&statements, "Deny");
+            for allowed in named(&statements, "Allow") {
+                let (action, resource) = allowed.split_once(" on ").unwrap();
+                let changes = CHANGES.iter().any(|prefix| action.starts_with(prefix));
+                let own = match resource {
+                    r if r.ends_with(":role/*") => format!("arn:aws:iam::{ACCOUNT}:role/firebreak/*"),
+                    r if r.ends_with(":function:*") => {
+                        format!("arn:aws:lambda:*:{ACCOUNT}:function:{}-{function}*", stack.name)
+                    }
+                    _ => continue,
+                };
+                if changes {
+                    let covered = denied.contains(&format!("{action} on {own}"));
+                    assert!(covered, "{function} may {action} on {own}");
+                }
+            }
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! Every scenario of the game day, through the deployed template with real functions and IAM enforced.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod common;
 

@@ -54,7 +54,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let drill = findings::access_key_of_instance(&aws, &of_production)?;
     let drill_id = findings::id(&drill);
     let contain = json!({"firebreak": "contain", "role": production.name, "requested_by": "root", "reason": "forged"});
-    let forged: Vec<(&str, &str, &str, Value)> = vec![
+    let orders: Vec<(&str, &str, &str, Value)> = vec![
         (&bus, "firebreak", "Containment Ordered", order.clone()),
         (&bus, "firebreak", "Containment Released", order.clone()),
         (&bus, "firebreak", "Release Started", asked("release")),
@@ -67,7 +67,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
         ("default", "firebreak.drill", "Containment Ordered", contain),
         ("default", "firebreak.drill", "GuardDuty Finding", drill.clone()),
     ];
-    for (bus, source, kind, detail) in &forged {
+    for (bus, source, kind, detail) in &orders {
         let taken = put(&forger, bus, source, kind, detail).await?;
         stage.tell("the forger", Tone::Bad, &format!("`{kind}` from `{source}` on bus `{bus}`: {taken}"));
         stage.check(equal(&format!("forged `{kind}` from `{source}` on `{bus}`"), "taken", &taken));
@@ -80,8 +80,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let seen = |finding: &str| finding == drill_id;
     stage.until("the forged finding is on record", |book, _| book.findings.iter().any(|f| seen(&f.finding_id))).await?;
     let book = stage.stay_quiet().await?;
-    let state = book.incident(&id).map_or("none", |incident| incident.state.as_str());
-    stage.check(equal("the incident that waits", "awaiting_approval", state));
+    let now = book.incident(&id).map_or("none", |incident| incident.state.as_str());
+    stage.check(equal("the incident that waits", "awaiting_approval", now));
     let contained: Vec<String> = [&id, &production.incident()?]
         .into_iter()
         .flat_map(|id| book.steps_of(id))

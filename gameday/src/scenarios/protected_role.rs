@@ -37,8 +37,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.until("the containment is withheld", |book, _| withheld(book.incident(&id).map(|i| i.state))).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "withheld"]).await?;
     let book = stage.stay_quiet().await?;
-    let state = book.incident(&id).map_or("none", |incident| incident.state.as_str());
-    stage.check(equal("the incident's state", "withheld", state));
+    let now = book.incident(&id).map_or("none", |incident| incident.state.as_str());
+    stage.check(equal("the incident's state", "withheld", now));
     stage.check(equal("steps on record", "0", &book.steps_of(&id).len().to_string()));
     stage.world_is("the world, against before", &before, &[]).await?;
     stage.thief_works(&owner).await;
