@@ -1,8 +1,9 @@
 //! Every action of the registry on a real scene: applied twice is applied once, and a failure at any call is
 //! undone or carried to its end, without a trace.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::path::PathBuf;
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,11 +14,9 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 };
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
-use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
-use firebreak_model::decision::{Decision, Mode};
-use firebreak_model::ledger::{Incident, IncidentState, Origin};
-use firebreak_model::plan::{Plan, Step, Target};
+use firebreak_model::ledger::{Incident, Origin};
+use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::{Principal, PrincipalKind};
 use firebreak_shared::action::{Action, Order, Reverted, Verified};
 use firebreak_shared::{actions, clock};
@@ -72,9 +71,8 @@ struct Bench {
 
 impl Bench {
     async fn set_up() -> Self {
-        let program =
-            std::env::var_os("FIREBREAK_EMULATOR").expect("run `cargo xtask test`, which sets FIREBREAK_EMULATOR");
-        let emulator = Emulator::start(&PathBuf::from(program)).await.unwrap();
+        let program = common::settings().emulator;
+        let emulator = Emulator::start(&program).await.unwrap();
         let aws = Aws::operator(emulator.endpoint(), REGION);
         let document = json!({"Version": "2012-10-17",
             "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]});
@@ -93,8 +91,6 @@ impl Bench {
             _ => (self.victim.role.arn.clone(), vec![self.victim.function_arn.parse().unwrap()]),
         };
         let principal = Principal::from_arn(&arn).unwrap();
-        let response = vec![Response::Quarantine];
-        let now = clock::now();
         let target = match on {
             ActionId::QuarantineRole
             | ActionId::QuarantineUser
@@ -103,31 +99,8 @@ impl Bench {
             _ => Target::Function(self.victim.function_arn.parse().unwrap()),
         };
         assert_eq!(principal.name.kind() == PrincipalKind::User, functions.is_empty());
-        let incident = Incident {
-            schema: SCHEMA,
-            incident_id: principal.incident_id(),
-            episode: 1,
-            version: 1,
-            account: principal.account.clone(),
-            plan: Plan::of(&principal.name, &functions, &response),
-            principal,
-            functions,
-            state: IncidentState::Ordered,
-            decision: Decision::Act,
-            mode: Mode::Enforce,
-            rule: "r".into(),
-            reason: "because".into(),
-            playbook_digest: "d".into(),
-            response,
-            access_keys: Vec::new(),
-            drill: true,
-            origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() },
-            first_seen: None,
-            opened_at: now,
-            updated_at: now,
-            approval: None,
-            release: None,
-        };
+        let origin = Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() };
+        let incident = Incident::ordered(principal, functions, vec![Response::Quarantine], origin, clock::now());
         (incident, Step { action: on, target })
     }
 

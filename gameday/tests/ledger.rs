@@ -1,17 +1,16 @@
 //! The ledger over the wire: races, the breaker, the pause, write-once records, against a real table.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
+mod common;
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{FunctionName, Response};
-use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Origin, Pause, ReleaseOrder, StepState};
-use firebreak_model::plan::Plan;
 use firebreak_model::principal::Principal;
 use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError};
 use futures_util::future::join_all;
@@ -20,9 +19,8 @@ use gameday::emulator::Emulator;
 use jiff::{SignedDuration, Timestamp};
 
 async fn ledger() -> (Emulator, Ledger) {
-    let program =
-        std::env::var_os("FIREBREAK_EMULATOR").expect("run `cargo xtask test`, which sets FIREBREAK_EMULATOR");
-    let emulator = Emulator::start(&PathBuf::from(program)).await.unwrap();
+    let program = common::settings().emulator;
+    let emulator = Emulator::start(&program).await.unwrap();
     let aws = Aws::operator(emulator.endpoint(), REGION);
     let attribute = |name: &str| {
         AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
@@ -50,36 +48,17 @@ fn now() -> Timestamp {
 
 fn candidate(name: &str, decision: Decision) -> Incident {
     let principal = Principal::from_arn(&format!("arn:aws:iam::111122223333:role/{name}")).unwrap();
+    let origin = Origin::Finding {
+        finding_id: "f".into(),
+        finding_type: "t".into(),
+        severity: Some(8.0),
+        finding_key: FindingKey::of("f", "u"),
+    };
     let response = vec![Response::Quarantine, Response::Snapshot];
     Incident {
-        schema: SCHEMA,
-        incident_id: principal.incident_id(),
-        episode: 1,
-        version: 1,
-        account: principal.account.clone(),
-        plan: Plan::of(&principal.name, &[], &response),
-        principal,
-        functions: Vec::new(),
         state: if decision == Decision::Act { IncidentState::Ordered } else { IncidentState::AwaitingApproval },
         decision,
-        mode: Mode::Enforce,
-        rule: "r".into(),
-        reason: "because".into(),
-        playbook_digest: "d".into(),
-        response,
-        access_keys: Vec::new(),
-        drill: false,
-        origin: Origin::Finding {
-            finding_id: "f".into(),
-            finding_type: "t".into(),
-            severity: Some(8.0),
-            finding_key: FindingKey::of("f", "u"),
-        },
-        first_seen: None,
-        opened_at: now(),
-        updated_at: now(),
-        approval: None,
-        release: None,
+        ..Incident::ordered(principal, Vec::new(), response, origin, now())
     }
 }
 
@@ -215,13 +194,13 @@ async fn writers_that_meet_lose_nothing() {
         let (ledger, id) = (ledger.clone(), id.clone());
         async move {
             let change = |mut incident: Incident| {
-                incident.rule.push_str(&format!(",{n}"));
+                incident.rule = format!("{},{n}", incident.rule);
                 Ok::<_, LedgerError>(Some(incident))
             };
             ledger.update(&id, change).await
         }
     };
-    let written = join_all((0..4).map(add)).await.into_iter().filter(Result::is_ok).count();
+    let written = join_all((0..4).map(add)).await.into_iter().flatten().count();
     let incident = ledger.incident(&id).await.unwrap().unwrap();
     assert_eq!(incident.rule.split(',').count(), written + 1);
     assert_eq!(incident.version, written as u64 + 1);

@@ -128,7 +128,7 @@ impl Containment {
             let id = incident.incident_id.clone();
             let claim = self.claim_of(incident, Some(record), finding.last_seen, received.now);
             let span = info_span!("contain", incident.id = %id, finding.id = %finding.id);
-            match self.contain(claim, self.rails(Some(finding.source))).instrument(span).await {
+            match Box::pin(self.contain(claim, self.rails(Some(finding.source)))).instrument(span).await {
                 Ok(answer) => answers.push(answer),
                 Err(failure) => failures.push(failure),
             }
@@ -206,10 +206,10 @@ impl Containment {
         let response: Vec<Response> =
             contain.response.clone().unwrap_or_else(|| self.playbook.default_response().to_vec());
         let digest = self.playbook.digest();
-        let incident = candidate::by_person(contain, response, asked, digest, received, &self.base.home);
+        let incident = candidate::by_person(contain, response, asked, digest, received);
         let span = info_span!("contain", incident.id = %incident.incident_id);
         let claim = self.claim_of(incident, None, None, received.now);
-        self.contain(claim, self.rails(None)).instrument(span).await
+        Box::pin(self.contain(claim, self.rails(None))).instrument(span).await
     }
 
     fn claim_of(

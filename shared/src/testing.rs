@@ -12,12 +12,10 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
-use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::ids::FunctionArn;
-use firebreak_model::ledger::{Incident, IncidentState, Origin};
-use firebreak_model::plan::{Plan, Step, Target};
+use firebreak_model::ledger::{Incident, Origin};
+use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::Principal;
 use jiff::Timestamp;
 
@@ -118,34 +116,12 @@ fn incident_on(arn: &str, functions: Vec<FunctionArn>, responses: &[Response]) -
     let unreachable_parse = || unreachable!("a test names well-formed principals");
     let principal = Principal::from_arn(arn).unwrap_or_else(|_| unreachable_parse());
     let now: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap_or_else(|_| unreachable!("a constant"));
+    let origin =
+        Origin::Person { requested_by: "test".to_owned(), reason: "test".to_owned(), invocation: "test".to_owned() };
     Incident {
-        schema: SCHEMA,
-        incident_id: principal.incident_id(),
-        episode: 1,
-        version: 1,
-        account: principal.account.clone(),
-        plan: Plan::of(&principal.name, &functions, responses),
-        principal,
-        functions,
-        state: IncidentState::Ordered,
-        decision: Decision::Act,
-        mode: Mode::Enforce,
         rule: "test".to_owned(),
         reason: "test".to_owned(),
-        playbook_digest: String::new(),
-        response: responses.to_vec(),
-        access_keys: Vec::new(),
-        drill: false,
-        origin: Origin::Person {
-            requested_by: "test".to_owned(),
-            reason: "test".to_owned(),
-            invocation: "test".to_owned(),
-        },
-        first_seen: None,
-        opened_at: now,
-        updated_at: now,
-        approval: None,
-        release: None,
+        ..Incident::ordered(principal, functions, responses.to_vec(), origin, now)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the tests over the deployed template share: one emulator a test program.
 
+#![allow(dead_code, clippy::panic, reason = "each test program uses its part; a test fails by a panic")]
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};

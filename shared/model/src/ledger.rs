@@ -175,6 +175,42 @@ pub enum Joined {
 }
 
 impl Incident {
+    /// A first episode that is contained at once, as a person's request opens it. A finding's differs in what it
+    /// says of itself.
+    pub fn ordered(
+        principal: Principal,
+        functions: Vec<FunctionArn>,
+        response: Vec<Response>,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            incident_id: principal.incident_id(),
+            episode: 1,
+            version: 1,
+            account: principal.account.clone(),
+            plan: Plan::of(&principal.name, &functions, &response),
+            principal,
+            functions,
+            state: IncidentState::Ordered,
+            decision: Decision::Act,
+            mode: Mode::Enforce,
+            rule: "manual".to_owned(),
+            reason: String::new(),
+            playbook_digest: String::new(),
+            response,
+            access_keys: Vec::new(),
+            drill: false,
+            origin,
+            first_seen: None,
+            opened_at: now,
+            updated_at: now,
+            approval: None,
+            release: None,
+        }
+    }
+
     /// What `candidate` makes of this incident. Decisions only rise and plans only grow; a released
     /// incident reopens only on activity after its release (`last_seen`), or by a person.
     pub fn join(&self, candidate: &Incident, last_seen: Option<Timestamp>) -> Joined {
@@ -506,41 +542,19 @@ pub(crate) mod tests {
 
     pub(crate) fn incident(decision: Decision) -> Incident {
         let principal = Principal::from_arn("arn:aws:iam::111122223333:role/orders").unwrap();
+        let origin = Origin::Finding {
+            finding_id: "f".into(),
+            finding_type: "t".into(),
+            severity: Some(8.0),
+            finding_key: FindingKey::of("f", "u"),
+        };
         let now = "2026-11-21T03:00:00Z".parse().unwrap();
+        let state = match decision {
+            Decision::Act => IncidentState::Ordered,
+            _ => IncidentState::AwaitingApproval,
+        };
         let response = vec![Response::Quarantine, Response::Snapshot];
-        Incident {
-            schema: SCHEMA,
-            incident_id: principal.incident_id(),
-            episode: 1,
-            version: 1,
-            account: principal.account.clone(),
-            plan: Plan::of(&principal.name, &[], &response),
-            principal,
-            functions: Vec::new(),
-            state: match decision {
-                Decision::Act => IncidentState::Ordered,
-                _ => IncidentState::AwaitingApproval,
-            },
-            decision,
-            mode: Mode::Enforce,
-            rule: "r".into(),
-            reason: "because".into(),
-            playbook_digest: "d".into(),
-            response,
-            access_keys: Vec::new(),
-            drill: true,
-            origin: Origin::Finding {
-                finding_id: "f".into(),
-                finding_type: "t".into(),
-                severity: Some(8.0),
-                finding_key: FindingKey::of("f", "u"),
-            },
-            first_seen: None,
-            opened_at: now,
-            updated_at: now,
-            approval: None,
-            release: None,
-        }
+        Incident { decision, state, drill: true, ..Incident::ordered(principal, Vec::new(), response, origin, now) }
     }
 
     fn released(at: &str) -> Incident {

@@ -1,12 +1,10 @@
 //! Any sequence of findings, requests and releases on one principal, against what must always hold.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
-use firebreak_model::decision::{Decision, Mode};
+use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, FunctionArn};
 use firebreak_model::ledger::{Incident, IncidentState, Joined, Origin, ReleaseOrder};
-use firebreak_model::plan::Plan;
 use firebreak_model::principal::Principal;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -51,39 +49,20 @@ fn candidate(act: bool, functions: &[u8], response: Vec<Response>, person: bool,
         .iter()
         .map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap())
         .collect();
+    let origin = if person {
+        Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() }
+    } else {
+        Origin::Finding {
+            finding_id: "f".into(),
+            finding_type: "t".into(),
+            severity: Some(8.0),
+            finding_key: FindingKey::of("f", &minute.to_string()),
+        }
+    };
     Incident {
-        schema: SCHEMA,
-        incident_id: principal.incident_id(),
-        episode: 1,
-        version: 1,
-        account: principal.account.clone(),
-        plan: Plan::of(&principal.name, &functions, &response),
-        principal,
-        functions,
         state: if act { IncidentState::Ordered } else { IncidentState::AwaitingApproval },
         decision: if act { Decision::Act } else { Decision::Approve },
-        mode: Mode::Enforce,
-        rule: "r".into(),
-        reason: "because".into(),
-        playbook_digest: "d".into(),
-        response,
-        access_keys: Vec::new(),
-        drill: false,
-        origin: if person {
-            Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() }
-        } else {
-            Origin::Finding {
-                finding_id: "f".into(),
-                finding_type: "t".into(),
-                severity: Some(8.0),
-                finding_key: FindingKey::of("f", &minute.to_string()),
-            }
-        },
-        first_seen: None,
-        opened_at: at(minute),
-        updated_at: at(minute),
-        approval: None,
-        release: None,
+        ..Incident::ordered(principal, functions, response, origin, at(minute))
     }
 }
 

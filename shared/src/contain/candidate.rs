@@ -7,7 +7,7 @@ use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::ids::{AccessKeyId, FindingKey, FunctionArn, IncidentId, sha256_hex};
 use firebreak_model::ledger::{FindingRecord, Incident, IncidentState, Origin};
 use firebreak_model::plan::Plan;
-use firebreak_model::principal::{Home, Principal};
+use firebreak_model::principal::Principal;
 use firebreak_model::request::{Asked, Contain};
 use firebreak_model::trigger::Malformed;
 use jiff::Timestamp;
@@ -161,16 +161,15 @@ pub(super) fn by_finding(
     received: Received<'_>,
 ) -> Incident {
     let Reading { finding, verdict, response, playbook, .. } = *reading;
+    let access_keys = access_keys(finding, &principal);
+    let origin = Origin::Finding {
+        finding_id: finding.id.clone(),
+        finding_type: finding.finding_type.clone(),
+        severity: finding.severity,
+        finding_key: finding.key(),
+    };
     Incident {
-        schema: SCHEMA,
-        incident_id: principal.incident_id(),
-        episode: 1,
-        version: 1,
-        account: principal.account.clone(),
-        plan: Plan::of(&principal.name, &functions, response),
-        access_keys: access_keys(finding, &principal),
-        principal,
-        functions,
+        access_keys,
         state: match verdict.effective {
             Decision::Act => IncidentState::Ordered,
             _ => IncidentState::AwaitingApproval,
@@ -180,19 +179,9 @@ pub(super) fn by_finding(
         rule: verdict.rule.clone(),
         reason: verdict.reason.clone(),
         playbook_digest: playbook.to_owned(),
-        response: response.to_vec(),
         drill: finding.source == Source::Drill,
-        origin: Origin::Finding {
-            finding_id: finding.id.clone(),
-            finding_type: finding.finding_type.clone(),
-            severity: finding.severity,
-            finding_key: finding.key(),
-        },
         first_seen: finding.first_seen,
-        opened_at: received.now,
-        updated_at: received.now,
-        approval: None,
-        release: None,
+        ..Incident::ordered(principal, functions, response.to_vec(), origin, received.now)
     }
 }
 
@@ -203,37 +192,17 @@ pub(super) fn by_person(
     asked: Asked,
     playbook: &str,
     received: Received<'_>,
-    home: &Home,
 ) -> Incident {
     let Contain { principal, functions, access_keys, session_started, .. } = contain;
+    let reason = format!("asked for by hand: {}", asked.reason);
+    let origin =
+        Origin::Person { requested_by: asked.by, reason: asked.reason, invocation: received.invocation.to_owned() };
     Incident {
-        schema: SCHEMA,
-        incident_id: principal.incident_id(),
-        episode: 1,
-        version: 1,
-        account: home.account.clone(),
-        plan: Plan::of(&principal.name, &functions, &response),
-        principal,
-        functions,
-        state: IncidentState::Ordered,
-        decision: Decision::Act,
-        mode: Mode::Enforce,
-        rule: "manual".to_owned(),
-        reason: format!("asked for by hand: {}", asked.reason),
+        reason,
         playbook_digest: playbook.to_owned(),
-        response,
         access_keys,
-        drill: false,
-        origin: Origin::Person {
-            requested_by: asked.by,
-            reason: asked.reason,
-            invocation: received.invocation.to_owned(),
-        },
         first_seen: session_started,
-        opened_at: received.now,
-        updated_at: received.now,
-        approval: None,
-        release: None,
+        ..Incident::ordered(principal, functions, response, origin, received.now)
     }
 }
 
