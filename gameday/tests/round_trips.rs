@@ -1,0 +1,274 @@
+//! From an event to the deny in two sequential round trips, once warm: counted by a proxy that records.
+//!
+//! The real `quarantine-principal` runs against a stub of Lambda's runtime API, as Lambda runs it, and calls AWS
+//! through a proxy that holds every call back for a while: calls that are made together overlap, whatever the machine.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gameday::aws::{ACCOUNT, Aws, REGION};
+use gameday::deploy::Stack;
+use gameday::findings::{self, INSTANCE, RoleSession};
+use gameday::scene::{Role, random_hex};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+
+/// How long the proxy holds each call back: many times what a call takes here.
+const HELD: Duration = Duration::from_millis(150);
+
+/// One call, as the proxy saw it.
+#[derive(Debug, Clone)]
+struct Call {
+    name: String,
+    began: Instant,
+    ended: Instant,
+}
+
+/// A recording proxy before the emulator.
+struct Proxy {
+    port: u16,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Proxy {
+    async fn start(target: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        let (target, recorded) = (target.to_owned(), calls.clone());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (client, target, calls) = (client.clone(), target.clone(), recorded.clone());
+                let service =
+                    service_fn(move |request| forward(client.clone(), target.clone(), calls.clone(), request));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { port, calls }
+    }
+
+    /// What was recorded since the last look.
+    fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+async fn forward(
+    client: Client<HttpConnector, Full<Bytes>>,
+    target: String,
+    calls: Arc<Mutex<Vec<Call>>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let name = name(&parts.headers, &body);
+    tokio::time::sleep(HELD).await;
+    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    // The signature covers the host that the function called: it goes on as it is.
+    let mut onward = Request::builder().method(parts.method).uri(format!("{target}{path}"));
+    *onward.headers_mut().unwrap() = parts.headers;
+    let answer = client.request(onward.body(Full::new(body)).unwrap()).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let status = parts.status;
+    calls.lock().unwrap().push(Call { name: format!("{name} {}", status.as_u16()), began, ended: Instant::now() });
+    Ok(Response::from_parts(parts, Full::new(body)))
+}
+
+/// The API that a request calls: a JSON protocol names it in a header, a query protocol in the body.
+fn name(headers: &hyper::HeaderMap, body: &[u8]) -> String {
+    if let Some(target) = headers.get("x-amz-target") {
+        return target.to_str().unwrap().rsplit('.').next().unwrap().to_owned();
+    }
+    let body = String::from_utf8_lossy(body);
+    let action = body.split('&').find_map(|pair| pair.strip_prefix("Action="));
+    action.unwrap_or("another call").to_owned()
+}
+
+/// Lambda's runtime API, as far as a function needs it.
+#[derive(Clone, Default)]
+struct RuntimeApi {
+    events: Arc<Mutex<VecDeque<(Value, oneshot::Sender<Result<Value, Value>>)>>>,
+    waiting: Arc<Mutex<Option<oneshot::Sender<Result<Value, Value>>>>>,
+    arrived: Arc<Notify>,
+}
+
+impl RuntimeApi {
+    async fn start(&self) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let api = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let api = api.clone();
+                let service = service_fn(move |request| {
+                    let api = api.clone();
+                    async move { Ok::<_, Infallible>(api.answer(request).await) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        port
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        if path.ends_with("/invocation/next") {
+            let (event, reply) = loop {
+                let arrived = self.arrived.notified();
+                if let Some(next) = self.events.lock().unwrap().pop_front() {
+                    break next;
+                }
+                arrived.await;
+            };
+            *self.waiting.lock().unwrap() = Some(reply);
+            let deadline = firebreak_shared::clock::now().as_millisecond() + 60_000;
+            return Response::builder()
+                .header("lambda-runtime-aws-request-id", format!("00000000-0000-4000-8000-{}", random_hex(12)))
+                .header("lambda-runtime-deadline-ms", deadline.to_string())
+                .header("lambda-runtime-invoked-function-arn", format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:q"))
+                .body(Full::new(Bytes::from(event.to_string())))
+                .unwrap();
+        }
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if let Some(reply) = self.waiting.lock().unwrap().take() {
+            let _ = reply.send(if path.ends_with("/response") { Ok(value) } else { Err(value) });
+        }
+        Response::builder().status(202).body(Full::default()).unwrap()
+    }
+
+    /// Invokes the function and waits for its answer.
+    async fn invoke(&self, event: Value) -> Value {
+        let (reply, answer) = oneshot::channel();
+        self.events.lock().unwrap().push_back((event, reply));
+        self.arrived.notify_waiters();
+        let answer = tokio::time::timeout(Duration::from_secs(30), answer).await;
+        answer.expect("the function does not answer").unwrap().unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// The function's process, which ends with the test.
+struct Function(Child);
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the packaged function with the environment that the template gives it.
+async fn run(aws: &Aws, stack: &Stack, place: &Path, api: u16, proxy: u16) -> Function {
+    let configuration = aws.lambda.get_function_configuration();
+    let configuration =
+        configuration.function_name(format!("{}-quarantine-principal", stack.name)).send().await.unwrap();
+    let variables = configuration.environment().unwrap().variables().unwrap().clone();
+    let archive = common::settings().functions.join("quarantine-principal.zip");
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(archive).unwrap()).unwrap();
+    archive.extract(place).unwrap();
+    let mut command = Command::new(place.join("bootstrap"));
+    command.env_clear().envs(variables).current_dir(place).stdin(Stdio::null()).stdout(Stdio::null());
+    command.env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{api}")).env("LAMBDA_TASK_ROOT", place);
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{proxy}")).env("AWS_REGION", REGION);
+    command.env("AWS_LAMBDA_FUNCTION_NAME", "quarantine-principal").env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
+    command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").env("AWS_LAMBDA_LOG_STREAM_NAME", "test");
+    command.env("AWS_LAMBDA_LOG_GROUP_NAME", "test");
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    Function(command.stderr(Stdio::null()).spawn().unwrap())
+}
+
+async fn finding(aws: &Aws) -> Value {
+    let role = Role::create(aws, &format!("counted-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+    let session =
+        RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: "ASIAEXAMPLEKEY000001" };
+    let detail = findings::access_key_of_instance(aws, &session).unwrap();
+    json!({"version": "0", "id": random_hex(12), "detail-type": "GuardDuty Finding", "source": "firebreak.drill",
+        "account": ACCOUNT, "time": "2026-11-21T03:00:00Z", "region": REGION, "resources": [], "detail": detail})
+}
+
+/// The most calls that followed one another, each begun after the one before had ended, up to this one.
+fn sequential(calls: &[Call], last: &Call) -> usize {
+    let before = calls.iter().filter(|call| call.ended <= last.began);
+    1 + before.map(|call| sequential(calls, call)).max().unwrap_or(0)
+}
+
+fn shown(calls: &[Call]) -> String {
+    let mut calls = calls.to_vec();
+    calls.sort_by_key(|call| call.began);
+    let mut text = String::new();
+    for call in &calls {
+        let at = |time: Instant| time.duration_since(calls[0].began).as_millis();
+        writeln!(text, "{:>5}–{:>5} ms {}", at(call.began), at(call.ended), call.name).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_warm_function_denies_in_two_sequential_round_trips() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let proxy = Proxy::start(&aws.endpoint).await;
+        let api = RuntimeApi::default();
+        let api_port = api.start().await;
+        let place = tempfile::tempdir().unwrap();
+        let _function = run(aws, stack, place.path(), api_port, proxy.port).await;
+
+        let answer = api.invoke(finding(aws).await).await;
+        assert_eq!(answer["outcome"], "contained", "{answer}");
+        proxy.take();
+
+        let event = finding(aws).await;
+        let began = Instant::now();
+        let answer = api.invoke(event).await;
+        assert_eq!(answer["outcome"], "contained", "{answer}");
+        let calls = proxy.take();
+        let attach = calls.iter().find(|call| call.name.starts_with("AttachRolePolicy"));
+        let attach = attach.unwrap_or_else(|| panic!("no deny was attached:\n{}", shown(&calls)));
+        assert_eq!(attach.name, "AttachRolePolicy 200");
+        assert_eq!(sequential(&calls, attach), 2, "\n{}", shown(&calls));
+        let mut first: Vec<_> =
+            calls.iter().filter(|call| call.ended <= attach.began).map(|c| c.name.as_str()).collect();
+        first.sort_unstable();
+        assert_eq!(first, ["GetRole 200", "TransactWriteItems 200"], "\n{}", shown(&calls));
+        assert!(calls.iter().all(|c| c.began >= attach.began || c.ended <= attach.began), "\n{}", shown(&calls));
+        let denied = attach.ended.duration_since(began);
+        assert!(denied < HELD * 3, "two round trips of {HELD:?} took {denied:?}:\n{}", shown(&calls));
+    });
+}
+
+#[test]
+fn calls_that_overlap_are_one_round_trip() {
+    let start = Instant::now();
+    let call = |name: &str, from: u64, to: u64| Call {
+        name: name.to_owned(),
+        began: start + Duration::from_millis(from),
+        ended: start + Duration::from_millis(to),
+    };
+    let calls = [call("a", 0, 10), call("b", 2, 12), call("c", 13, 20), call("d", 21, 30)];
+    assert_eq!(calls.each_ref().map(|last| sequential(&calls, last)), [1, 1, 2, 3]);
+}
