@@ -58,6 +58,7 @@ fn candidate(name: &str, decision: Decision) -> Incident {
     Incident {
         state: if decision == Decision::Act { IncidentState::Ordered } else { IncidentState::AwaitingApproval },
         decision,
+        ordered_at: (decision == Decision::Act).then(now),
         ..Incident::ordered(principal, Vec::new(), response, origin, now())
     }
 }

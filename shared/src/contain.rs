@@ -344,6 +344,7 @@ impl Containment {
             IncidentState::AwaitingApproval => {
                 now.state = IncidentState::Ordered;
                 now.decision = Decision::Act;
+                now.ordered_at = Some(received.now);
                 now.approval = Some(approval.clone());
                 now.updated_at = received.now;
                 Ok(Some(now))

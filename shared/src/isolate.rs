@@ -310,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn the_queue_recycles_only_and_gets_back_what_is_to_come_again() {
         let mut incident = incident(&[ActionId::ZeroConcurrency, ActionId::RecycleEnvironments]);
-        incident.opened_at = "2020-01-01T00:00:00Z".parse().unwrap();
+        incident.ordered_at = Some("2020-01-01T00:00:00Z".parse().unwrap());
         let described = |text: &str| {
             ok(json!({"Role": "arn:aws:iam::111122223333:role/orders-role", "Description": text,
                       "LastUpdateStatus": "Successful"})

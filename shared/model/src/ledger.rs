@@ -148,6 +148,9 @@ pub struct Incident {
     pub first_seen: Option<Timestamp>,
     /// When the invocation that opened it began.
     pub opened_at: Timestamp,
+    /// When the plan came in force: at once, at a raise, or with the approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_at: Option<Timestamp>,
     /// When it was last written.
     pub updated_at: Timestamp,
     /// Who approved.
@@ -205,6 +208,7 @@ impl Incident {
             origin,
             first_seen: None,
             opened_at: now,
+            ordered_at: Some(now),
             updated_at: now,
             approval: None,
             release: None,
@@ -252,6 +256,7 @@ impl Incident {
         if raised {
             next.decision = candidate.decision;
             next.state = candidate.state;
+            next.ordered_at = candidate.ordered_at;
             next.mode = candidate.mode;
             next.rule.clone_from(&candidate.rule);
             next.reason.clone_from(&candidate.reason);
@@ -277,8 +282,14 @@ impl Incident {
     pub fn lowered(mut self, why: &str) -> Self {
         self.decision = Decision::Approve;
         self.state = IncidentState::AwaitingApproval;
+        self.ordered_at = None;
         self.reason = format!("{}; {why}", self.reason);
         self
+    }
+
+    /// Since when the plan is in force, or when the incident was opened where it is not.
+    pub fn ordered_since(&self) -> Timestamp {
+        self.ordered_at.unwrap_or(self.opened_at)
     }
 
     /// The record of a step of this incident, before anything was done.
@@ -295,7 +306,7 @@ impl Incident {
             prior: None,
             detail: String::new(),
             attempts: 0,
-            ordered_at: self.opened_at,
+            ordered_at: self.ordered_since(),
             intended_at: None,
             applied_at: None,
             verified_at: None,
@@ -341,7 +352,7 @@ pub struct StepRecord {
     pub detail: String,
     /// How often it was tried.
     pub attempts: u32,
-    /// When the incident was opened: the clock of "finding to deny" starts here.
+    /// When the plan came in force: the clock of "finding to deny" starts here.
     pub ordered_at: Timestamp,
     /// When the prior state was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -554,7 +565,9 @@ pub(crate) mod tests {
             _ => IncidentState::AwaitingApproval,
         };
         let response = vec![Response::Quarantine, Response::Snapshot];
-        Incident { decision, state, drill: true, ..Incident::ordered(principal, Vec::new(), response, origin, now) }
+        let ordered_at = (decision == Decision::Act).then_some(now);
+        let ordered = Incident::ordered(principal, Vec::new(), response, origin, now);
+        Incident { decision, state, ordered_at, drill: true, ..ordered }
     }
 
     fn released(at: &str) -> Incident {
@@ -602,6 +615,7 @@ pub(crate) mod tests {
         };
         assert!(counts);
         assert_eq!(next.version, 2);
+        assert_eq!(next.ordered_at, incident(Decision::Act).ordered_at, "the order dates from the raise");
         let mut wider = incident(Decision::Act);
         wider.functions = vec!["arn:aws:lambda:eu-west-1:111122223333:function:f".parse().unwrap()];
         wider.plan = Plan::of(&wider.principal.name, &wider.functions, &[Response::Isolate]);

@@ -88,11 +88,11 @@ fn no_principal(target: &Target) -> ActionError {
     ActionError::Unreadable { target: target.to_string(), problem: "it is no role or user".to_owned() }
 }
 
-/// How far the revocation must reach at least: the opening of the incident, or the release that is under way.
+/// How far the revocation must reach at least: the order to contain, or the release that is under way.
 fn required(incident: &Incident) -> Timestamp {
     match (&incident.release, incident.state) {
         (Some(release), IncidentState::Releasing) => release.at,
-        _ => incident.opened_at,
+        _ => incident.ordered_since(),
     }
 }
 

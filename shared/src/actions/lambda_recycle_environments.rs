@@ -74,7 +74,7 @@ fn mark(incident: &Incident) -> String {
 /// From when on an environment starts with credentials that live.
 fn due(incident: &Incident) -> Timestamp {
     let ahead = SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS);
-    let ordered = incident.opened_at.saturating_add(ahead + MARGIN).unwrap_or(Timestamp::MAX);
+    let ordered = incident.ordered_since().saturating_add(ahead + MARGIN).unwrap_or(Timestamp::MAX);
     match (&incident.release, incident.state) {
         // A release revokes up to its own time; a revocation of the containment may reach further.
         (Some(release), IncidentState::Releasing) => {

@@ -174,6 +174,7 @@ pub(super) fn by_finding(
             Decision::Act => IncidentState::Ordered,
             _ => IncidentState::AwaitingApproval,
         },
+        ordered_at: (verdict.effective == Decision::Act).then_some(received.now),
         decision: verdict.effective,
         mode: verdict.mode,
         rule: verdict.rule.clone(),
