@@ -25,7 +25,7 @@ emulator=$!
 trap '' TERM
 cat >/dev/null
 kill -TERM 0
-( sleep 5; kill -KILL "$emulator" ) 2>/dev/null &
+( sleep 2; kill -KILL "$emulator" ) 2>/dev/null &
 wait "$emulator"
 rm -rf "$2"
 kill -KILL 0
