@@ -1,6 +1,6 @@
 //! What the template deploys: rules asked of the emulator's own pattern engine, and every promise of its resources.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
