@@ -1,5 +1,5 @@
 //! The roles as they are deployed, held to what the functions declare.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
