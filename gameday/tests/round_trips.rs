@@ -107,11 +107,14 @@ fn name(headers: &hyper::HeaderMap, body: &[u8]) -> String {
     action.unwrap_or("another call").to_owned()
 }
 
+/// Where the answer of an invocation goes: what the function returned, or its error.
+type Answer = oneshot::Sender<Result<Value, Value>>;
+
 /// Lambda's runtime API, as far as a function needs it.
 #[derive(Clone, Default)]
 struct RuntimeApi {
-    events: Arc<Mutex<VecDeque<(Value, oneshot::Sender<Result<Value, Value>>)>>>,
-    waiting: Arc<Mutex<Option<oneshot::Sender<Result<Value, Value>>>>>,
+    events: Arc<Mutex<VecDeque<(Value, Answer)>>>,
+    waiting: Arc<Mutex<Option<Answer>>>,
     arrived: Arc<Notify>,
 }
 
