@@ -126,7 +126,7 @@ pub enum Occasion {
     Releasing,
     /// A release is done.
     Released,
-    /// A finding that opens no incident.
+    /// A finding that opens no incident: a digest of its id and of what is said of it.
     Finding(FindingKey),
     /// New containments are stopped.
     Paused,

@@ -429,11 +429,11 @@ pub struct FindingRecord {
 }
 
 impl FindingRecord {
-    /// The part of the partition key after `finding#`.
+    /// The part of the partition key after `finding#`: all updates of a finding share it.
     pub fn subject(&self) -> String {
         match &self.incident_id {
             Some(id) => id.to_string(),
-            None => format!("unattributed-{}", self.finding_key),
+            None => format!("unattributed-{}", FindingKey::of(&self.finding_id, "")),
         }
     }
 }

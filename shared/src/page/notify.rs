@@ -110,7 +110,9 @@ impl Notifier {
         let noted = noted.filter(|f| key.is_none_or(|key| f.finding_key == *key));
         Ok(noted
             .map(|finding| {
-                let occasion = Occasion::Finding(finding.finding_key.clone());
+                // An update of a finding pages again only where something else is said of it.
+                let said = format!("{} {}", finding.effective, finding.reason);
+                let occasion = Occasion::Finding(FindingKey::of(&finding.finding_id, &said));
                 Due::new(subject, 0, occasion.name(""), of_finding(finding, &self.setting))
             })
             .collect())
@@ -173,7 +175,7 @@ impl Notifier {
     }
 }
 
-/// The subject of a finding: an incident's id, or `unattributed-` and the finding's key.
+/// The subject of a finding: an incident's id, or `unattributed-` and a digest of the finding's id.
 fn finding_subject(text: &str) -> Option<String> {
     let well_formed = match text.strip_prefix("unattributed-") {
         Some(key) => key.parse::<FindingKey>().is_ok(),
@@ -338,6 +340,25 @@ mod tests {
             let result = notifier(&Wire::default(), &Wire::default()).handle(&event).await;
             assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_update_of_a_noted_finding_pages_again_only_if_something_else_is_said() {
+        let first = tests::finding("Recon:IAMUser/X");
+        let update = FindingRecord { finding_key: FindingKey::of("f1", "later"), ..first.clone() };
+        let dearer = FindingRecord { reason: "rule `x` says notify at severity 8".into(), ..update.clone() };
+        assert_eq!(first.subject(), update.subject());
+        let mut occasions = Vec::new();
+        for finding in [first, update, dearer] {
+            let subject = finding.subject();
+            let ledger = Wire::answering([items(&[Record::Finding(Box::new(finding))]), ok("{}")]);
+            let event = event("Finding Noted", &json!({"subject": subject}));
+            notifier(&ledger, &Wire::answering([sent()])).handle(&event).await.unwrap();
+            let put = ledger.requests().remove(1);
+            occasions.push(put.split("finding-").nth(1).unwrap().chars().take(32).collect::<String>());
+        }
+        assert_eq!(occasions[0], occasions[1]);
+        assert_ne!(occasions[1], occasions[2]);
     }
 
     #[tokio::test]
