@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use jiff::Timestamp;
 
 use crate::check::judged;
 use crate::scene::Victim;
@@ -81,10 +82,22 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Scenario>> {
 }
 
 /// The function does its work: a call to AWS with the credentials of its role.
-async fn function_works_again(stage: &mut Stage, victim: &Victim) {
+async fn function_works(stage: &mut Stage, victim: &Victim) -> Option<Timestamp> {
     let works = victim.work(&stage.aws).await;
     let said = works.as_ref().err().map_or("it works".to_owned(), |error| format!("{error:#}"));
     stage.check(judged("the function writes an order with its role", "it works", said, works.is_ok()));
+    works.ok()
+}
+
+/// The function works after the release, in an environment whose credentials are from after the revocation.
+async fn function_works_again(stage: &mut Stage, victim: &Victim) -> Result<()> {
+    let began = function_works(stage, victim).await;
+    let book = stage.look().await?;
+    let released = book.incident(&victim.role.incident()?).and_then(|i| i.release.as_ref()).map(|release| release.at);
+    let (Some(began), Some(released)) = (began, released) else { return Ok(()) };
+    let found = format!("{} ms after it", began.duration_since(released).as_millis());
+    stage.check(judged("its environment began", "after the revocation's time", found, began > released));
+    Ok(())
 }
 
 /// A session's issue time is given in whole seconds: one that is issued in the second of the revocation is revoked.

@@ -16,6 +16,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use firebreak_model::finding::DRILL_PATH;
 use firebreak_model::ids::{IncidentId, sha256_hex};
 use firebreak_model::principal::Principal;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::archive;
@@ -196,16 +197,18 @@ impl Victim {
         Ok(victim)
     }
 
-    /// Has the function do its work once: a call to AWS with the credentials of its role.
+    /// Has the function do its work once: a call to AWS with the credentials of its role. Answers when the execution
+    /// environment that did it began.
     ///
     /// # Errors
     /// With what the function, or Lambda, said.
-    pub async fn work(&self, aws: &Aws) -> Result<()> {
+    pub async fn work(&self, aws: &Aws) -> Result<Timestamp> {
         let payload = Blob::new(r#"{"order": 1}"#);
         let answer = aws.lambda.invoke().function_name(&self.function).payload(payload).send().await?;
         let said = answer.payload().map(|p| String::from_utf8_lossy(p.as_ref()).into_owned()).unwrap_or_default();
-        match answer.function_error() {
-            None if said.contains("accepted") => Ok(()),
+        let value: Value = serde_json::from_str(&said).unwrap_or_default();
+        match value.get("environment_started_ms").and_then(Value::as_i64) {
+            Some(started) if answer.function_error().is_none() => Ok(Timestamp::from_millisecond(started)?),
             _ => bail!("{said}"),
         }
     }

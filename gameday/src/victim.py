@@ -5,9 +5,13 @@ import hashlib
 import hmac
 import json
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+
+# When this execution environment began: its credentials are from then.
+STARTED_MS = int(time.time() * 1000)
 
 
 def signed(endpoint, region, target, body):
@@ -50,4 +54,4 @@ def lambda_handler(event, context):
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"the order cannot be written: {error.code} {error.read().decode()}") from error
     print("an order was written")
-    return {"accepted": True}
+    return {"accepted": True, "environment_started_ms": STARTED_MS}

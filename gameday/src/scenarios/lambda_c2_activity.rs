@@ -43,7 +43,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::function_is_isolated(stage, &victim).await?;
 
     acts::release(stage, &id, &format!("role/{}", victim.role.name), &before, &Left::default()).await?;
-    super::function_works_again(stage, &victim).await;
+    super::function_works_again(stage, &victim).await?;
     stage.thief_stays_out(&thief, "after the release").await;
     stage.nothing_failed().await
 }

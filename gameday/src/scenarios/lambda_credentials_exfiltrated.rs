@@ -45,7 +45,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::responder_is_paged(stage, &id, &[&role.name, "aws iam detach-role-policy"]).await?;
 
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
-    super::function_works_again(stage, &victim).await;
+    super::function_works_again(stage, &victim).await?;
     stage.thief_stays_out(&thief, "after the release").await;
     stage.nothing_failed().await
 }

@@ -62,7 +62,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::evidence_is_secured(stage, &id, &["order 0 taken over before-1"]).await?;
 
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
-    super::function_works_again(stage, &victim).await;
+    super::function_works_again(stage, &victim).await?;
     stage.thief_stays_out(&thief, "after the release").await;
     stage.nothing_failed().await
 }

@@ -48,6 +48,6 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.check(equal("incidents", "none", incident));
     stage.world_is("the world, against before", &before, &[]).await?;
     stage.thief_works(&thief).await;
-    super::function_works_again(stage, &victim).await;
+    super::function_works(stage, &victim).await;
     stage.nothing_failed().await
 }
