@@ -21,7 +21,7 @@ pub(crate) async fn caller(sdk: &SdkConfig) -> Result<String, CliError> {
 
 /// Invokes a function and waits for its answer: a release takes as long as IAM does to propagate.
 pub(crate) async fn invoke(sdk: &SdkConfig, function: &str, payload: &Value) -> Result<Value, CliError> {
-    let patience = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_mins(3)).build();
+    let patience = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_mins(11)).build();
     let config = aws_sdk_lambda::config::Builder::from(sdk)
         .timeout_config(patience)
         .retry_config(RetryConfig::disabled())

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::CliError;
 
-/// An invocation that is to be made again.
+/// What is to be sent again: to a function, or to the queue of recyclings.
 #[derive(Debug, PartialEq)]
 struct Again {
-    function: String,
+    target: String,
     payload: String,
 }
 
@@ -35,7 +35,9 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
         let name = format!("{stack}-{queue}");
         let url = queue_url(&sqs, &name).await?;
         let (mut sent, mut kept) = (0, Vec::new());
-        while sent + kept.len() < most as usize {
+        // What fails again comes back to the queue: it waits for the next redrive.
+        let waiting = waiting(&sqs, &url, &name).await?.min(u64::from(most));
+        while ((sent + kept.len()) as u64) < waiting {
             let batch = sqs
                 .receive_message()
                 .queue_url(&url)
@@ -51,7 +53,7 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
                 break;
             }
             for message in messages {
-                match again(&lambda, stack, &message, read).await {
+                match again(&lambda, &sqs, stack, &message, read).await {
                     Ok(()) => {
                         let receipt = message.receipt_handle.unwrap_or_default();
                         let delete = sqs.delete_message().queue_url(&url).receipt_handle(receipt);
@@ -79,24 +81,31 @@ async fn queue_url(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliE
     Ok(answer.map_err(|e| aws(format!("the queue `{name}` was not found"), e))?.queue_url.unwrap_or_default())
 }
 
+async fn attribute(
+    sqs: &aws_sdk_sqs::Client,
+    url: &str,
+    name: &str,
+    attribute: QueueAttributeName,
+) -> Result<String, CliError> {
+    let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await;
+    let attributes = answer.map_err(|e| aws(format!("`{name}` could not be read"), e))?.attributes;
+    Ok(attributes.and_then(|mut all| all.remove(&attribute)).unwrap_or_default())
+}
+
+/// How many messages wait in a queue, as far as SQS knows.
+async fn waiting(sqs: &aws_sdk_sqs::Client, url: &str, name: &str) -> Result<u64, CliError> {
+    let count = attribute(sqs, url, name, QueueAttributeName::ApproximateNumberOfMessages).await?;
+    Ok(count.parse().unwrap_or(0))
+}
+
 /// The queue of recyclings is a dead-letter queue of SQS: SQS itself moves the messages back.
 async fn move_back(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliError> {
     let url = queue_url(sqs, name).await?;
-    let attributes = sqs
-        .get_queue_attributes()
-        .queue_url(&url)
-        .attribute_names(QueueAttributeName::QueueArn)
-        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
-        .send()
-        .await
-        .map_err(|e| aws(format!("`{name}` could not be read"), e))?
-        .attributes
-        .unwrap_or_default();
-    let waiting = attributes.get(&QueueAttributeName::ApproximateNumberOfMessages).map_or("0", String::as_str);
-    if waiting == "0" {
+    let waiting = waiting(sqs, &url, name).await?;
+    if waiting == 0 {
         return Ok(format!("{name}: empty"));
     }
-    let arn = attributes.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default();
+    let arn = attribute(sqs, &url, name, QueueAttributeName::QueueArn).await?;
     let task = sqs.start_message_move_task().source_arn(arn).send().await;
     task.map_err(|e| aws(format!("the messages of `{name}` could not be moved back"), e))?;
     Ok(format!("{name}: {waiting} on their way back"))
@@ -104,11 +113,18 @@ async fn move_back(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliE
 
 async fn again(
     lambda: &aws_sdk_lambda::Client,
+    sqs: &aws_sdk_sqs::Client,
     stack: &str,
     message: &Message,
     read: fn(&Message) -> Result<Again, String>,
 ) -> Result<(), String> {
-    let Again { function, payload } = read(message)?;
+    let Again { target: function, payload } = read(message)?;
+    let recycle = format!("{stack}-recycle");
+    if function.split(':').nth(2) == Some("sqs") && function.ends_with(&format!(":{recycle}")) {
+        let url = queue_url(sqs, &recycle).await.map_err(|e| e.to_string())?;
+        let sent = sqs.send_message().queue_url(url).message_body(payload).send().await;
+        return sent.map(|_| ()).map_err(|e| format!("`{recycle}` did not accept it: {e}"));
+    }
     if !is_ours(&function, stack) {
         return Err(format!(
             "it names `{}`, which is no function of this stack",
@@ -137,7 +153,7 @@ fn of_delivery(message: &Message) -> Result<Again, String> {
     let target = message.message_attributes().and_then(|a| a.get("TARGET_ARN")).and_then(|v| v.string_value());
     let target = target.ok_or("it does not say which target it was for (`TARGET_ARN`)")?;
     let payload = message.body().ok_or("it has no body")?;
-    Ok(Again { function: target.to_owned(), payload: payload.to_owned() })
+    Ok(Again { target: target.to_owned(), payload: payload.to_owned() })
 }
 
 /// What Lambda leaves on failure: the request with its context. A batch of the stream leaves only its position.
@@ -150,7 +166,7 @@ fn of_invocation(message: &Message) -> Result<Again, String> {
     }
     let function = body.pointer("/requestContext/functionArn").and_then(Value::as_str);
     let payload = body.get("requestPayload").ok_or("it holds no request")?;
-    Ok(Again { function: function.ok_or("it names no function")?.to_owned(), payload: payload.to_string() })
+    Ok(Again { target: function.ok_or("it names no function")?.to_owned(), payload: payload.to_string() })
 }
 
 #[cfg(test)]
@@ -169,7 +185,7 @@ mod tests {
         let target = MessageAttributeValue::builder().data_type("String").string_value(OURS).build().unwrap();
         let message = Message::builder().body(r#"{"detail":1}"#).message_attributes("TARGET_ARN", target).build();
         let again = of_delivery(&message).unwrap();
-        assert_eq!(again, Again { function: OURS.into(), payload: r#"{"detail":1}"#.into() });
+        assert_eq!(again, Again { target: OURS.into(), payload: r#"{"detail":1}"#.into() });
         assert!(of_delivery(&Message::builder().body("{}").build()).is_err());
     }
 
@@ -178,7 +194,7 @@ mod tests {
         let body = json!({"requestContext": {"functionArn": format!("{OURS}:$LATEST")}, "requestPayload": {"a": 1}});
         let again = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap();
         assert_eq!(again.payload, r#"{"a":1}"#);
-        assert!(is_ours(&again.function, "firebreak"));
+        assert!(is_ours(&again.target, "firebreak"));
         for body in [json!({"DDBStreamBatchInfo": {}}), json!({}), json!([])] {
             assert!(of_invocation(&Message::builder().body(body.to_string()).build()).is_err(), "{body}");
         }

@@ -336,9 +336,10 @@ impl Stage {
         let state = book.incident(id).map_or("none", |incident| incident.state.as_str());
         self.check(equal("the incident's state", "ordered", state));
         for step in book.steps_of(id) {
-            let (name, state) = (format!("step `{}`", step.step), step.state.as_str());
+            let name = format!("step {}", short(&step.step));
             let verified = step.verified_at.is_some() && step.state == StepState::Applied;
-            self.check(judged(&name, "applied and read back", format!("{state}: {}", step.detail), verified));
+            let found = if verified { "applied and read back" } else { &format!("{}: {}", step.state, step.detail) };
+            self.check(judged(&name, "applied and read back", found, verified));
         }
         Ok(book)
     }
@@ -373,7 +374,7 @@ fn happenings(book: &Book) -> Vec<Happening> {
     }
     for incident in &book.incidents {
         let by_release = matches!(incident.state, IncidentState::Releasing | IncidentState::Released);
-        let reason = if by_release { String::new() } else { format!(": {}", incident.reason) };
+        let reason = if by_release { String::new() } else { after_colon(&incident.reason) };
         all.push(Happening {
             thing: format!("incident {}", incident.incident_id),
             state: format!(
@@ -394,7 +395,7 @@ fn happenings(book: &Book) -> Vec<Happening> {
         };
         all.push(Happening {
             thing: format!("step {} {} {}", step.incident_id, step.episode, step.step),
-            state: format!("{} is {}: {}", short(&step.step), step.state, step.detail),
+            state: format!("{} is {}{}", short(&step.step), step.state, after_colon(&step.detail)),
             at: step.updated_at,
             who: who.to_owned(),
             tone,
@@ -419,6 +420,11 @@ fn happenings(book: &Book) -> Vec<Happening> {
         });
     }
     all
+}
+
+/// A text that follows another, where there is one.
+fn after_colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
 }
 
 /// A step's key with the function's name in place of its ARN.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use firebreak_model::action::FunctionName;
-use firebreak_model::ledger::IncidentState;
+use firebreak_model::ledger::{IncidentState, StepState};
 use gameday::aws::REGION;
 use gameday::ledger::Book;
-use gameday::scene::{Role, User, random_hex};
+use gameday::scene::{Role, User, Victim, random_hex};
 use gameday::theatre::Theatre;
 use serde_json::json;
 
@@ -130,5 +130,55 @@ fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function()
         aws.sqs.purge_queue().queue_url(failures).send().await.unwrap();
         let told = well(&firebreak(theatre, &["redrive"]));
         assert!(told.contains("delivery-failures: 0 sent again, 0 left"), "{told}");
+    });
+}
+
+#[test]
+fn what_was_undone_by_someone_is_contained_again_when_asked() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let role = Role::create(&theatre.aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let contain =
+            || firebreak(theatre, &["contain", "--role", &role.name, "--reason", "r", "--requested-by", "ana"]);
+        well(&contain());
+        let deny = stack.output("DenyPolicyArn").unwrap();
+        theatre.aws.iam.detach_role_policy().role_name(&role.name).policy_arn(deny).send().await.unwrap();
+        assert!(well(&contain()).starts_with("contained\n"));
+        let attached = theatre.aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+        let attached: Vec<_> = attached.attached_policies().iter().filter_map(|p| p.policy_arn()).collect();
+        assert_eq!(attached, [deny]);
+    });
+}
+
+#[test]
+fn a_release_finishes_though_the_role_was_deleted_meanwhile() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let victim = Victim::set_up(aws, &random_hex(6), "").await.unwrap();
+        let asked = ["--reason", "r", "--requested-by", "ana"];
+        let contain = ["contain", "--role", &victim.role.name, "--function", &victim.function_arn];
+        well(&firebreak(theatre, &[&contain[..], &asked[..]].concat()));
+        let reserved = || async {
+            let answer = aws.lambda.get_function_concurrency().function_name(&victim.function).send().await.unwrap();
+            answer.reserved_concurrent_executions
+        };
+        for _ in 0..100 {
+            let book = Book::read(aws, stack).await.unwrap();
+            let steps = book.steps_of(&victim.role.incident().unwrap());
+            if steps.len() == 7 && steps.iter().all(|step| step.state == StepState::Applied) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(reserved().await, Some(0));
+        let deny = stack.output("DenyPolicyArn").unwrap();
+        aws.iam.detach_role_policy().role_name(&victim.role.name).policy_arn(deny).send().await.unwrap();
+        aws.iam.delete_role_policy().role_name(&victim.role.name).policy_name("generous").send().await.unwrap();
+        aws.iam.delete_role().role_name(&victim.role.name).send().await.unwrap();
+        let id = victim.role.incident().unwrap();
+        let told = well(&firebreak(theatre, &[&["release", id.as_str()][..], &asked[..]].concat()));
+        assert!(told.starts_with("released\n") && told.contains("does not exist any more"), "{told}");
+        assert_eq!(reserved().await, Some(5));
     });
 }

@@ -180,6 +180,12 @@ async fn a_prior_state_is_written_once() {
     second.prior = Some("\"emptied by the first\"".into());
     assert_eq!(ledger.intend(&first).await.unwrap().prior, first.prior);
     assert_eq!(ledger.intend(&second).await.unwrap().prior, first.prior);
+    let mut knows_nothing = fresh.clone();
+    knows_nothing.state = StepState::Failed;
+    for overtaken in [knows_nothing, second] {
+        ledger.record(&overtaken).await.unwrap();
+        assert_eq!(ledger.step(&fresh).await.unwrap().unwrap(), first, "an overtaken writer changes nothing");
+    }
     first.state = StepState::Applied;
     ledger.record(&first).await.unwrap();
     let steps = ledger.steps(&incident, [FunctionName::QuarantinePrincipal]).await.unwrap();
@@ -226,4 +232,31 @@ async fn a_record_that_was_edited_by_hand_is_an_error_that_names_it() {
     let error = ledger.incident(&id).await.unwrap_err();
     assert!(!error.is_transient());
     assert!(error.to_string().contains(id.as_str()), "{error}");
+}
+
+#[tokio::test]
+async fn what_comes_during_a_release_waits_for_its_end() {
+    let (_emulator, ledger) = ledger().await;
+    let id = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
+    let releasing = |mut incident: Incident| {
+        incident.state = IncidentState::Releasing;
+        incident.release = Some(ReleaseOrder {
+            at: now(),
+            by: "ana".into(),
+            reason: "over".into(),
+            invocation: "i".into(),
+            reactivate_keys: Vec::new(),
+            left_alone: Vec::new(),
+        });
+        Ok::<_, LedgerError>(Some(incident))
+    };
+    ledger.update(&id, releasing).await.unwrap();
+    let later =
+        Claim { last_seen: Some(now() + SignedDuration::from_secs(1)), ..claim(candidate("orders", Decision::Act)) };
+    for claim in [later, claim(by_person("orders"))] {
+        let error = ledger.claim(&claim).await.unwrap_err();
+        assert!(matches!(error, LedgerError::Releasing(_)) && error.is_transient());
+    }
+    let earlier = Claim { last_seen: Some(now()), ..claim(candidate("orders", Decision::Act)) };
+    assert!(matches!(ledger.claim(&earlier).await.unwrap(), Claimed::Stale(_)));
 }

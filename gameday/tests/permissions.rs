@@ -139,7 +139,7 @@ fn each_role_writes_its_own_kinds_of_record() {
             (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
             (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
             (FunctionName::PublishOutcomes, vec![], vec![]),
-            (FunctionName::NotifyResponders, vec!["page#*"], vec!["page#*"]),
+            (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
             (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
         ] {
             let statements = statements(aws, &stack.function(function)).await;

@@ -117,13 +117,13 @@ pub fn revoke_function() -> Option<String> {
 }
 
 /// How long a release waits between the revocation that was read back and the end of the deny
-/// (`FIREBREAK_REVOCATION_LEAD_SECONDS`, 0–60, default 10): IAM takes seconds to propagate.
+/// (`FIREBREAK_REVOCATION_LEAD_SECONDS`, 0–300 as the template allows, default 10): IAM takes seconds to propagate.
 pub fn revocation_lead() -> Result<Duration, ConfigError> {
     if read("FIREBREAK_REVOCATION_LEAD_SECONDS").is_none() {
         return Ok(Duration::from_secs(10));
     }
-    let seconds = parsed("FIREBREAK_REVOCATION_LEAD_SECONDS", "a number from 0 to 60", |t| {
-        t.parse::<u64>().ok().filter(|s| *s <= 60)
+    let seconds = parsed("FIREBREAK_REVOCATION_LEAD_SECONDS", "a number from 0 to 300", |t| {
+        t.parse::<u64>().ok().filter(|s| *s <= 300)
     })?;
     Ok(Duration::from_secs(seconds))
 }

@@ -255,8 +255,8 @@ impl Containment {
         }
         let checked = match identity {
             Ok(identity) => rails.on_identity(&incident.principal, &identity).map(|()| identity),
-            Err(error) if error.is_transient() => return Err(error.into()),
-            Err(error) => Err(Veto(chain(&error))),
+            Err(error @ ActionError::Gone { .. }) => Err(Veto(chain(&error))),
+            Err(error) => return Err(error.into()),
         };
         let identity = match checked {
             Ok(identity) => identity,
@@ -268,6 +268,10 @@ impl Containment {
         }
         let executed = self.quarantine(&incident, fresh).await?;
         self.pin(&incident, &identity).await?;
+        if executed.is_empty() {
+            // What the plan holds, others do: their steps say how it went.
+            return Ok(Answer::on("ordered", &id, &[]));
+        }
         conclude(&id, executed)
     }
 
@@ -307,7 +311,13 @@ impl Containment {
         Ok(())
     }
 
+    /// Withholds an incident of which nothing was done yet. One that was begun stays as it is: its steps are to be
+    /// released, whatever became of the principal since.
     async fn withhold(&self, incident: &Incident, veto: &Veto) -> Result<Answer, Failure> {
+        if !self.ledger.steps(incident, incident.plan.owners()).await?.is_empty() {
+            let text = format!("incident `{}` is contained in part or whole, but now: {veto}", incident.incident_id);
+            return Err(Failure::Refused(text));
+        }
         warn!("withheld: {veto}");
         let counted = incident.state == IncidentState::Ordered && incident.approval.is_none();
         let change = |mut now: Incident| {
@@ -319,8 +329,10 @@ impl Containment {
             now.updated_at = clock::now();
             Ok(Some(now))
         };
-        self.ledger.update(&incident.incident_id, change).await?;
-        if counted {
+        let before = incident.version;
+        let now = self.ledger.update(&incident.incident_id, change).await?;
+        let by_us = now.is_some_and(|now| now.state == IncidentState::Withheld && now.version > before);
+        if counted && by_us {
             self.ledger.uncount(incident).await?;
         }
         Ok(Answer::on("withheld", &incident.incident_id, &[]).saying(veto.to_string()))

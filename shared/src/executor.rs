@@ -1,6 +1,7 @@
 //! Carries out one step of a frozen plan: prior state on record, then `apply`, `verify`, and the outcome
 //! on record. The only way in which an action is run.
 
+use firebreak_model::guard::Veto;
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use serde_json::Value;
@@ -20,7 +21,7 @@ pub struct Executed {
     pub transient: bool,
 }
 
-/// Carries out a step. What was applied before is left as it is.
+/// Carries out a step. What was applied before is read back, and carried out again where it is no longer in force.
 pub async fn execute(
     ledger: &Ledger,
     incident: &Incident,
@@ -29,6 +30,16 @@ pub async fn execute(
 ) -> Result<Executed, LedgerError> {
     let fresh = incident.step_record(step, clock::now());
     match ledger.step(&fresh).await? {
+        Some(record) if record.state == StepState::Applied => {
+            let order = Order { incident, step, now: clock::now() };
+            match prior_of(&record) {
+                Ok(prior) if matches!(action.verify(order, &prior).await, Ok(Verified::NotInForce(_))) => {
+                    warn!(incident.id = %incident.incident_id, step = %record.step, "undone by someone: applied again");
+                    carry_out(ledger, incident, step, action, record).await
+                }
+                _ => Ok(Executed { record, transient: false }),
+            }
+        }
         Some(record) if record.state != StepState::Intended && record.state != StepState::Failed => {
             Ok(Executed { record, transient: false })
         }
@@ -131,12 +142,11 @@ async fn attempt(
             intended_at: Some(order.now),
             ..record.clone()
         };
-        if record.attempts == 0 {
-            *record = ledger.intend(&intent).await?;
-        } else {
-            // An earlier attempt failed before the prior state could be read: nothing was applied then.
-            ledger.record(&intent).await?;
-            *record = intent;
+        *record = ledger.intend(&intent).await?;
+        // Between the order and now a person may have begun to release it: what was not begun is not begun any more.
+        if superseded(ledger, order.incident).await? {
+            let veto = Veto("the incident is no longer ordered: a release began".to_owned());
+            return Ok(Err(ActionError::Withheld(veto)));
         }
     }
     let prior = match prior_of(record) {
@@ -150,6 +160,12 @@ async fn attempt(
     }
     record.applied_at = Some(clock::now());
     Ok(action.verify(order, &prior).await)
+}
+
+/// Whether the incident has moved on from the state in which this invocation read it.
+async fn superseded(ledger: &Ledger, incident: &Incident) -> Result<bool, LedgerError> {
+    let now = ledger.incident(&incident.incident_id).await?;
+    Ok(now.is_none_or(|now| now.episode != incident.episode || now.state != incident.state))
 }
 
 fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
@@ -173,6 +189,8 @@ pub async fn revert(
     let touched = match record.state {
         StepState::Applied => true,
         StepState::Intended | StepState::Failed => record.prior.is_some() || action.record().additive,
+        // An earlier attempt may have changed something before a guard rail came down.
+        StepState::Withheld if record.prior.is_some() => true,
         StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => {
             return Ok(Executed { record, transient: false });
         }

@@ -13,7 +13,9 @@ use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::outcome;
 use firebreak_model::plan::{Step, Target};
+use firebreak_model::policy::REVOCATION_AHEAD_SECONDS;
 use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{Instrument, error, info_span};
@@ -22,7 +24,7 @@ use crate::answer::Answer;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
-use crate::{actions, clients};
+use crate::{actions, clients, clock};
 
 /// Everything that isolating needs.
 #[derive(Debug)]
@@ -108,6 +110,9 @@ impl Isolation {
         if incident.state != IncidentState::Ordered {
             return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
         }
+        if part == Part::Recycle {
+            self.revoked_long_enough(&incident).await?;
+        }
         let mut by_function: BTreeMap<&FunctionArn, Vec<&Step>> = BTreeMap::new();
         for step in incident.plan.owned_by(FunctionName::IsolateFunction).filter(|step| part.holds(step.action)) {
             if let Target::Function(function) = &step.target {
@@ -116,6 +121,20 @@ impl Isolation {
         }
         let on_each = by_function.into_iter().map(|(function, steps)| self.carry_out(&incident, function, steps));
         conclude(id, part, join_all(on_each).await.into_iter().flatten().collect())
+    }
+
+    /// Recycling waits for the revocation that was really written: an environment that starts before its time has come
+    /// is revoked with the thief's session.
+    async fn revoked_long_enough(&self, incident: &Incident) -> Result<(), Failure> {
+        let Some(step) = incident.plan.owned_by(FunctionName::RevokeSessions).next() else { return Ok(()) };
+        let record = self.ledger.step(&incident.step_record(step, clock::now())).await?;
+        let verified = record.filter(|r| r.state == StepState::Applied).and_then(|r| r.verified_at);
+        let passed =
+            |at: Timestamp| clock::now().duration_since(at) > SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS);
+        if verified.is_some_and(passed) {
+            return Ok(());
+        }
+        Err(Failure::Transient("the revocation is not in force for long enough yet: recycling waits".to_owned()))
     }
 
     /// Carries out the steps on one function, one after the other: Lambda refuses two changes of a function at once.
@@ -219,18 +238,19 @@ mod tests {
     }
 
     /// A step of `zero-concurrency` from the first look at the ledger to the record of the outcome.
-    fn zeroed(reserved: i32) -> Vec<Scripted> {
+    fn zeroed(incident: &Incident, reserved: i32) -> Vec<Scripted> {
         let figure = |figure: i32| ok(json!({"ReservedConcurrentExecutions": figure}).to_string());
         let none = || ok("{}");
-        let observed = [ok("{}"), configuration(), figure(9), none(), ok("{}")];
+        let observed = [ok("{}"), configuration(), figure(9), none(), ok("{}"), stored(incident)];
         let applied = [configuration(), none(), ok("{}"), figure(reserved), none(), ok("{}")];
         observed.into_iter().chain(applied).collect()
     }
 
     /// A step of `close-function-urls` on a function without one.
-    fn closed() -> Vec<Scripted> {
+    fn closed(incident: &Incident) -> Vec<Scripted> {
         let none = || ok(r#"{"FunctionUrlConfigs": []}"#);
-        vec![ok("{}"), configuration(), none(), ok("{}"), configuration(), none(), none(), ok("{}")]
+        let observed = vec![ok("{}"), configuration(), none(), ok("{}"), stored(incident)];
+        [observed, vec![configuration(), none(), none(), ok("{}")]].concat()
     }
 
     fn calls(wire: &Wire) -> Vec<String> {
@@ -246,7 +266,7 @@ mod tests {
     async fn isolates_and_stops_the_harm_first_whatever_the_order_of_the_plan() {
         let incident =
             incident(&[ActionId::CloseFunctionUrls, ActionId::RecycleEnvironments, ActionId::ZeroConcurrency]);
-        let wire = Wire::answering([vec![stored(&incident)], zeroed(0), closed()].concat());
+        let wire = Wire::answering([vec![stored(&incident)], zeroed(&incident, 0), closed(&incident)].concat());
         let answer = answer(&wire, &event(&incident)).await;
         assert_eq!(answer["outcome"], "isolated");
         assert_eq!(answer["incident_id"], json!(incident.incident_id));
@@ -260,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_worth_another_try_is_asked_for_after_all_were_tried() {
         let incident = incident(&[ActionId::ZeroConcurrency, ActionId::CloseFunctionUrls]);
-        let wire = Wire::answering([vec![stored(&incident)], zeroed(3), closed()].concat());
+        let wire = Wire::answering([vec![stored(&incident)], zeroed(&incident, 3), closed(&incident)].concat());
         let failure = isolation(&wire).handle(&event(&incident)).await.unwrap_err();
         assert!(matches!(failure, Failure::Transient(_)), "{failure}");
         assert!(failure.to_string().contains("zero-concurrency@"), "{failure}");
@@ -322,6 +342,7 @@ mod tests {
             ok("{}"),
             described(""),
             ok("{}"),
+            stored(&incident),
             described(""),
             ok("{}"),
             described(marked),

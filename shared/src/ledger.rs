@@ -25,6 +25,7 @@ use firebreak_model::ledger::{
 use firebreak_model::principal::Principal;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
+use tracing::warn;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -57,6 +58,9 @@ pub enum LedgerError {
     /// Somebody else wrote in between, again and again.
     #[error("the incident `{0}` keeps changing: try again")]
     Contended(IncidentId),
+    /// A release of the same principal is under way.
+    #[error("a release of incident `{0}` is under way: this is for when it is done")]
+    Releasing(IncidentId),
     /// A person asked to contain while containment is paused.
     #[error("containment is paused: `resume` first")]
     Paused,
@@ -65,7 +69,7 @@ pub enum LedgerError {
 impl LedgerError {
     /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Call { transient: true, .. } | Self::Contended(_))
+        matches!(self, Self::Call { transient: true, .. } | Self::Contended(_) | Self::Releasing(_))
     }
 
     fn call<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> Self
@@ -244,19 +248,43 @@ impl Ledger {
 
     /// Records a step's prior state before `apply`, once: a second caller gets the first record back.
     pub async fn intend(&self, step: &StepRecord) -> Result<StepRecord, LedgerError> {
-        let wanted = Record::Step(Box::new(step.clone()));
-        if self.put_if_absent(&wanted).await? {
+        if self.put_step(step, "attribute_not_exists(pk) OR attribute_not_exists(#prior)").await? {
             return Ok(step.clone());
         }
-        match self.get(wanted.keys()).await? {
-            Some(Record::Step(existing)) => Ok(*existing),
-            _ => Err(LedgerError::Contended(step.incident_id.clone())),
-        }
+        self.step(step).await?.ok_or_else(|| LedgerError::Contended(step.incident_id.clone()))
     }
 
-    /// Records how a step stands.
+    /// Records how a step stands. A prior state that is on record stays: a caller who knows another, or none, was
+    /// overtaken, and writes nothing.
     pub async fn record(&self, step: &StepRecord) -> Result<(), LedgerError> {
-        self.put(&Record::Step(Box::new(step.clone()))).await
+        let condition = match step.prior {
+            Some(_) => "attribute_not_exists(pk) OR attribute_not_exists(#prior) OR #prior = :prior",
+            None => "attribute_not_exists(pk) OR attribute_not_exists(#prior)",
+        };
+        if !self.put_step(step, condition).await? {
+            warn!(incident.id = %step.incident_id, step = %step.step, "another invocation is at this step");
+        }
+        Ok(())
+    }
+
+    /// Puts a step under a condition. Answers whether it did.
+    async fn put_step(&self, step: &StepRecord, condition: &str) -> Result<bool, LedgerError> {
+        let prior = step.prior.clone().filter(|_| condition.contains(":prior"));
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(&Record::Step(Box::new(step.clone())))?))
+            .condition_expression(condition)
+            .expression_attribute_names("#prior", "prior")
+            .set_expression_attribute_values(prior.map(|p| HashMap::from([(":prior".to_owned(), text(p))])))
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if is_conditional(&error) => Ok(false),
+            Err(error) => Err(LedgerError::call("PutItem", error)),
+        }
     }
 
     /// The record of one step, where there is one.
@@ -287,14 +315,14 @@ impl Ledger {
             .collect())
     }
 
-    /// Records that a page is about to be sent. Answers `false` where it was sent before.
-    pub async fn page(&self, page: &PageRecord) -> Result<bool, LedgerError> {
-        self.put_if_absent(&Record::Page(page.clone())).await
+    /// Whether a page was sent before.
+    pub async fn was_paged(&self, page: &PageRecord) -> Result<bool, LedgerError> {
+        Ok(self.get(Record::Page(page.clone()).keys()).await?.is_some())
     }
 
-    /// Forgets a page that could not be sent, so that the next try sends it.
-    pub async fn unpage(&self, page: &PageRecord) -> Result<(), LedgerError> {
-        self.delete(Record::Page(page.clone()).keys()).await
+    /// Records that a page was sent.
+    pub async fn paged(&self, page: &PageRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Page(page.clone())).await
     }
 
     /// The pause, where containment is paused.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, contain, identity, publish, release, revoke};
+use crate::{actions, contain, identity, publish, release};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -60,11 +60,11 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
         FunctionName::QuarantinePrincipal => {
             &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, contain::PERMISSIONS]
         }
-        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, revoke::PERMISSIONS],
+        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS],
         FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],
         FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
-        FunctionName::NotifyResponders => &[&READ, &WRITE, &FORGET, &FAILURES, crate::page::PERMISSIONS],
+        FunctionName::NotifyResponders => &[&READ, &WRITE, &FAILURES, crate::page::PERMISSIONS],
         FunctionName::ReleaseContainment => {
             &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }

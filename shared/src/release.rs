@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_sdk_lambda::primitives::Blob;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, FunctionName};
-use firebreak_model::ids::FunctionArn;
+use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Pause, ReleaseOrder, StepRecord, StepState};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::request::{Asked, Release, Request};
@@ -25,6 +25,7 @@ use crate::executor;
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::Ledger;
+use crate::revoke::longest_session;
 use crate::telemetry::chain;
 
 /// What having the revocation written needs.
@@ -50,6 +51,10 @@ pub struct Releasing {
     /// How long to wait between the revocation that was read back and the end of the deny.
     pub lead: Duration,
 }
+
+/// How often what could not be undone is tried again within one release, and how long it waits in between.
+const AGAIN: usize = 6;
+const PAUSE_BETWEEN: Duration = Duration::from_secs(5);
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for
 /// it; event sources and keys last, when all they reach works.
@@ -114,12 +119,18 @@ impl Releasing {
             return Ok(Answer::on("released", &id, &[]).saying("nothing had been done, or it was undone before"));
         }
         let revoked = self.revoke(&incident, release.without_revocation).await?;
-        let records = self.undo(&incident).await?;
-        let open: Vec<String> = records
-            .iter()
-            .filter(|r| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed))
-            .map(|r| format!("`{}`: {}", r.step, r.detail))
-            .collect();
+        let is_open = |r: &StepRecord| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed);
+        let mut records = self.undo(&incident).await?;
+        for _ in 0..AGAIN {
+            if !records.iter().any(is_open) {
+                break;
+            }
+            // Lambda checks what the execution role may do, and IAM takes seconds to lift the deny everywhere.
+            tokio::time::sleep(PAUSE_BETWEEN).await;
+            records = self.undo(&incident).await?;
+        }
+        let open: Vec<String> =
+            records.iter().filter(|r| is_open(r)).map(|r| format!("`{}`: {}", r.step, r.detail)).collect();
         if !open.is_empty() {
             return Err(Failure::Transient(format!(
                 "the release of `{id}` is not complete; ask for it again to go on: {}",
@@ -127,6 +138,11 @@ impl Releasing {
             )));
         }
         let notes = self.recycle(&incident).await;
+        // What another function was in the middle of when the release began is on record by now.
+        records = self.undo(&incident).await?;
+        if records.iter().any(is_open) {
+            return Err(Failure::Transient(format!("a step of `{id}` was begun late: ask for the release again")));
+        }
         let left: Vec<String> =
             records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
         self.finish(&incident, &left).await?;
@@ -139,8 +155,9 @@ impl Releasing {
     /// Puts the release on record; one that was begun before goes on.
     async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
         let id = &release.incident_id;
-        if release.without_revocation && self.revoke_function.is_some() {
-            let text = "`without_revocation` is for stacks that leave `revoke-sessions` out: this one has it";
+        if release.without_revocation && self.revoke_function.is_some() && !self.outlived(id).await? {
+            let text = "sessions from before the containment may still be alive, and this stack can revoke them: \
+                        `without_revocation` is for later, or for stacks that leave `revoke-sessions` out";
             return Err(Failure::Refused(text.to_owned()));
         }
         if self.revoke_function.is_none() && !release.without_revocation {
@@ -174,11 +191,12 @@ impl Releasing {
                     }
                     running.reactivate_keys.extend(more);
                 }
-                IncidentState::AwaitingApproval | IncidentState::Withheld => {
+                IncidentState::AwaitingApproval => {
                     incident.state = IncidentState::Released;
                     incident.release = Some(order.clone());
                 }
-                IncidentState::Ordered => {
+                // Other functions may have begun before a guard rail came down.
+                IncidentState::Ordered | IncidentState::Withheld => {
                     incident.state = IncidentState::Releasing;
                     incident.release = Some(order.clone());
                 }
@@ -190,10 +208,19 @@ impl Releasing {
         incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
     }
 
+    /// Whether the containment has lasted longer than any session: then nothing is left to revoke.
+    async fn outlived(&self, id: &IncidentId) -> Result<bool, Failure> {
+        let incident = self.ledger.incident(id).await?;
+        let over = |incident: Incident| {
+            let since = clock::now().duration_since(incident.ordered_since());
+            incident.ordered_at.is_some() && since > longest_session(&incident.principal.name)
+        };
+        Ok(incident.is_some_and(over))
+    }
+
     /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
     async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
-        let Some(function) = &self.revoke_function else {
-            debug_assert!(without, "begin() refuses a release without a revocation");
+        let Some(function) = self.revoke_function.as_ref().filter(|_| !without) else {
             return Ok("no revocation was left in place, as asked".to_owned());
         };
         let Some(release) = &incident.release else {
@@ -222,8 +249,12 @@ impl Releasing {
         }
         let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
         let record = self.ledger.step(&incident.step_record(&step, clock::now())).await?;
-        let in_force =
-            record.is_some_and(|r| r.state == StepState::Applied && r.verified_at.is_some_and(|at| at >= release.at));
+        // A principal that is gone, or another by now, has no sessions that could wake up.
+        let in_force = record.is_some_and(|r| match r.state {
+            StepState::Applied => r.verified_at.is_some_and(|at| at >= release.at),
+            StepState::Gone | StepState::Withheld => r.updated_at >= release.at,
+            _ => false,
+        });
         if !in_force {
             let text = "the release stops before anything is undone: the ledger does not show the revocation in force";
             return Err(Failure::Transient(text.to_owned()));
@@ -243,6 +274,10 @@ impl Releasing {
         let mut undone = Vec::new();
         for mut record in records {
             if !SAFE_ORDER.contains(&record.action) {
+                continue;
+            }
+            if matches!(record.state, StepState::Reverted | StepState::LeftAlone | StepState::Gone) {
+                undone.push(record);
                 continue;
             }
             if let (Some(why), Target::Role(_) | Target::User(_)) = (&replaced, &record.target) {

@@ -4,10 +4,12 @@
 
 use aws_sdk_iam::Client;
 use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::guard::Rails;
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{Incident, IncidentState, RevocationRecord, StepState};
+use firebreak_model::ledger::{Incident, IncidentState, RevocationRecord, StepRecord, StepState};
 use firebreak_model::outcome;
 use firebreak_model::plan::Step;
+use firebreak_model::playbook::Protected;
 use firebreak_model::principal::{Home, PrincipalName};
 use firebreak_model::request::{self, Request};
 use firebreak_model::{SCHEMA, trigger::is_scheduled};
@@ -15,22 +17,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{Action, ActionError, Order, Permission, Resource, Reverted, absent_is_none};
+use crate::action::{Action, ActionError, Order, Reverted};
 use crate::actions::RevokeSessions;
 use crate::answer::Answer;
 use crate::clock;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
+use crate::identity;
 use crate::ledger::Ledger;
 
-/// What finding out the longest session needs.
-pub const PERMISSIONS: &[Permission] = &[Permission { action: "iam:GetRole", on: Resource::Role }];
-
-/// The longest that a session of a user's key can live: `GetFederationToken`, 36 hours.
-const LONGEST_USER_SESSION: SignedDuration = SignedDuration::from_hours(36);
-
-/// The longest that a session of a role can live, where its own maximum cannot be read.
-const LONGEST_ROLE_SESSION: SignedDuration = SignedDuration::from_hours(12);
+/// The longest that a session of the principal can live, whatever its maximum is set to now: 36 hours for what a
+/// user's key mints (`GetFederationToken`), 12 hours for a role.
+pub(crate) fn longest_session(name: &PrincipalName) -> SignedDuration {
+    match name {
+        PrincipalName::User(_) => SignedDuration::from_hours(36),
+        PrincipalName::Role(_) => SignedDuration::from_hours(12),
+    }
+}
 
 /// Everything that revoking needs.
 #[derive(Debug)]
@@ -79,10 +82,42 @@ impl Revocation {
         }
         let mut records = Vec::new();
         for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
-            let done = executor::execute(&self.ledger, &incident, step, &self.action()).await?;
+            let done = match self.kept_off(&incident, step).await? {
+                Some(record) => Executed { record, transient: false },
+                None => executor::execute(&self.ledger, &incident, step, &self.action()).await?,
+            };
             records.push(settled(done)?);
         }
         Ok(Answer::on("revoked", id, &records))
+    }
+
+    /// The record of a step that a guard rail or the absence of the principal keeps us off: nobody but the principal
+    /// that was pinned is to be denied, whatever the ledger came to say.
+    async fn kept_off(&self, incident: &Incident, step: &Step) -> Result<Option<StepRecord>, Failure> {
+        let rails =
+            Rails { home: &self.home, stack: "", protected: &Protected::default(), deployers: &[], source: None };
+        let principal = &incident.principal;
+        let end = match rails.on_name(principal) {
+            Err(veto) => Some((StepState::Withheld, veto.to_string())),
+            Ok(()) => match identity::read(&self.iam, &principal.name).await {
+                Ok(identity) => {
+                    rails.on_identity(principal, &identity).err().map(|veto| (StepState::Withheld, veto.to_string()))
+                }
+                Err(ActionError::Gone { target }) => {
+                    Some((StepState::Gone, format!("`{target}` does not exist: there is nothing to contain")))
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let Some((state, detail)) = end else { return Ok(None) };
+        warn!("not revoked: {detail}");
+        let fresh = incident.step_record(step, clock::now());
+        let mut record = self.ledger.step(&fresh).await?.unwrap_or(fresh);
+        record.state = state;
+        record.detail = detail;
+        record.updated_at = clock::now();
+        self.ledger.record(&record).await?;
+        Ok(Some(record))
     }
 
     async fn at_release(&self, id: &IncidentId) -> Result<Answer, Failure> {
@@ -90,28 +125,23 @@ impl Revocation {
         let Some(release) = incident.release.as_ref().filter(|_| incident.state == IncidentState::Releasing) else {
             return Err(Failure::Refused(format!("incident `{id}` is `{}`: no release is under way", incident.state)));
         };
-        let longest = self.longest_session(&incident.principal.name).await?;
+        let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+        if let Some(record) = self.kept_off(&incident, &step).await? {
+            let detail = record.detail.clone();
+            return Ok(Answer::on("nothing to revoke", id, &[record]).saying(detail));
+        }
         // On record before it is written: a revocation that nobody remembers would stay for ever.
         let kept = RevocationRecord {
             schema: SCHEMA,
             incident_id: id.clone(),
             principal: incident.principal.clone(),
-            ends_at: ends_at(release.at, longest),
+            ends_at: ends_at(release.at, &incident.principal.name),
         };
         self.ledger.keep_revocation(&kept).await?;
-        let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
         let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
         let record = settled(done)?;
         let until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
         Ok(Answer::on("revoked", id, &[record]).saying(until))
-    }
-
-    async fn longest_session(&self, name: &PrincipalName) -> Result<SignedDuration, Failure> {
-        let PrincipalName::Role(role) = name else { return Ok(LONGEST_USER_SESSION) };
-        let answer = self.iam.get_role().role_name(role.as_str()).send().await;
-        let answer = absent_is_none(answer.map_err(|e| ActionError::of("iam:GetRole", role.as_str(), e)))?;
-        let seconds = answer.and_then(|a| a.role).and_then(|r| r.max_session_duration);
-        Ok(seconds.map_or(LONGEST_ROLE_SESSION, |s| SignedDuration::from_secs(s.into())))
     }
 
     /// Takes away the revocations whose last session has ended, unless the principal is contained again.
@@ -147,9 +177,9 @@ impl Revocation {
             self.ledger.forget_revocation(revocation).await?;
             return Ok("contained again: the next release decides".to_owned());
         }
-        // A later release of the same principal has a later record of its own, and its policy reaches further.
-        let later = incident.release.as_ref().is_some_and(|r| r.at > revocation.ends_at);
-        if later {
+        // A later release has moved the policy forward, and has a record of its own that ends later.
+        let since = incident.release.as_ref().map(|r| ends_at(r.at, &incident.principal.name));
+        if since.is_some_and(|later| later > revocation.ends_at) {
             self.ledger.forget_revocation(revocation).await?;
             return Ok("released again since: the later revocation stands".to_owned());
         }
@@ -167,13 +197,14 @@ impl Revocation {
     }
 }
 
-fn ends_at(released_at: Timestamp, longest: SignedDuration) -> Timestamp {
-    released_at.saturating_add(longest + SignedDuration::from_mins(5)).unwrap_or(Timestamp::MAX)
+fn ends_at(released_at: Timestamp, name: &PrincipalName) -> Timestamp {
+    let margin = SignedDuration::from_mins(5);
+    released_at.saturating_add(longest_session(name) + margin).unwrap_or(Timestamp::MAX)
 }
 
-fn settled(executed: Executed) -> Result<firebreak_model::ledger::StepRecord, Failure> {
+fn settled(executed: Executed) -> Result<StepRecord, Failure> {
     let record = executed.record;
-    if record.state == StepState::Applied {
+    if matches!(record.state, StepState::Applied | StepState::Gone | StepState::Withheld) {
         return Ok(record);
     }
     let text = format!("`{}`: {}", record.step, record.detail);

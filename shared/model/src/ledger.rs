@@ -153,7 +153,7 @@ pub struct Incident {
     pub ordered_at: Option<Timestamp>,
     /// When it was last written.
     pub updated_at: Timestamp,
-    /// Who approved.
+    /// Who approved, or asked by hand for what was open already: the last to do so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// Who released.
@@ -168,6 +168,8 @@ pub enum Joined {
     Unchanged,
     /// The incident is released and the finding is about activity from before the release.
     Stale,
+    /// A release is under way, and this is about activity from after it began: to be asked again when it is done.
+    Later,
     /// The incident is to be written anew.
     Changed {
         /// The new record.
@@ -219,17 +221,15 @@ impl Incident {
     /// incident reopens only on activity after its release (`last_seen`), or by a person.
     pub fn join(&self, candidate: &Incident, last_seen: Option<Timestamp>) -> Joined {
         let by_person = matches!(candidate.origin, Origin::Person { .. });
+        let newer = match (last_seen, self.release.as_ref().map(|r| r.at)) {
+            (Some(seen), Some(released)) => seen > released,
+            (_, None) => true,
+            (None, Some(_)) => false,
+        };
         match self.state {
-            IncidentState::Released => {
-                let released_at = self.release.as_ref().map(|r| r.at);
-                let newer = match (last_seen, released_at) {
-                    (Some(seen), Some(released)) => seen > released,
-                    (_, None) => true,
-                    (None, Some(_)) => false,
-                };
-                if newer || by_person { self.reopened(candidate) } else { Joined::Stale }
-            }
-            IncidentState::Releasing => Joined::Unchanged,
+            IncidentState::Released if newer || by_person => self.reopened(candidate),
+            IncidentState::Releasing if newer || by_person => Joined::Later,
+            IncidentState::Released | IncidentState::Releasing => Joined::Stale,
             IncidentState::Withheld => {
                 let another_view = candidate.playbook_digest != self.playbook_digest || by_person;
                 let dearer = candidate.decision > self.decision;
@@ -264,6 +264,16 @@ impl Incident {
         }
         if next.principal.unique_id.is_none() && candidate.principal.unique_id.is_some() {
             next.principal.unique_id.clone_from(&candidate.principal.unique_id);
+            changed = true;
+        }
+        if let Origin::Person { requested_by, reason, invocation } = &candidate.origin {
+            // Who asked is kept, whatever it changes: the order goes out once more.
+            next.approval = Some(Approval {
+                at: candidate.opened_at,
+                by: requested_by.clone(),
+                reason: reason.clone(),
+                invocation: invocation.clone(),
+            });
             changed = true;
         }
         if !(raised || changed) {

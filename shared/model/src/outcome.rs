@@ -101,9 +101,10 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
 
 fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
     let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
-    let same_plan = old.is_some_and(|old| old.plan == new.plan);
+    // A person who asks again has the order go out again: it may have been lost on its way.
+    let same_order = old.is_some_and(|old| old.plan == new.plan && old.approval == new.approval);
     let kind = match new.state {
-        IncidentState::Ordered if same_state && same_plan => return None,
+        IncidentState::Ordered if same_state && same_order => return None,
         IncidentState::Ordered => OutcomeKind::ContainmentOrdered,
         _ if same_state => return None,
         IncidentState::AwaitingApproval => OutcomeKind::ApprovalRequested,
@@ -122,6 +123,7 @@ pub fn incident_id(event: &Value) -> Option<IncidentId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Approval;
     use crate::ledger::tests::incident;
 
     fn record(incident: &Incident) -> Record {
@@ -151,6 +153,14 @@ mod tests {
         let mut grown = Incident { version: 2, ..ordered.clone() };
         grown.plan.steps.reverse();
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&grown))), [OutcomeKind::ContainmentOrdered]);
+        let approval = Approval {
+            at: ordered.opened_at,
+            by: "ana".into(),
+            reason: "nothing happens".into(),
+            invocation: "i".into(),
+        };
+        let asked_again = Incident { approval: Some(approval), version: 2, ..ordered.clone() };
+        assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&asked_again))), [OutcomeKind::ContainmentOrdered]);
         let again = Incident { episode: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&again))), [OutcomeKind::ContainmentOrdered]);
     }

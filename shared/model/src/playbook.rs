@@ -239,7 +239,8 @@ impl Playbook {
     }
 }
 
-fn check_response(rule: &str, response: &[Response]) -> Result<(), PlaybookError> {
+/// Whether a response makes sense: `rule` names it in the error.
+pub fn check_response(rule: &str, response: &[Response]) -> Result<(), PlaybookError> {
     let refused = |problem| Err(PlaybookError::Rule { rule: rule.to_owned(), problem });
     let wants = |wanted| response.contains(&wanted);
     if response.is_empty() {

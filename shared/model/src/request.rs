@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::action::Response;
 use crate::ids::{AccessKeyId, FunctionArn, IncidentId, InvalidId, RoleName, UserName};
+use crate::playbook::{PlaybookError, check_response};
 use crate::principal::{Home, Principal, PrincipalName};
 
 /// Why a request was refused as it stands.
@@ -17,6 +18,9 @@ pub enum RequestError {
     /// A value that is no identifier.
     #[error(transparent)]
     Id(#[from] InvalidId),
+    /// A response that contradicts itself.
+    #[error(transparent)]
+    Response(#[from] PlaybookError),
     /// A text that is too short or too long.
     #[error("`{field}` must be between 1 and {most} characters of text without control characters")]
     Text {
@@ -154,6 +158,9 @@ pub fn read(payload: &Value, home: &Home) -> Result<Request, RequestError> {
             if let Some(elsewhere) = functions.iter().find(|f| *f.account() != home.account) {
                 return Err(RequestError::OtherAccount { arn: elsewhere.to_string() });
             }
+            if let Some(response) = &response {
+                check_response("response", response)?;
+            }
             functions = functions.iter().map(FunctionArn::unqualified).collect();
             let contain = Contain { principal, functions, access_keys, response, session_started };
             Request::Contain(contain, asked(requested_by, reason)?)
@@ -249,6 +256,8 @@ mod tests {
             (json!({"role": "orders", "reason": "a\nb"}), "`reason`"),
             (json!({"role": "orders", "requested_by": "x".repeat(257)}), "`requested_by`"),
             (json!({"role": "orders", "response": ["destroy"]}), "destroy"),
+            (json!({"role": "orders", "response": []}), "empty"),
+            (json!({"role": "orders", "response": ["isolate", "recycle"]}), "choose one"),
             (json!({"role": "orders", "functions": ["*"]}), "no function ARN"),
             (json!({"firebreak": "explode"}), "explode"),
         ] {

@@ -105,7 +105,7 @@ proptest! {
                             let seen_after = last_seen.is_some_and(|m| at(m) > old.release.as_ref().unwrap().at);
                             prop_assert!(!seen_after && !person);
                         }
-                        Joined::Unchanged => {}
+                        Joined::Unchanged | Joined::Later => {}
                         Joined::Changed { next, counts } => {
                             prop_assert_eq!(next.version, old.version + 1);
                             let was_acting = old.state == IncidentState::Ordered;

@@ -1,6 +1,8 @@
 //! Replaces the warm execution environments of a function, so that it lives on with credentials from after the
 //! revocation: an update of nothing but the description.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
@@ -106,7 +108,24 @@ impl RecycleEnvironments {
     ) -> Result<(), ActionError> {
         let update = self.functions.client.update_function_configuration().function_name(name);
         let update = update.description(description).set_revision_id(configuration.revision_id.clone());
-        update.send().await.map_err(|e| ActionError::of("lambda:UpdateFunctionConfiguration", name, e))?;
+        let updated = update.send().await;
+        let updated = updated.map_err(|e| ActionError::of("lambda:UpdateFunctionConfiguration", name, e))?;
+        if updated.last_update_status() == Some(&LastUpdateStatus::InProgress) {
+            self.until_updated(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits some seconds for an update that Lambda makes in the background; `verify` says how it ended.
+    async fn until_updated(&self, name: &str) -> Result<(), ActionError> {
+        for _ in 0..20 {
+            let get = self.functions.client.get_function_configuration().function_name(name);
+            let now = get.send().await.map_err(|e| ActionError::of("lambda:GetFunctionConfiguration", name, e))?;
+            if now.last_update_status() != Some(&LastUpdateStatus::InProgress) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         Ok(())
     }
 }

@@ -98,6 +98,7 @@ impl Ledger {
                         self.note_joined(claim, None).await?;
                         return Ok(Claimed::Joined(existing.clone()));
                     }
+                    Joined::Later => return Err(LedgerError::Releasing(candidate.incident_id)),
                     Joined::Stale => {
                         let why = "the activity is from before the incident was released: nothing is done";
                         self.note_joined(claim, Some(why)).await?;

@@ -156,22 +156,21 @@ impl Notifier {
     }
 
     async fn send(&self, due: &Due) -> Result<bool, Failure> {
-        if !self.ledger.page(&due.record).await? {
+        if self.ledger.was_paged(&due.record).await? {
             return Ok(false);
         }
         let Page { subject, body } = &due.page;
         let publish = self.sns.publish().topic_arn(&self.topic_arn).subject(subject).message(body);
         let Err(error) = publish.send().await else {
             info!(page.occasion = %due.record.occasion, "paged");
+            // Recorded when it is out: a page that is sent twice is better than one that is never sent.
+            self.ledger.paged(&due.record).await?;
             return Ok(true);
         };
         let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
         let refused = ["AuthorizationError", "NotFound", "InvalidParameter", "KMSAccessDenied", "KMSDisabled"];
         let end = if refused.contains(&code) { Failure::Permanent } else { Failure::Transient };
-        let failure = end(format!("the page `{}` could not be sent: {}", due.record.occasion, chain(&error)));
-        // The next try sends it.
-        self.ledger.unpage(&due.record).await?;
-        Err(failure)
+        Err(end(format!("the page `{}` could not be sent: {}", due.record.occasion, chain(&error))))
     }
 }
 
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
     use crate::evidence::testing::{item, items};
     use crate::page::tests;
-    use crate::testing::{Answer as Wired, Wire, json_error, ok, query_error};
+    use crate::testing::{Answer as Wired, Wire, ok, query_error};
 
     fn notifier(ledger: &Wire, sns: &Wire) -> Notifier {
         let client = aws_sdk_dynamodb::Client::new(&ledger.config());
@@ -231,8 +230,21 @@ mod tests {
         ok("<PublishResponse><PublishResult><MessageId>m</MessageId></PublishResult></PublishResponse>")
     }
 
+    /// The page is on record already.
     fn taken() -> Wired {
-        json_error(400, "ConditionalCheckFailedException")
+        let page = PageRecord {
+            schema: SCHEMA,
+            subject: "fb-000000000000000000000000".to_owned(),
+            episode: 1,
+            occasion: "any".to_owned(),
+            sent_at: "2026-11-21T03:00:00Z".parse().unwrap(),
+        };
+        item(&Record::Page(page))
+    }
+
+    /// The page is not on record, and is recorded when it is out.
+    fn free() -> [Wired; 2] {
+        [ok("{}"), ok("{}")]
     }
 
     fn none() -> Wired {
@@ -266,7 +278,8 @@ mod tests {
         assert_eq!((answer.outcome.as_str(), sns.requests().len(), ledger.unused()), ("nothing to page", 0, 0));
 
         let mut script = about(&incident, &steps);
-        script.extend([taken(), ok("{}")]);
+        script.push(taken());
+        script.extend(free());
         let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
         notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
         assert_eq!(sns.requests().len(), 1);
@@ -279,7 +292,8 @@ mod tests {
         let incident = tests::incident();
         let steps = [tests::record(&incident, 0, StepState::Failed, "denied", None)];
         let mut script = about(&incident, &steps);
-        script.extend([ok("{}"), ok("{}")]);
+        script.extend(free());
+        script.extend(free());
         let (ledger, sns) = (Wire::answering(script), Wire::answering([sent(), sent()]));
         notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
         assert_eq!(sns.requests().len(), 2);
@@ -294,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_could_not_be_sent_is_forgotten_so_that_the_next_try_sends_it() {
+    async fn a_page_that_could_not_be_sent_is_not_on_record_so_that_the_next_try_sends_it() {
         for (answer, transient) in [
             (query_error(403, "AuthorizationError"), false),
             (query_error(429, "Throttled"), true),
@@ -303,13 +317,13 @@ mod tests {
         ] {
             let incident = Incident { state: IncidentState::AwaitingApproval, ..tests::incident() };
             let mut script = about(&incident, &[]);
-            script.extend([ok("{}"), ok("{}")]);
+            script.push(ok("{}"));
             let (ledger, sns) = (Wire::answering(script), Wire::answering([answer.clone()]));
             let event = event("Approval Requested", &json!({"incident_id": incident.incident_id}));
             let failure = notifier(&ledger, &sns).handle(&event).await.unwrap_err();
             assert_eq!(matches!(failure, Failure::Transient(_)), transient, "{answer:?}: {failure}");
             let last = ledger.requests().last().unwrap().clone();
-            assert!(last.contains("DeleteItem") && last.contains("approval-"), "{last}");
+            assert!(last.contains("GetItem") && last.contains("approval-"), "{last}");
         }
     }
 
@@ -317,7 +331,7 @@ mod tests {
     async fn what_an_event_claims_does_not_decide_what_is_paged() {
         let incident = tests::incident();
         let mut script = about(&incident, &[]);
-        script.push(ok("{}"));
+        script.extend(free());
         let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
         let forged = event("Containment Released", &json!({"incident_id": incident.incident_id, "state": "released"}));
         notifier(&ledger, &sns).handle(&forged).await.unwrap();
@@ -351,7 +365,8 @@ mod tests {
         let mut occasions = Vec::new();
         for finding in [first, update, dearer] {
             let subject = finding.subject();
-            let ledger = Wire::answering([items(&[Record::Finding(Box::new(finding))]), ok("{}")]);
+            let found = items(&[Record::Finding(Box::new(finding))]);
+            let ledger = Wire::answering([found].into_iter().chain(free()));
             let event = event("Finding Noted", &json!({"subject": subject}));
             notifier(&ledger, &Wire::answering([sent()])).handle(&event).await.unwrap();
             let put = ledger.requests().remove(1);
@@ -372,7 +387,7 @@ mod tests {
         let subject = noted.subject();
         let found = || items(&[&noted, &acted].map(|f| Record::Finding(Box::new(f.clone()))));
         for detail in [json!({"subject": subject}), json!({"subject": subject, "finding_key": noted.finding_key})] {
-            let (ledger, sns) = (Wire::answering([found(), ok("{}")]), Wire::answering([sent()]));
+            let (ledger, sns) = (Wire::answering([found()].into_iter().chain(free())), Wire::answering([sent()]));
             notifier(&ledger, &sns).handle(&event("Finding Noted", &detail)).await.unwrap();
             assert_eq!((sns.requests().len(), ledger.unused()), (1, 0));
             assert!(sns.requests()[0].contains("noted%3A%20Recon"), "{}", sns.requests()[0]);
@@ -397,7 +412,7 @@ mod tests {
             ("Containment Paused", ok("{}"), None),
             ("Containment Resumed", item(&pause), None),
         ] {
-            let (ledger, sns) = (Wire::answering([now, ok("{}")]), Wire::answering([sent()]));
+            let (ledger, sns) = (Wire::answering([now].into_iter().chain(free())), Wire::answering([sent()]));
             notifier(&ledger, &sns).handle(&event(kind, &json!({}))).await.unwrap();
             let requests = sns.requests();
             assert_eq!(requests.len(), usize::from(subject.is_some()), "{kind}");
