@@ -164,6 +164,24 @@ async fn applying_twice_is_applying_once() {
 }
 
 #[tokio::test]
+async fn what_was_not_done_is_not_called_done() {
+    let bench = Bench::set_up().await;
+    for id in changing() {
+        let (incident, step) = bench.incident(id);
+        let order = Order { incident: &incident, step: &step, now: clock::now() + SignedDuration::from_mins(3) };
+        let action = bench.action(id, &Fault::default());
+        let prior = action.observe(order).await.unwrap();
+        let before = action.verify(order, &prior).await.unwrap();
+        assert!(matches!(before, Verified::NotInForce(_)), "`{id}` is called done before it is");
+        action.apply(order, &prior).await.unwrap();
+        in_force(action.as_ref(), order, &prior).await;
+        action.revert(order, &prior).await.unwrap();
+        let undone = action.verify(order, &prior).await.unwrap();
+        assert!(matches!(undone, Verified::NotInForce(_)), "`{id}` is called done after it was undone");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_at_any_step_is_undone() {
     let bench = Bench::set_up().await;
     for id in changing() {

@@ -182,3 +182,30 @@ fn a_release_finishes_though_the_role_was_deleted_meanwhile() {
         assert_eq!(reserved().await, Some(5));
     });
 }
+
+#[test]
+fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_written() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let asked = ["--reason", "r", "--requested-by", "ana"];
+        well(&firebreak(theatre, &[&["contain", "--role", &role.name][..], &asked[..]].concat()));
+        let id = role.incident().unwrap();
+        let release = [&["release", id.as_str()][..], &asked[..]].concat();
+        let revoke = stack.function(FunctionName::RevokeSessions);
+        let stopped = aws.lambda.put_function_concurrency().function_name(&revoke);
+        stopped.reserved_concurrent_executions(0).send().await.unwrap();
+        let told = badly(&firebreak(theatre, &release));
+        assert!(told.contains("Transient"), "{told}");
+        let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+        assert_eq!(attached.attached_policies().len(), 1, "the deny stays");
+        let told = badly(&firebreak(theatre, &[&release[..], &["--without-revocation"]].concat()));
+        assert!(told.contains("Refused"), "{told}");
+        aws.lambda.delete_function_concurrency().function_name(&revoke).send().await.unwrap();
+        let told = well(&firebreak(theatre, &release));
+        assert!(told.starts_with("released\n"), "{told}");
+        let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+        assert_eq!(attached.attached_policies().len(), 0);
+    });
+}

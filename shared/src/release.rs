@@ -10,6 +10,7 @@ use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Pause, ReleaseOrder, StepRecord, StepState};
 use firebreak_model::plan::{Step, Target};
+use firebreak_model::principal::PrincipalName;
 use firebreak_model::request::{Asked, Release, Request};
 use firebreak_model::trigger::{self, Trigger};
 use serde_json::{Value, json};
@@ -149,6 +150,11 @@ impl Releasing {
         let mut messages = vec![revoked];
         messages.extend(left.iter().map(|step| format!("`{step}` was changed by someone else since: left as it is")));
         messages.extend(notes);
+        if incident.functions.is_empty() && matches!(incident.principal.name, PrincipalName::Role(_)) {
+            let text = "no function was known to run as the role: one that does fails on its warm environments until \
+                        they are replaced, within hours or by any update of its configuration";
+            messages.push(text.to_owned());
+        }
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
