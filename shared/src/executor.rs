@@ -242,3 +242,107 @@ pub async fn revert(
     ledger.record(&record).await?;
     Ok(Executed { record, transient })
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use firebreak_model::ledger::Record;
+
+    use super::*;
+    use crate::actions::QuarantineRole;
+    use crate::evidence::testing::item;
+    use crate::testing::{Answer, Wire, ok, query_error, role_order};
+
+    const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
+
+    fn ledger(wire: &Wire) -> Ledger {
+        Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned())
+    }
+
+    fn quarantine(wire: &Wire) -> QuarantineRole {
+        QuarantineRole::new(aws_sdk_iam::Client::new(&wire.config()), DENY.to_owned())
+    }
+
+    fn attached(arn: &str) -> Answer {
+        ok(format!(
+            "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyArn>{arn}\
+             </PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>"
+        ))
+    }
+
+    fn attach() -> Answer {
+        ok("<AttachRolePolicyResponse/>")
+    }
+
+    fn stored(state: StepState) -> Answer {
+        let (incident, step) = role_order("orders");
+        let record = StepRecord { state, ..incident.step_record(&step, incident.opened_at) };
+        item(&Record::Step(Box::new(record)))
+    }
+
+    /// What a fresh step ends as, and what was put into the ledger about it.
+    async fn fresh(iam: &Wire) -> (Executed, String) {
+        let wire = Wire::answering([ok("{}")]);
+        let (incident, step) = role_order("orders");
+        let executed = execute_fresh(&ledger(&wire), &incident, &step, &quarantine(iam)).await.unwrap();
+        (executed, wire.requests().remove(0))
+    }
+
+    #[tokio::test]
+    async fn an_outcome_comes_from_reading_back_whatever_the_call_said() {
+        for (answers, state, transient) in [
+            (vec![attach(), attached(DENY)], StepState::Applied, false),
+            (vec![attach(), attached("arn:aws:iam::aws:policy/ReadOnlyAccess")], StepState::Failed, true),
+            (vec![Answer::Lost, attached(DENY)], StepState::Applied, false),
+            (vec![Answer::Lost, attached("arn:aws:iam::aws:policy/ReadOnlyAccess")], StepState::Failed, true),
+            (vec![attach(), query_error(403, "AccessDenied")], StepState::Failed, false),
+            (vec![query_error(403, "AccessDenied")], StepState::Failed, false),
+            (vec![query_error(400, "Throttling")], StepState::Failed, true),
+            (vec![query_error(404, "NoSuchEntity")], StepState::Gone, false),
+        ] {
+            let iam = Wire::answering(answers.clone());
+            let (executed, put) = fresh(&iam).await;
+            assert_eq!((executed.record.state, executed.transient), (state, transient), "{answers:?}");
+            assert!(put.contains(&format!(r#""state":{{"S":"{state}"}}"#)), "{put}");
+            assert_eq!(executed.record.verified_at.is_some(), state == StepState::Applied);
+            assert_eq!(iam.unused(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_applied_step_is_read_back_and_applied_again_where_it_is_gone() {
+        let (incident, step) = role_order("orders");
+        for (answers, calls) in [
+            (vec![attached(DENY)], 1),
+            (vec![attached("arn:aws:iam::aws:policy/ReadOnlyAccess"), attach(), attached(DENY)], 3),
+        ] {
+            let (wire, iam) = (Wire::answering([stored(StepState::Applied), ok("{}")]), Wire::answering(answers));
+            let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
+            assert_eq!(executed.record.state, StepState::Applied);
+            assert_eq!(iam.requests().len(), calls);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_release_ended_is_not_done_again() {
+        let (incident, step) = role_order("orders");
+        for state in [StepState::Withheld, StepState::Gone, StepState::Reverted, StepState::LeftAlone] {
+            let (wire, iam) = (Wire::answering([stored(state)]), Wire::answering([]));
+            let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
+            assert_eq!(executed.record.state, state);
+            assert!(iam.requests().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_that_failed_before_its_prior_state_was_known_needs_no_undoing() {
+        let (incident, step) = role_order("orders");
+        let keys = crate::actions::DeactivateAccessKeys::new(aws_sdk_iam::Client::new(&Wire::answering([]).config()));
+        let failed = StepRecord { state: StepState::Failed, ..incident.step_record(&step, incident.opened_at) };
+        let wire = Wire::answering([ok("{}")]);
+        let executed = revert(&ledger(&wire), &incident, failed, &keys).await.unwrap();
+        assert_eq!(executed.record.state, StepState::Reverted);
+        assert_eq!(executed.record.detail, "nothing had been changed");
+    }
+}

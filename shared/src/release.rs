@@ -382,3 +382,66 @@ impl Releasing {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use firebreak_model::ids::Partition;
+    use firebreak_model::ledger::Record;
+    use firebreak_model::principal::Home;
+
+    use super::*;
+    use crate::evidence::testing::item;
+    use crate::testing::{Wire, ok, role_order};
+
+    fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
+        let sdk = wire.config();
+        Releasing {
+            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned()),
+            iam: aws_sdk_iam::Client::new(&sdk),
+            lambda: aws_sdk_lambda::Client::new(&sdk),
+            base: Base {
+                home: Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() },
+                stack: "firebreak".to_owned(),
+            },
+            deny_policy_arn: "arn:aws:iam::111122223333:policy/deny".to_owned(),
+            revoke_function: revoke_function.map(str::to_owned),
+            lead: Duration::ZERO,
+            sdk,
+        }
+    }
+
+    fn request(incident: &Incident, without_revocation: bool) -> Value {
+        json!({"firebreak": "release", "incident_id": incident.incident_id, "reason": "over", "requested_by": "ana",
+               "without_revocation": without_revocation})
+    }
+
+    #[tokio::test]
+    async fn a_revocation_that_the_ledger_does_not_show_stops_the_release() {
+        let (incident, _) = role_order("orders");
+        let stored = item(&Record::Incident(Box::new(incident.clone())));
+        // The function answers well, and has recorded nothing.
+        let wire = Wire::answering([stored, ok("{}"), ok(r#"{"outcome": "revoked"}"#), ok("{}")]);
+        let failure = releasing(&wire, Some("revoke")).handle(&request(&incident, false), "i").await.unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Transient(text) if text.contains("before anything is undone")),
+            "{failure}"
+        );
+        assert!(!wire.requests().iter().any(|r| r.contains("Detach")), "{:?}", wire.requests());
+        assert_eq!(wire.unused(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stack_without_revocation_asks_for_the_word_and_an_event_is_never_obeyed() {
+        let (incident, _) = role_order("orders");
+        let wire = Wire::answering([]);
+        let failure = releasing(&wire, None).handle(&request(&incident, false), "i").await.unwrap_err();
+        assert!(matches!(&failure, Failure::Refused(text) if text.contains("`without_revocation`")), "{failure}");
+        let event = json!({"detail-type": "Release Started", "source": "firebreak", "account": "111122223333",
+                           "firebreak": "release", "detail": {"incident_id": incident.incident_id}});
+        let failure = releasing(&wire, None).handle(&event, "i").await.unwrap_err();
+        assert!(matches!(failure, Failure::Refused(_)), "{failure}");
+        assert!(wire.requests().is_empty());
+    }
+}
