@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ledger::{IncidentState, StepState};
-use gameday::aws::REGION;
+use gameday::aws::{ACCOUNT, REGION};
 use gameday::ledger::Book;
 use gameday::scene::{Role, User, Victim, random_hex};
 use gameday::theatre::Theatre;
@@ -104,12 +104,16 @@ fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function()
         let send = |queue: &str, body: String| aws.sqs.send_message().queue_url(queue).message_body(body);
         let delivery = send(deliveries, request.to_string()).message_attributes("TARGET_ARN", attribute(ours));
         delivery.send().await.unwrap();
+        let recycle = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-recycle", stack.name);
+        let order = json!({"detail-type": "Containment Ordered", "detail": {}});
+        let order = send(deliveries, order.to_string()).message_attributes("TARGET_ARN", attribute(&recycle));
+        order.send().await.unwrap();
         let foreign = "arn:aws:lambda:us-east-1:111122223333:function:payments";
         let forged = json!({"requestContext": {"functionArn": foreign}, "requestPayload": request});
         send(failures, forged.to_string()).send().await.unwrap();
 
         let told = badly(&firebreak(theatre, &["redrive"]));
-        assert!(told.contains(&format!("{}-delivery-failures: 1 sent again, 0 left", stack.name)), "{told}");
+        assert!(told.contains(&format!("{}-delivery-failures: 2 sent again, 0 left", stack.name)), "{told}");
         assert!(told.contains(&format!("{}-function-failures: 0 sent again, 1 left", stack.name)), "{told}");
         assert!(told.contains("payments"), "{told}");
         let id = user.incident().unwrap();

@@ -72,6 +72,21 @@ fn by_person(name: &str) -> Incident {
     Incident { origin, ..candidate(name, Decision::Act) }
 }
 
+/// A change that begins or ends a release, now.
+fn release(state: IncidentState) -> impl FnMut(Incident) -> Result<Option<Incident>, LedgerError> {
+    move |incident| {
+        let release = ReleaseOrder {
+            at: now(),
+            by: "ana".into(),
+            reason: "over".into(),
+            invocation: "i".into(),
+            reactivate_keys: Vec::new(),
+            left_alone: Vec::new(),
+        };
+        Ok(Some(Incident { state, release: Some(release), ..incident }))
+    }
+}
+
 fn pause() -> Pause {
     Pause { schema: SCHEMA, since: now(), by: "ana".into(), reason: "storm".into(), invocation: "i".into() }
 }
@@ -148,19 +163,7 @@ async fn a_dear_finding_raises_what_a_cheap_one_opened_even_under_a_race() {
 async fn an_old_finding_does_not_reopen_what_was_released() {
     let (_emulator, ledger) = ledger().await;
     let id = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
-    let released = |mut incident: Incident| {
-        incident.state = IncidentState::Released;
-        incident.release = Some(ReleaseOrder {
-            at: now(),
-            by: "ana".into(),
-            reason: "over".into(),
-            invocation: "i".into(),
-            reactivate_keys: Vec::new(),
-            left_alone: Vec::new(),
-        });
-        Ok::<_, LedgerError>(Some(incident))
-    };
-    ledger.update(&id, released).await.unwrap();
+    ledger.update(&id, release(IncidentState::Released)).await.unwrap();
     let again = |seconds| Claim {
         last_seen: Some(now() + SignedDuration::from_secs(seconds)),
         ..claim(candidate("orders", Decision::Act))
@@ -238,19 +241,7 @@ async fn a_record_that_was_edited_by_hand_is_an_error_that_names_it() {
 async fn what_comes_during_a_release_waits_for_its_end() {
     let (_emulator, ledger) = ledger().await;
     let id = ledger.claim(&claim(candidate("orders", Decision::Act))).await.unwrap().incident().incident_id.clone();
-    let releasing = |mut incident: Incident| {
-        incident.state = IncidentState::Releasing;
-        incident.release = Some(ReleaseOrder {
-            at: now(),
-            by: "ana".into(),
-            reason: "over".into(),
-            invocation: "i".into(),
-            reactivate_keys: Vec::new(),
-            left_alone: Vec::new(),
-        });
-        Ok::<_, LedgerError>(Some(incident))
-    };
-    ledger.update(&id, releasing).await.unwrap();
+    ledger.update(&id, release(IncidentState::Releasing)).await.unwrap();
     let later =
         Claim { last_seen: Some(now() + SignedDuration::from_secs(1)), ..claim(candidate("orders", Decision::Act)) };
     for claim in [later, claim(by_person("orders"))] {

@@ -1,0 +1,231 @@
+//! The records beside the incident, and the keys of all.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Incident, StepState};
+use crate::action::{ActionId, FunctionName};
+use crate::decision::{Decision, Mode};
+use crate::finding::Subject;
+use crate::ids::{AccountId, FindingKey, IncidentId};
+use crate::plan::{Plan, Target};
+use crate::principal::Principal;
+
+/// A step of an incident.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident.
+    pub incident_id: IncidentId,
+    /// The episode of the incident.
+    pub episode: u32,
+    /// `<action id>@<target>`.
+    pub step: String,
+    /// What is done.
+    pub action: ActionId,
+    /// To what.
+    pub target: Target,
+    /// By whom.
+    pub owner: FunctionName,
+    /// Where it stands.
+    pub state: StepState,
+    /// What was there before, as JSON text: written once, before `apply`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior: Option<String>,
+    /// What happened, in a sentence.
+    pub detail: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When the plan came in force: the clock of "finding to deny" starts here.
+    pub ordered_at: Timestamp,
+    /// When the prior state was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intended_at: Option<Timestamp>,
+    /// When the call that made the change had answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_at: Option<Timestamp>,
+    /// When it was read back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Timestamp>,
+    /// When it was undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reverted_at: Option<Timestamp>,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+/// One update of a finding, as received.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FindingRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The key of this update.
+    pub finding_key: FindingKey,
+    /// The incident that it opened or joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident_id: Option<IncidentId>,
+    /// Its id.
+    pub finding_id: String,
+    /// Its type, or `malformed`.
+    pub finding_type: String,
+    /// 1.0–10.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<f64>,
+    /// The account that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+    /// The Region that it was found in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// `guardduty`, `drill` or `malformed`.
+    pub source: String,
+    /// What the playbook says.
+    pub decision: Decision,
+    /// What is done.
+    pub effective: Decision,
+    /// The mode that was in force.
+    pub mode: Mode,
+    /// The rule that decided.
+    pub rule: String,
+    /// Why.
+    pub reason: String,
+    /// SHA-256 of the playbook.
+    pub playbook_digest: String,
+    /// What it points at.
+    pub subjects: Vec<Subject>,
+    /// The plan that mode or a guard rail kept from being carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_be: Option<Plan>,
+    /// When the activity was first seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+    /// When it was last seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+    /// When the invocation that recorded it began.
+    pub received_at: Timestamp,
+    /// The event as received, as JSON text, cut where it is too long.
+    pub event: String,
+    /// Whether it was cut.
+    pub event_truncated: bool,
+    /// SHA-256 of the whole event.
+    pub event_sha256: String,
+}
+
+impl FindingRecord {
+    /// The part of the partition key after `finding#`: all updates of a finding share it.
+    pub fn subject(&self) -> String {
+        match &self.incident_id {
+            Some(id) => id.to_string(),
+            None => format!("unattributed-{}", FindingKey::of(&self.finding_id, "")),
+        }
+    }
+}
+
+/// The pause: while it is there, no new containment begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The version of this layout.
+    pub schema: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Set by whom, as the request says.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The id of the invocation.
+    pub invocation: String,
+}
+
+/// A page that was sent: each occasion pages once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident id, or the subject of a finding.
+    pub subject: String,
+    /// The episode of the incident; 0 for a finding.
+    pub episode: u32,
+    /// What it was about.
+    pub occasion: String,
+    /// When.
+    pub sent_at: Timestamp,
+}
+
+/// A revocation that outlives its release, until the longest session has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident.
+    pub incident_id: IncidentId,
+    /// Whose sessions.
+    pub principal: Principal,
+    /// When no session from before the release can be alive any more.
+    pub ends_at: Timestamp,
+}
+
+/// Any record that the ledger's stream can carry, told apart by `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// An incident.
+    Incident(Box<Incident>),
+    /// A finding.
+    Finding(Box<FindingRecord>),
+    /// A step.
+    Step(Box<StepRecord>),
+    /// A page.
+    Page(PageRecord),
+    /// The pause.
+    Pause(Pause),
+    /// The breaker's counter.
+    Breaker {},
+    /// A revocation that is still in place.
+    Revocation(RevocationRecord),
+}
+
+impl Record {
+    /// Partition and sort key.
+    pub fn keys(&self) -> (String, String) {
+        match self {
+            Self::Incident(r) => incident_keys(&r.incident_id),
+            Self::Finding(r) => (format!("finding#{}", r.subject()), r.finding_key.to_string()),
+            Self::Step(r) => (step_partition(r.owner, &r.incident_id), step_sort(r.episode, &r.step)),
+            Self::Page(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
+            Self::Pause(_) => pause_keys(),
+            Self::Breaker {} => (String::new(), String::new()),
+            Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
+        }
+    }
+}
+
+/// The partition of revocations that are still in place.
+pub const REVOCATIONS: &str = "revocation";
+
+/// The keys of an incident.
+pub fn incident_keys(id: &IncidentId) -> (String, String) {
+    (format!("incident#{id}"), "incident".to_owned())
+}
+
+/// The keys of the pause.
+pub fn pause_keys() -> (String, String) {
+    ("control".to_owned(), "pause".to_owned())
+}
+
+/// The keys of the breaker's counter for the hour that `now` is in.
+pub fn breaker_keys(account: &AccountId, now: Timestamp) -> (String, String) {
+    let hour: String = now.to_string().chars().take(13).collect();
+    (format!("breaker#{account}"), hour)
+}
+
+/// The partition of the steps of an incident that one function owns.
+pub fn step_partition(owner: FunctionName, id: &IncidentId) -> String {
+    format!("step#{owner}#{id}")
+}
+
+/// The sort key of a step, or the prefix of an episode's steps where `key` is empty.
+pub fn step_sort(episode: u32, key: &str) -> String {
+    format!("{episode:06}#{key}")
+}
