@@ -5,6 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use firebreak_model::playbook::Playbook;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -45,6 +46,7 @@ pub(crate) fn build(root: &Path, profile: Profile) -> Result<()> {
 /// Lays out `target/lambda/<name>/` for `sam deploy`, and `target/lambda/<name>.zip`; names the functions.
 pub(crate) fn functions(root: &Path, profile: Profile) -> Result<Vec<String>> {
     let names = names(root)?;
+    check_playbook(&root.join("playbook.yaml"))?;
     step("packaging the functions", "one program and one archive each", || {
         for name in &names {
             let program = binary(root, profile, name)?;
@@ -53,6 +55,13 @@ pub(crate) fn functions(root: &Path, profile: Profile) -> Result<Vec<String>> {
         Ok(())
     })?;
     Ok(names)
+}
+
+/// Refuses what the function would refuse at its cold start, with the code that it would refuse it with.
+fn check_playbook(path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Playbook::from_yaml(&text).with_context(|| format!("`{}` is not packaged", path.display()))?;
+    Ok(())
 }
 
 /// Where the packaged functions lie. Not in `CARGO_TARGET_DIR`: the template names this place.
@@ -137,4 +146,19 @@ fn is_newer(archive: &Path, files: &[(&str, PathBuf, u32)]) -> bool {
         let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
         modified(from).is_some_and(|built| built < packaged) && length(from) == length(&place.join(inside))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_playbook_that_would_be_refused_is_not_packaged() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert!(check_playbook(&root.join("playbook.yaml")).is_ok());
+        let error = format!("{:#}", check_playbook(&root.join("samconfig.toml")).unwrap_err());
+        assert!(error.contains("is not packaged: the playbook cannot be read"), "{error}");
+    }
 }
