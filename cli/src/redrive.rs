@@ -195,8 +195,13 @@ mod tests {
         let again = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap();
         assert_eq!(again.payload, r#"{"a":1}"#);
         assert!(is_ours(&again.target, "firebreak"));
-        for body in [json!({"DDBStreamBatchInfo": {}}), json!({}), json!([])] {
-            assert!(of_invocation(&Message::builder().body(body.to_string()).build()).is_err(), "{body}");
+        for (body, says) in [
+            (json!({"DDBStreamBatchInfo": {}}), "ledger's stream"),
+            (json!({}), "no request"),
+            (json!([]), "no request"),
+        ] {
+            let refused = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap_err();
+            assert!(refused.contains(says), "{body}: {refused}");
         }
     }
 
