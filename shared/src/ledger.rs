@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -22,7 +23,6 @@ use firebreak_model::ledger::{
     FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, incident_keys,
     pause_keys, step_partition, step_sort,
 };
-use firebreak_model::principal::Principal;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tracing::warn;
@@ -108,8 +108,15 @@ fn record(item: Item) -> Result<Record, LedgerError> {
     serde_dynamo::from_item(item).map_err(|source| LedgerError::Unreadable { key: shown.join(" "), source })
 }
 
-fn is_conditional(error: &SdkError<PutItemError, HttpResponse>) -> bool {
-    error.as_service_error().is_some_and(PutItemError::is_conditional_check_failed_exception)
+/// Sends a conditional put. Answers whether its condition held.
+async fn held(put: PutItemFluentBuilder) -> Result<bool, LedgerError> {
+    match put.send().await {
+        Ok(_) => Ok(true),
+        Err(error) if error.as_service_error().is_some_and(PutItemError::is_conditional_check_failed_exception) => {
+            Ok(false)
+        }
+        Err(error) => Err(LedgerError::call("PutItem", error)),
+    }
 }
 
 impl Ledger {
@@ -131,32 +138,18 @@ impl Ledger {
         answer.item.map(record).transpose()
     }
 
+    fn putting(&self, record: &Record) -> Result<PutItemFluentBuilder, LedgerError> {
+        Ok(self.client.put_item().table_name(&self.table).set_item(Some(item(record)?)))
+    }
+
     async fn put(&self, record: &Record) -> Result<(), LedgerError> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item(record)?))
-            .send()
-            .await
-            .map_err(|e| LedgerError::call("PutItem", e))?;
+        self.putting(record)?.send().await.map_err(|e| LedgerError::call("PutItem", e))?;
         Ok(())
     }
 
     /// Puts a record where none is yet. Answers whether it did.
     async fn put_if_absent(&self, record: &Record) -> Result<bool, LedgerError> {
-        let result = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item(record)?))
-            .condition_expression("attribute_not_exists(pk)")
-            .send()
-            .await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_conditional(&error) => Ok(false),
-            Err(error) => Err(LedgerError::call("PutItem", error)),
-        }
+        held(self.putting(record)?.condition_expression("attribute_not_exists(pk)")).await
     }
 
     /// All records of a partition whose sort key begins with `prefix`.
@@ -192,21 +185,12 @@ impl Ledger {
 
     /// Writes the next version of an incident. Answers `false` where somebody else wrote in between.
     pub async fn advance(&self, next: &Incident) -> Result<bool, LedgerError> {
-        let result = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item(&Record::Incident(Box::new(next.clone())))?))
+        let put = self
+            .putting(&Record::Incident(Box::new(next.clone())))?
             .condition_expression("#version = :before")
             .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":before", AttributeValue::N((next.version - 1).to_string()))
-            .send()
-            .await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_conditional(&error) => Ok(false),
-            Err(error) => Err(LedgerError::call("PutItem", error)),
-        }
+            .expression_attribute_values(":before", AttributeValue::N((next.version - 1).to_string()));
+        held(put).await
     }
 
     /// Reads the incident, lets `change` make the next version of it, writes it, and begins again where
@@ -270,21 +254,12 @@ impl Ledger {
     /// Puts a step under a condition. Answers whether it did.
     async fn put_step(&self, step: &StepRecord, condition: &str) -> Result<bool, LedgerError> {
         let prior = step.prior.clone().filter(|_| condition.contains(":prior"));
-        let result = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item(&Record::Step(Box::new(step.clone())))?))
+        let put = self
+            .putting(&Record::Step(Box::new(step.clone())))?
             .condition_expression(condition)
             .expression_attribute_names("#prior", "prior")
-            .set_expression_attribute_values(prior.map(|p| HashMap::from([(":prior".to_owned(), text(p))])))
-            .send()
-            .await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_conditional(&error) => Ok(false),
-            Err(error) => Err(LedgerError::call("PutItem", error)),
-        }
+            .set_expression_attribute_values(prior.map(|p| HashMap::from([(":prior".to_owned(), text(p))])));
+        held(put).await
     }
 
     /// The record of one step, where there is one.
@@ -374,10 +349,5 @@ impl Ledger {
     /// Forgets a revocation that is no longer in place.
     pub async fn forget_revocation(&self, revocation: &RevocationRecord) -> Result<(), LedgerError> {
         self.delete(Record::Revocation(revocation.clone()).keys()).await
-    }
-
-    /// The incident of a principal.
-    pub async fn incident_of(&self, principal: &Principal) -> Result<Option<Incident>, LedgerError> {
-        self.incident(&principal.incident_id()).await
     }
 }

@@ -159,13 +159,6 @@ text_id!(
     |t| all(t, 32..=32, is_lower_hex)
 );
 
-impl AccessKeyId {
-    /// Whether the key belongs to a session (`ASIA…`), so that its owner is to be revoked, not deactivated.
-    pub fn is_of_session(&self) -> bool {
-        self.0.starts_with("ASIA")
-    }
-}
-
 impl IncidentId {
     /// The incident of a principal. IAM names are unique in an account whatever the path, ignoring case.
     pub fn of(account: &AccountId, kind: &str, name: &str) -> Self {
