@@ -35,7 +35,7 @@ if importlib.metadata.version("ministack") != VERSION:
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import dynamodb, iam, lambda_svc, s3  # noqa: E402
+from ministack.services import dynamodb, ecs, iam, lambda_svc, s3  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -71,15 +71,32 @@ def lambda_actions(original):
 
 replace(iam_actions, "extract_iam_action", lambda_actions)
 
-# 2. The ARN of a role or user holds its path. Without: it never does, and a statement on `role/firebreak/*` matches
-#    nothing. The ARN's function, for a mapping, is kept for `lambda:FunctionArn` below.
+# 2. The ARN of a role, user or instance profile holds its path, and ECS's DescribeTasks is asked for the task. Without:
+#    the path is never there, and a statement on `role/firebreak/*` matches nothing; an instance profile has no ARN, and
+#    a task that of its cluster. (Several tasks at once are asked for `*`, where AWS asks for each.) The ARN's function,
+#    for a mapping, is kept for `lambda:FunctionArn` below.
 MAPPED_FUNCTION = contextvars.ContextVar("mapped_function", default=None)
+
+
+def task_arn(body):
+    request = as_json(body)
+    cluster = str(request.get("cluster") or "default").rsplit("/", 1)[-1]
+    tasks = request.get("tasks")
+    if not isinstance(tasks, list) or len(tasks) != 1:
+        return "*"
+    task = str(tasks[0])
+    return task if task.startswith("arn:") else f"arn:aws:ecs:{get_region()}:{get_account_id()}:task/{cluster}/{task}"
 
 
 def resource_arns(original):
     def extract_resource_arn(service, method, path, headers, body, query_params, *rest):
         arn = original(service, method, path, headers, body, query_params, *rest)
         MAPPED_FUNCTION.set(None)
+        if service == "ecs" and headers.get("x-amz-target", "").endswith(".DescribeTasks"):
+            return task_arn(body)
+        if service == "iam" and (name := iam_actions._query_param(query_params, "InstanceProfileName")):
+            profile = iam._instance_profiles.get(name)
+            return profile["Arn"] if profile else iam.instance_profile_arn(name)
         if service == "iam" and isinstance(arn, str):
             kind, _, name = arn.split(":", 5)[-1].partition("/")
             held = {"role": iam._roles, "user": iam._users}.get(kind)
@@ -264,6 +281,47 @@ def updates_that_recycle(original):
 
 
 replace(lambda_svc, "_update_config", updates_that_recycle)
+
+# 9. ECS tasks are on record only. Without: RunTask pulls the image and starts it wherever there is a Docker.
+replace(ecs, "_get_docker", lambda _: lambda: None)
+
+# 10. GuardDuty, as much as it takes to read a finding again. Without: the service is not known, and any call of it is
+#     refused as such. CreateSampleFindings keeps each of its `findingTypes` that is the JSON of a finding, and GetFindings
+#     gives back what was kept for the detector; every call is authorised by its own action, like those of any service.
+FINDINGS = {}
+
+
+def rest_json(status, value):
+    headers = {"Content-Type": "application/json"}
+    if status >= 400:
+        headers["x-amzn-errortype"] = value["__type"]
+    return status, headers, json.dumps(value).encode()
+
+
+async def guardduty(method, path, headers, body, query_params):
+    action = iam_actions._match_rest_action("guardduty", method, path, query_params)
+    if action not in ("CreateSampleFindings", "GetFindings"):
+        return rest_json(501, {"__type": "NotImplementedException", "message": f"{action}: {path}"})
+    detector = (get_account_id(), get_region(), path.split("/")[2])
+    request = as_json(body)
+    if action == "CreateSampleFindings":
+        kept = FINDINGS.setdefault(detector, {})
+        for text in request.get("findingTypes", []):
+            finding = as_json(text)
+            kept[finding["id"]] = finding
+        return rest_json(200, {})
+    if detector not in FINDINGS:
+        message = "The request is rejected because the input detectorId is not owned by the current account."
+        return rest_json(400, {"__type": "BadRequestException", "message": message})
+    kept = FINDINGS[detector]
+    return rest_json(200, {"findings": [kept[name] for name in request.get("findingIds", []) if name in kept]})
+
+
+if "guardduty" in gateway.SERVICE_HANDLERS:
+    refuse("GuardDuty is there now")
+iam_actions.SERVICE_TO_IAM_NAMESPACE["guardduty"] = "guardduty"
+iam_actions._BOTOCORE_SERVICE_MAP["guardduty"] = ["guardduty"]
+gateway.SERVICE_HANDLERS["guardduty"] = guardduty
 
 if __name__ == "__main__":
     gateway.main()
