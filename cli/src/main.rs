@@ -1,6 +1,7 @@
 //! The `firebreak` command: contain, approve, release, pause and redrive by hand, over the functions of
 //! a deployed stack. It holds no right of its own: IAM decides whether the caller may invoke them.
 
+mod explain;
 mod invoke;
 mod redrive;
 
@@ -47,6 +48,14 @@ pub(crate) enum CliError {
     /// Something could not be redriven.
     #[error("{0}")]
     Redrive(String),
+    /// A file that is no inventory.
+    #[error("`{path}`: {problem}")]
+    Inventory {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 #[derive(Debug, Parser)]
@@ -110,6 +119,8 @@ enum Verb {
         #[arg(long, default_value_t = 100)]
         most: u32,
     },
+    /// Say what the playbook would do with an event and why; asks AWS nothing
+    Explain(explain::Explain),
     /// Check a playbook with the code that runs it
     CheckPlaybook {
         /// The playbook
@@ -141,11 +152,15 @@ struct Asked {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli).await {
-        Ok(lines) => {
+    let done = match cli.verb {
+        Verb::Explain(explain) => explain.run(),
+        verb => run(&cli.stack, verb).await.map(|lines| {
             show(&lines);
             ExitCode::SUCCESS
-        }
+        }),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -168,11 +183,12 @@ fn complain(error: &CliError) {
     }
 }
 
-async fn run(cli: Cli) -> Result<String, CliError> {
+async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
     let request = |verb: &str, more: Value, asked: Asked| (verb.to_owned(), more, asked);
-    let (function, (verb, more, asked)) = match cli.verb {
+    let (function, (verb, more, asked)) = match verb {
+        Verb::Explain(_) => return Ok(String::new()),
         Verb::CheckPlaybook { file } => return check_playbook(&file),
-        Verb::Redrive { most } => return redrive::redrive(&sdk().await, &cli.stack, most).await,
+        Verb::Redrive { most } => return redrive::redrive(&sdk().await, stack, most).await,
         Verb::Contain { target, functions, access_keys, asked } => {
             let mut more = json!({"functions": functions, "access_keys": access_keys});
             for (name, value) in [("role", target.role), ("user", target.user)] {
@@ -202,7 +218,7 @@ async fn run(cli: Cli) -> Result<String, CliError> {
     if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
         payload.extend(more);
     }
-    let answer = invoke::invoke(&sdk, &format!("{}-{function}", cli.stack), &payload).await?;
+    let answer = invoke::invoke(&sdk, &format!("{stack}-{function}"), &payload).await?;
     Ok(invoke::readable(&answer))
 }
 
@@ -211,8 +227,12 @@ async fn sdk() -> SdkConfig {
 }
 
 fn check_playbook(file: &std::path::Path) -> Result<String, CliError> {
+    let playbook = read_playbook(file)?;
+    Ok(format!("`{}` is a good playbook\nsha256 {}", file.display(), playbook.digest()))
+}
+
+fn read_playbook(file: &std::path::Path) -> Result<Playbook, CliError> {
     let text =
         std::fs::read_to_string(file).map_err(|source| CliError::File { path: file.display().to_string(), source })?;
-    let playbook = Playbook::from_yaml(&text)?;
-    Ok(format!("`{}` is a good playbook\nsha256 {}", file.display(), playbook.digest()))
+    Ok(Playbook::from_yaml(&text)?)
 }

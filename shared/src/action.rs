@@ -203,6 +203,12 @@ pub enum Resource {
     Policy,
     /// Any function of the account, in any Region.
     Function,
+    /// Any instance profile of the account.
+    InstanceProfile,
+    /// Any ECS task of the account, in any Region.
+    EcsTask,
+    /// Any GuardDuty detector of the account, in any Region.
+    Detector,
     /// Any event source mapping of the account.
     EventSourceMapping,
     /// Any log group of the account, in any Region.

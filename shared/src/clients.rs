@@ -29,6 +29,24 @@ pub fn lambda_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_lambda::Cl
     aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).region(region).build())
 }
 
+/// A CloudTrail client for the Region that a finding was found in: calls are recorded where they are made.
+pub fn cloudtrail_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_cloudtrail::Client {
+    let region = Region::new(region.as_str().to_owned());
+    aws_sdk_cloudtrail::Client::from_conf(aws_sdk_cloudtrail::config::Builder::from(config).region(region).build())
+}
+
+/// An ECS client for the Region that a task lives in.
+pub fn ecs_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_ecs::Client {
+    let region = Region::new(region.as_str().to_owned());
+    aws_sdk_ecs::Client::from_conf(aws_sdk_ecs::config::Builder::from(config).region(region).build())
+}
+
+/// A GuardDuty client for the Region that a finding was found in.
+pub fn guardduty_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_guardduty::Client {
+    let region = Region::new(region.as_str().to_owned());
+    aws_sdk_guardduty::Client::from_conf(aws_sdk_guardduty::config::Builder::from(config).region(region).build())
+}
+
 /// A Lambda client that waits for the functions it calls, longer than for any other answer, and never calls twice.
 pub fn lambda_invoking(config: &SdkConfig) -> aws_sdk_lambda::Client {
     let patience = Duration::from_mins(1);

@@ -5,35 +5,32 @@ mod candidate;
 
 use aws_config::SdkConfig;
 use firebreak_model::action::{FunctionName, Response};
-use firebreak_model::decision::{Decision, Mode, Verdict};
+use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::guard::{Rails, Veto};
-use firebreak_model::ids::{FunctionArn, IncidentId};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::judge::{Course, Judge, Judgement};
 use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::playbook::{Glob, Playbook};
-use firebreak_model::principal::{Identity, Principal};
+use firebreak_model::principal::Identity;
 use firebreak_model::request::{Asked, Contain, Request};
-use firebreak_model::trigger::{self, Trigger};
+use firebreak_model::trigger::{self, Malformed, Trigger};
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{ActionError, Permission, Resource};
+use crate::action::ActionError;
 use crate::actions;
 use crate::answer::Answer;
-use crate::clients;
 use crate::clock;
 use crate::config::Base;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger};
+use crate::resolve::Resolver;
 use crate::telemetry::chain;
-use candidate::{Reading, Received};
-
-/// What finding the role of a function needs.
-pub const PERMISSIONS: &[Permission] =
-    &[Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function }];
+use candidate::{Chosen, Noted, Reading, Received};
 
 /// Everything that containing needs.
 #[derive(Debug)]
@@ -56,24 +53,16 @@ pub struct Containment {
     pub deny_policy_arn: String,
 }
 
-/// A principal that is to be contained, or not.
-enum Judged {
-    /// The playbook and the name allow it.
-    Contain(Principal, Vec<FunctionArn>),
-    /// It is only to be noted, with the reason.
-    Note(Option<Principal>, Vec<FunctionArn>, String),
-}
-
 impl Containment {
     /// Handles one invocation.
     pub async fn handle(&self, payload: &Value, invocation: &str) -> Result<Answer, Failure> {
         let received = Received { now: clock::now(), invocation };
         match trigger::read(payload, &self.base.home) {
-            Trigger::Finding(finding) => Box::pin(self.on_finding(&finding, payload, received)).await,
+            Trigger::Findings(findings, unread) => {
+                Box::pin(self.on_findings(findings, &unread, payload, received)).await
+            }
             Trigger::Malformed(malformed) => {
-                warn!(envelope.id = %malformed.id, "an event that cannot be read: {}", malformed.reason);
-                let record = candidate::malformed(&malformed, payload, received, self.playbook.digest(), self.ceiling);
-                self.ledger.note(&record).await?;
+                self.on_malformed(&malformed, payload, received).await?;
                 Ok(Answer::of("malformed").saying(malformed.reason))
             }
             Trigger::BadRequest(error) => Err(error.into()),
@@ -98,33 +87,80 @@ impl Containment {
         }
     }
 
-    async fn on_finding(&self, finding: &Finding, event: &Value, received: Received<'_>) -> Result<Answer, Failure> {
-        let (verdict, response) = self.playbook.decide(finding, self.ceiling);
-        info!(finding.id = %finding.id, finding.type = %finding.finding_type, "{}: {}", verdict.effective, verdict.reason);
-        let reading =
-            Reading { finding, event, verdict: &verdict, response: &response, playbook: self.playbook.digest() };
-        let mut contained: Vec<(Principal, Vec<FunctionArn>)> = Vec::new();
-        let mut noted: Vec<(Option<Principal>, Vec<FunctionArn>, String)> = Vec::new();
-        for subject in &finding.subjects {
-            match self.judge(subject, &verdict, finding.source).await? {
-                Judged::Note(principal, functions, reason) => noted.push((principal, functions, reason)),
-                Judged::Contain(principal, functions) => {
-                    match contained.iter_mut().find(|(seen, _)| seen.incident_id() == principal.incident_id()) {
-                        Some((_, known)) => known.extend(functions),
-                        None => contained.push((principal, functions)),
+    async fn on_malformed(
+        &self,
+        malformed: &Malformed,
+        payload: &Value,
+        received: Received<'_>,
+    ) -> Result<(), Failure> {
+        warn!(envelope.id = %malformed.id, "an event that cannot be read: {}", malformed.reason);
+        let record = candidate::malformed(malformed, payload, received, self.playbook.digest(), self.ceiling);
+        Ok(self.ledger.note(&record).await?)
+    }
+
+    /// The findings of one event. One that fails never keeps another back, and is never lost behind its success.
+    async fn on_findings(
+        &self,
+        findings: Vec<Finding>,
+        unread: &[Malformed],
+        event: &Value,
+        received: Received<'_>,
+    ) -> Result<Answer, Failure> {
+        let mut answers = Vec::new();
+        let mut failures = Vec::new();
+        for malformed in unread {
+            if let Err(failure) = self.on_malformed(malformed, event, received).await {
+                failures.push(failure);
+            }
+        }
+        for finding in findings {
+            match Box::pin(self.on_finding(finding, event, received)).await {
+                Ok(answer) => answers.push(answer),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        settle(answers, failures)
+    }
+
+    async fn on_finding(&self, finding: Finding, event: &Value, received: Received<'_>) -> Result<Answer, Failure> {
+        let mut finding = self.whole(finding).await?;
+        let mut chosen: Vec<Chosen> = Vec::new();
+        let mut noted: Vec<Noted> = Vec::new();
+        for subject in std::mem::take(&mut finding.subjects) {
+            let (subject, judgement) = self.judge(&finding, subject).await?;
+            finding.subjects.push(subject);
+            let Judgement { ruling, course } = judgement;
+            info!(finding.id = %finding.id, finding.type = %finding.finding_type, "{}: {}", ruling.verdict.effective,
+                ruling.verdict.reason);
+            match course {
+                Course::Contain { principal, access_key, functions, spared } => {
+                    for (function, veto) in spared {
+                        warn!(function = %function, "the function is not touched: {veto}");
                     }
+                    candidate::choose(&mut chosen, principal, access_key, functions, ruling);
+                }
+                Course::Note { principal, functions, reason } => {
+                    noted.push(Noted { principal, functions, reason, ruling });
+                }
+                Course::LookUp(lookup) => {
+                    let reason = format!("{lookup} was not found");
+                    noted.push(Noted { principal: None, functions: Vec::new(), reason, ruling });
+                }
+                Course::ReadPath(principal) => {
+                    let reason = format!("the path of `{}` was not found", principal.name);
+                    noted.push(Noted { principal: Some(principal), functions: Vec::new(), reason, ruling });
                 }
             }
         }
-        if !noted.is_empty() {
-            let record = candidate::noted(&reading, &noted, received);
+        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest() };
+        if let Some(record) = candidate::noted(&reading, &noted, received) {
             self.ledger.note(&record).await?;
         }
         let mut answers = Vec::new();
         let mut failures = Vec::new();
-        for (principal, functions) in contained {
-            let incident = candidate::by_finding(&reading, principal, functions, received);
-            let record = reading.record(Some(incident.incident_id.clone()), verdict.effective, received);
+        for chosen in chosen {
+            let record = reading.record(&chosen, received);
+            let incident = candidate::by_finding(&reading, chosen, received);
             let id = incident.incident_id.clone();
             let claim = self.claim_of(incident, Some(record), finding.last_seen, received.now);
             let span = info_span!("contain", incident.id = %id, finding.id = %finding.id);
@@ -133,69 +169,68 @@ impl Containment {
                 Err(failure) => failures.push(failure),
             }
         }
-        // One principal's failure never keeps another's containment back, and is never lost behind its success.
-        match failures.into_iter().min_by_key(|f| !matches!(f, Failure::Transient(_))) {
-            Some(failure) => Err(failure),
-            None => Ok(answers.into_iter().next().unwrap_or_else(|| {
-                let reasons: Vec<_> = noted.into_iter().map(|(_, _, reason)| reason).collect();
-                Answer::of(if verdict.effective == Decision::Ignore { "ignored" } else { "noted" })
-                    .saying(reasons.join("; "))
-            })),
+        if answers.is_empty() && failures.is_empty() {
+            let ignored = noted.iter().all(|noted| noted.ruling.verdict.effective == Decision::Ignore);
+            answers.push(Answer::of(if ignored { "ignored" } else { "noted" }).saying(candidate::reasons(&noted)));
+        }
+        settle(answers, failures)
+    }
+
+    /// The finding with its attack sequence, where it came without and GuardDuty has it.
+    async fn whole(&self, finding: Finding) -> Result<Finding, Failure> {
+        let (Some(detector), Some(region)) = (&finding.reread_from, &finding.region) else { return Ok(finding) };
+        if finding.account.as_ref() != Some(&self.base.home.account) || finding.sample || finding.archived {
+            return Ok(finding);
+        }
+        match self.resolver().whole(&finding, detector, region).await {
+            Ok(Some(whole)) if whole.reread_from.is_none() => {
+                // Which update it is stays what was delivered: the next delivery of it is still a duplicate.
+                Ok(Finding { updated_at: finding.updated_at.clone(), ..whole })
+            }
+            Ok(_) => {
+                warn!(finding.id = %finding.id, "guardduty does not have the sequence of the finding either");
+                Ok(finding)
+            }
+            Err(error) if error.is_transient() => Err(Failure::Transient(chain(&error))),
+            Err(error) => {
+                warn!(finding.id = %finding.id, "the finding was not read again: {}", chain(&error));
+                Ok(finding)
+            }
         }
     }
 
-    /// What is to be done about one subject. A function whose role the finding does not name is looked up.
-    async fn judge(&self, subject: &Subject, verdict: &Verdict, source: Source) -> Result<Judged, Failure> {
-        let (principal, functions) = match subject {
-            Subject::NotContainable { what, reason } => {
-                return Ok(Judged::Note(None, Vec::new(), format!("`{what}`: {reason}")));
-            }
-            Subject::Principal { principal, function, .. } => {
-                (principal.clone(), function.iter().cloned().collect::<Vec<_>>())
-            }
-            Subject::Function { function } => {
-                if !verdict.effective.opens_incident() {
-                    return Ok(Judged::Note(None, vec![function.clone()], verdict.reason.clone()));
+    fn resolver(&self) -> Resolver<'_> {
+        Resolver { iam: &self.iam, sdk: &self.sdk, account: &self.base.home.account }
+    }
+
+    /// Judges a subject; what must be looked up or read first is, once, and it is judged again.
+    async fn judge(&self, finding: &Finding, subject: Subject) -> Result<(Subject, Judgement), Failure> {
+        let rails = self.rails(Some(finding.source));
+        let judge = Judge { playbook: &self.playbook, rails, ceiling: self.ceiling };
+        let mut subject = subject;
+        let mut judgement = judge.judge(finding, &subject, None);
+        if let (Course::LookUp(lookup), Subject::Lookup { access_key, .. }) = (&judgement.course, &subject) {
+            match self.resolver().subject(lookup, finding.region.as_ref()).await {
+                Ok(Subject::Principal { principal, function, .. }) => {
+                    subject = Subject::Principal { principal, access_key: access_key.clone(), function };
+                    judgement = judge.judge(finding, &subject, None);
                 }
-                match self.role_of(function).await {
-                    Ok(principal) => (principal, vec![function.clone()]),
-                    Err(Failure::Transient(text)) => return Err(Failure::Transient(text)),
-                    Err(failure) => return Ok(Judged::Note(None, vec![function.clone()], failure.to_string())),
+                Ok(_) => {}
+                Err(error) if error.is_transient() => return Err(Failure::Transient(chain(&error))),
+                Err(error) => judgement.course = Course::note(chain(&error)),
+            }
+        }
+        if let (Course::ReadPath(named), Subject::Principal { principal, .. }) = (&judgement.course, &mut subject) {
+            match identity::read(&self.iam, &named.name).await {
+                Ok(identity) => {
+                    principal.arn = Some(identity.arn);
+                    judgement = judge.judge(finding, &subject, None);
                 }
-            }
-        };
-        if !verdict.effective.opens_incident() {
-            return Ok(Judged::Note(Some(principal), functions, verdict.reason.clone()));
-        }
-        if let Err(veto) = self.rails(Some(source)).on_name(&principal) {
-            return Ok(Judged::Note(Some(principal), functions, format!("protected: {veto}")));
-        }
-        Ok(Judged::Contain(principal, self.touchable(functions)))
-    }
-
-    /// The functions that guard rails let us touch; the others keep their principal's containment company only in the log.
-    fn touchable(&self, functions: Vec<FunctionArn>) -> Vec<FunctionArn> {
-        let rails = self.rails(None);
-        let (touchable, kept): (Vec<_>, Vec<_>) =
-            functions.into_iter().map(|f| (rails.on_function(&f), f)).partition(|(verdict, _)| verdict.is_ok());
-        for (veto, function) in kept {
-            if let Err(veto) = veto {
-                warn!(function = %function, "the function is not touched: {veto}");
+                Err(error) if error.is_transient() => return Err(Failure::Transient(chain(&error))),
+                Err(error) => judgement.course = Course::note(chain(&error)),
             }
         }
-        touchable.into_iter().map(|(_, function)| function).collect()
-    }
-
-    async fn role_of(&self, function: &FunctionArn) -> Result<Principal, Failure> {
-        if *function.account() != self.base.home.account {
-            return Err(Failure::Refused(format!("`{function}` is in another account")));
-        }
-        let lambda = clients::lambda_in(&self.sdk, function.region());
-        let answer = lambda.get_function_configuration().function_name(function.to_string()).send().await;
-        let answer =
-            answer.map_err(|e| ActionError::of("lambda:GetFunctionConfiguration", &function.to_string(), e))?;
-        let role = answer.role.unwrap_or_default();
-        Principal::from_arn(&role).map_err(|error| Failure::Permanent(format!("the role of `{function}`: {error}")))
+        Ok((subject, judgement))
     }
 
     async fn on_request(&self, contain: Contain, asked: Asked, received: Received<'_>) -> Result<Answer, Failure> {
@@ -374,6 +409,14 @@ impl Containment {
         }
         .instrument(span)
         .await
+    }
+}
+
+/// The first answer where nothing failed; else the failure that asks most loudly for another try.
+fn settle(answers: Vec<Answer>, failures: Vec<Failure>) -> Result<Answer, Failure> {
+    match failures.into_iter().min_by_key(|f| !matches!(f, Failure::Transient(_))) {
+        Some(failure) => Err(failure),
+        None => answers.into_iter().next().ok_or_else(|| Failure::Permanent("the event led to nothing".to_owned())),
     }
 }
 

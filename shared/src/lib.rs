@@ -20,6 +20,7 @@ pub mod page;
 pub mod publish;
 pub mod registry;
 pub mod release;
+pub mod resolve;
 pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]

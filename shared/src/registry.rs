@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, contain, identity, publish, release};
+use crate::{actions, identity, publish, release, resolve};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -58,7 +58,7 @@ const RECYCLE_QUEUE: [Permission; 3] = [
 pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     let parts: &[&[Permission]] = match function {
         FunctionName::QuarantinePrincipal => {
-            &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, contain::PERMISSIONS]
+            &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
         }
         FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS],
         FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],

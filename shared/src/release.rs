@@ -85,7 +85,7 @@ impl Releasing {
                 _ => Err(Failure::Malformed("only `release`, `pause` and `resume` go to this function".to_owned())),
             },
             Trigger::BadRequest(error) => Err(error.into()),
-            Trigger::Finding(_) | Trigger::Malformed(_) => {
+            Trigger::Findings(..) | Trigger::Malformed(_) => {
                 Err(Failure::Refused("this function obeys direct invocations only, never an event".to_owned()))
             }
         }

@@ -1,24 +1,158 @@
 //! A finding as Firebreak understands it: whatever the format it came in, one shape.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::action::named;
-use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, Region};
-use crate::principal::Principal;
+use crate::ids::{
+    AccessKeyId, AccountId, DetectorId, FindingKey, FunctionArn, InstanceProfileArn, Region, TaskArn,
+    TaskDefinitionArn, UniqueId,
+};
+use crate::principal::{Principal, PrincipalKind};
 
 named!(
     /// Who sent the event. Enforcement only on sources that AWS itself sets, and on drills under the drill path.
     Source {
         /// `aws.guardduty`: only AWS can put events with this source on a bus.
         GuardDuty = "guardduty",
+        /// `aws.securityhub`: set by AWS too, but what an event says may have been imported by anyone in the account.
+        SecurityHub = "securityhub",
+        /// An API call that CloudTrail recorded; the source is that of the service called, `aws.*`.
+        CloudTrail = "cloudtrail",
         /// `firebreak.drill`: game days. Acts under the drill path only.
         Drill = "drill",
     }
 );
 
+named!(
+    /// The format of an event's `detail`.
+    Format {
+        /// A GuardDuty finding, in camelCase or PascalCase.
+        GuardDuty = "guardduty",
+        /// The AWS Security Finding Format of Security Hub, imported or sent by a custom action.
+        Asff = "securityhub-asff",
+        /// The Open Cybersecurity Schema Framework of Security Hub V2.
+        Ocsf = "securityhub-ocsf",
+        /// A CloudTrail record.
+        CloudTrail = "cloudtrail",
+    }
+);
+
+named!(
+    /// What a finding is about.
+    Nature {
+        /// Something happened.
+        Detection = "detection",
+        /// Something is configured or built badly: no sign that anyone was there.
+        Posture = "posture",
+    }
+);
+
+named!(
+    /// What a subject is.
+    SubjectKind {
+        /// An IAM role.
+        Role = "role",
+        /// An IAM user.
+        User = "user",
+        /// A Lambda function.
+        Function = "function",
+    }
+);
+
+impl From<PrincipalKind> for SubjectKind {
+    fn from(kind: PrincipalKind) -> Self {
+        match kind {
+            PrincipalKind::Role => Self::Role,
+            PrincipalKind::User => Self::User,
+        }
+    }
+}
+
 /// The path under which principals must lie for a drill to act on them.
 pub const DRILL_PATH: &str = "/firebreak-drill/";
+
+/// How the principal is found that a finding does not name itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Lookup {
+    /// The execution role of a function.
+    Function {
+        /// Which.
+        function: FunctionArn,
+    },
+    /// The role of an instance profile: the profile's name is not the role's.
+    InstanceProfile {
+        /// Which.
+        arn: InstanceProfileArn,
+    },
+    /// The task role of an ECS task: the running task's override first, then its definition's. Not the execution role.
+    Task {
+        /// The task.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        task: Option<TaskArn>,
+        /// Its definition.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        definition: Option<TaskDefinitionArn>,
+    },
+    /// The role or user of a unique id.
+    UniqueId {
+        /// Role or user.
+        kind: PrincipalKind,
+        /// Its id.
+        id: UniqueId,
+    },
+    /// The user whose key minted a federated session: CloudTrail's records of the session name it.
+    Federation {
+        /// The session's access key.
+        access_key: AccessKeyId,
+    },
+}
+
+impl Lookup {
+    /// Role or user.
+    pub fn kind(&self) -> PrincipalKind {
+        match self {
+            Self::UniqueId { kind, .. } => *kind,
+            Self::Function { .. } | Self::InstanceProfile { .. } | Self::Task { .. } => PrincipalKind::Role,
+            Self::Federation { .. } => PrincipalKind::User,
+        }
+    }
+
+    /// The ARN that it starts from.
+    pub fn arn(&self) -> Option<String> {
+        match self {
+            Self::Function { function } => Some(function.to_string()),
+            Self::InstanceProfile { arn } => Some(arn.to_string()),
+            Self::Task { task, definition } => {
+                task.as_ref().map(ToString::to_string).or_else(|| definition.as_ref().map(ToString::to_string))
+            }
+            Self::UniqueId { .. } | Self::Federation { .. } => None,
+        }
+    }
+
+    /// The function whose role is looked for.
+    pub fn function(&self) -> Option<&FunctionArn> {
+        match self {
+            Self::Function { function } => Some(function),
+            Self::InstanceProfile { .. } | Self::Task { .. } | Self::UniqueId { .. } | Self::Federation { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Function { function } => write!(f, "the execution role of `{function}`"),
+            Self::InstanceProfile { arn } => write!(f, "the role of instance profile `{arn}`"),
+            Self::Task { .. } => write!(f, "the task role of `{}`", self.arn().unwrap_or_default()),
+            Self::UniqueId { kind, id } => write!(f, "the {kind} with id `{id}`"),
+            Self::Federation { access_key } => write!(f, "the user who minted the federated session `{access_key}`"),
+        }
+    }
+}
 
 /// What a finding points at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,13 +169,19 @@ pub enum Subject {
         #[serde(skip_serializing_if = "Option::is_none")]
         function: Option<FunctionArn>,
     },
-    /// A function whose role the finding does not say: its configuration does.
-    Function {
-        /// Which.
-        function: FunctionArn,
+    /// A role or user that the finding does not name: AWS, or an inventory, says which.
+    Lookup {
+        /// How to find it.
+        lookup: Lookup,
+        /// The access key that the finding names.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access_key: Option<AccessKeyId>,
     },
     /// Something that cannot be contained, and why.
     NotContainable {
+        /// Role, user or function, where it is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kind: Option<SubjectKind>,
         /// What the finding names, cleaned for display.
         what: String,
         /// Why not.
@@ -49,12 +189,50 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// Something that cannot be contained.
+    pub(crate) fn not_containable(kind: Option<SubjectKind>, what: &str, reason: impl Into<String>) -> Self {
+        Self::NotContainable { kind, what: crate::ids::shown(what), reason: reason.into() }
+    }
+
+    /// The subject of a finding that names no account, or none that can be one.
+    fn of_no_account(self) -> Self {
+        let reason = "the finding names no account that could be one";
+        match self {
+            Self::Principal { principal, .. } => {
+                Self::not_containable(Some(principal.name.kind().into()), principal.name.as_str(), reason)
+            }
+            Self::Lookup { lookup, .. } => {
+                Self::not_containable(Some(lookup.kind().into()), &lookup.to_string(), reason)
+            }
+            Self::NotContainable { .. } => self,
+        }
+    }
+
+    /// A principal without more.
+    pub(crate) fn principal(principal: Principal) -> Self {
+        Self::Principal { principal, access_key: None, function: None }
+    }
+}
+
+/// From where the calls came that a finding is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The remote addresses that the finding names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Whether the other AWS account belongs to the same organisation or administrator: `affiliated`, as GuardDuty says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affiliated: Option<bool>,
+}
+
 /// A finding, with everything that a decision needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Its id, cleaned for display where it is not a well-formed one.
     pub id: String,
-    /// `ThreatPurpose:ResourceTypeAffected/ThreatFamilyName`, cleaned for display.
+    /// `ThreatPurpose:ResourceTypeAffected/ThreatFamilyName`, cleaned for display; for a CloudTrail record
+    /// `CloudTrail:service/EventName`.
     pub finding_type: String,
     /// 1.0–10.0, as the event says; `None` where it does not.
     pub severity: Option<f64>,
@@ -64,6 +242,10 @@ pub struct Finding {
     pub region: Option<Region>,
     /// Who sent it.
     pub source: Source,
+    /// The format that it came in.
+    pub format: Format,
+    /// What it is about.
+    pub nature: Nature,
     /// When the activity was first seen: the thief's head start counts from here.
     pub first_seen: Option<Timestamp>,
     /// When it was last seen: decides whether a released incident reopens.
@@ -72,15 +254,73 @@ pub struct Finding {
     pub updated_at: String,
     /// A sample that somebody generated.
     pub sample: bool,
-    /// Archived: still delivered, not to be acted on.
+    /// Archived, suppressed or resolved: still delivered, not to be acted on.
     pub archived: bool,
-    /// What it points at, in the order of the event, without duplicates.
+    /// The kinds of resource that it names, verbatim but cleaned for display: `AccessKey`, `AwsIamRole`, ….
+    pub resource_types: Vec<String>,
+    /// The product that imported it into Security Hub (an ARN), cleaned for display.
+    pub product: Option<String>,
+    /// The custom action by which a person sent it from Security Hub's console: the last part of the action's ARN.
+    pub custom_action: Option<String>,
+    /// From where the calls came.
+    pub caller: Caller,
+    /// The detector to read it from again, where an attack sequence came without its sequence.
+    pub reread_from: Option<DetectorId>,
+    /// What it points at, in the order of the event, without duplicates; never empty.
     pub subjects: Vec<Subject>,
 }
 
 impl Finding {
+    /// A finding of which no more is known than what every event has.
+    pub(crate) fn new(id: &str, finding_type: &str, source: Source, format: Format) -> Self {
+        Self {
+            id: crate::ids::shown_id(id),
+            finding_type: crate::ids::shown_id(finding_type),
+            severity: None,
+            account: None,
+            region: None,
+            source,
+            format,
+            nature: Nature::Detection,
+            first_seen: None,
+            last_seen: None,
+            updated_at: String::new(),
+            sample: false,
+            archived: false,
+            resource_types: Vec::new(),
+            product: None,
+            custom_action: None,
+            caller: Caller::default(),
+            reread_from: None,
+            subjects: Vec::new(),
+        }
+    }
+
     /// The key of this update of the finding.
     pub fn key(&self) -> FindingKey {
         FindingKey::of(&self.id, &self.updated_at)
+    }
+
+    /// The account that its principals belong to unless it says otherwise; nobody's where it names none.
+    pub(crate) fn owner(&self) -> AccountId {
+        self.account.clone().unwrap_or_else(AccountId::nobody)
+    }
+
+    /// Sets what it points at: each once, and a reason where there is nothing. Without an account nobody is containable.
+    pub(crate) fn pointing_at(mut self, subjects: Vec<Subject>) -> Self {
+        let nowhere = self.account.is_none();
+        for subject in subjects {
+            let subject = if nowhere { subject.of_no_account() } else { subject };
+            if !self.subjects.contains(&subject) {
+                self.subjects.push(subject);
+            }
+        }
+        if self.subjects.is_empty() {
+            let what =
+                if self.resource_types.is_empty() { "no resource".to_owned() } else { self.resource_types.join(", ") };
+            let reason = "the finding names no role, user or function that could be contained";
+            self.subjects.push(Subject::not_containable(None, &what, reason));
+        }
+        self
     }
 }

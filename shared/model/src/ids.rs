@@ -6,7 +6,7 @@
 
 mod arn;
 
-pub use arn::{FunctionArn, Partition, RoleArn, UserArn};
+pub use arn::{FunctionArn, InstanceProfileArn, Partition, RoleArn, TaskArn, TaskDefinitionArn, UserArn};
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +37,18 @@ pub fn shown(text: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// Foreign text that names a thing: at most 512 printable characters. What was changed or cut is told apart from its
+/// like by a digest of the whole, so that two things never become one.
+pub fn shown_id(text: &str) -> String {
+    let clean = |c: char| c.is_ascii_graphic() || c == ' ';
+    if text.len() <= 512 && text.chars().all(clean) {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(480).map(|c| if clean(c) { c } else { '\u{fffd}' }).collect();
+    let hex = digest(&[text]);
+    format!("{kept}~{}", hex.get(..16).unwrap_or_default())
 }
 
 macro_rules! text_id {
@@ -129,6 +141,16 @@ text_id!(
     |t| all(t, 1..=64, is_iam_name_byte)
 );
 text_id!(
+    /// The name of an instance profile: 1–128 of letters, digits and `_+=,.@-`. It need not be its role's.
+    InstanceProfileName, "instance profile name", "1 to 128 letters, digits or _+=,.@-",
+    |t| all(t, 1..=128, is_iam_name_byte)
+);
+text_id!(
+    /// A GuardDuty detector: 32 hex digits; there is one in each Region of an account.
+    DetectorId, "detector id", "32 hex digits",
+    |t| all(t, 32..=32, is_lower_hex)
+);
+text_id!(
     /// The unique id of a role (`AROA…`) or user (`AIDA…`): changes when the principal is made again.
     UniqueId, "unique id", "AROA or AIDA followed by 12 or more upper-case letters or digits",
     |t| prefixed(t, &["AROA", "AIDA"])
@@ -158,6 +180,13 @@ text_id!(
     FindingKey, "finding key", "32 hex digits",
     |t| all(t, 32..=32, is_lower_hex)
 );
+
+impl AccountId {
+    /// An account that is nobody's: AWS gives none of zeros.
+    pub(crate) fn nobody() -> Self {
+        Self("0".repeat(12))
+    }
+}
 
 impl IncidentId {
     /// The incident of a principal. IAM names are unique in an account whatever the path, ignoring case.
@@ -259,6 +288,15 @@ mod tests {
         assert_ne!(id, IncidentId::of(&account, "user", "Orders"));
         assert_ne!(id, IncidentId::of(&other, "role", "Orders"));
         assert_eq!(id.as_str().parse::<IncidentId>().unwrap(), id);
+    }
+
+    #[test]
+    fn names_that_are_cut_or_cleaned_stay_apart() {
+        let long = "a".repeat(600);
+        assert_ne!(shown_id(&long), shown_id(&format!("{long}b")));
+        assert_ne!(shown_id("a\u{430}"), shown_id("a\u{431}"));
+        assert_eq!(shown_id("arn:aws:x/y z"), "arn:aws:x/y z");
+        assert!(shown_id(&long).len() <= 512 && !shown_id("a\nb").contains('\n'));
     }
 
     #[test]

@@ -5,11 +5,17 @@
 //! input gives the same plan, on a laptop as in the function. Effects live in `firebreak-shared`.
 
 pub mod action;
+mod actor;
+pub mod cloudtrail;
 pub mod decision;
+pub mod explain;
 pub mod finding;
+mod foreign;
 pub mod guard;
 pub mod guardduty;
 pub mod ids;
+pub mod inventory;
+pub mod judge;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;
@@ -17,6 +23,7 @@ pub mod playbook;
 pub mod policy;
 pub mod principal;
 pub mod request;
+pub mod securityhub;
 pub mod trigger;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).

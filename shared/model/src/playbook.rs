@@ -1,11 +1,17 @@
 //! The playbook: what to do about which finding. It ships with the stack and is checked by the code
 //! that runs it; an unknown key is refused by name.
 
-use serde::{Deserialize, Deserializer};
+mod decide;
+mod glob;
 
-use crate::action::Response;
-use crate::decision::{Decision, Mode, Verdict};
-use crate::finding::Finding;
+pub use decide::Ruling;
+pub use glob::Glob;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::action::{Response, named};
+use crate::decision::{Decision, Mode};
 use crate::ids::sha256_hex;
 
 /// Why a playbook is refused.
@@ -27,62 +33,19 @@ pub enum PlaybookError {
     },
 }
 
-/// A text with `*` for any run of characters and `?` for one; everything else is literal, case included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob(String);
-
-impl Glob {
-    /// Whether `text` matches, in time proportional to the product of the lengths at worst.
-    pub fn matches(&self, text: &str) -> bool {
-        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
-        let (mut p, mut t) = (0, 0);
-        let mut star: Option<(usize, usize)> = None;
-        while let Some(&byte) = text.get(t) {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    star = Some((p, t));
-                    p += 1;
-                }
-                Some(&wanted) if wanted == b'?' || wanted == byte => {
-                    p += 1;
-                    t += 1;
-                }
-                _ => match star {
-                    Some((star_p, star_t)) => {
-                        star = Some((star_p, star_t + 1));
-                        p = star_p + 1;
-                        t = star_t + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern.get(p..).unwrap_or_default().iter().all(|&b| b == b'*')
+named!(
+    /// From where a finding's calls came, as a rule asks for it.
+    CallerIs {
+        /// Every address that the finding names lies in the playbook's `egress`.
+        OwnEgress = "own-egress",
+        /// Another AWS account of the same organisation, as GuardDuty says.
+        AffiliatedAccount = "affiliated-account",
+        /// Another AWS account that GuardDuty says is not of the same organisation.
+        UnaffiliatedAccount = "unaffiliated-account",
     }
+);
 
-    /// The pattern as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Glob {
-    fn from(pattern: &str) -> Self {
-        Self(pattern.to_owned())
-    }
-}
-
-impl<'de> Deserialize<'de> for Glob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let pattern = String::deserialize(deserializer)?;
-        if pattern.is_empty() {
-            return Err(serde::de::Error::custom("an empty pattern matches nothing"));
-        }
-        Ok(Self(pattern))
-    }
-}
-
-/// One rule: the first that matches a finding decides.
+/// One rule: the first that matches a finding decides. A condition that is left out is met by everything.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -93,6 +56,21 @@ pub struct Rule {
     /// The least severity, 0–10; a finding without one does not match a rule that asks for it.
     #[serde(default)]
     pub min_severity: Option<f64>,
+    /// Kinds of resource of which the finding names one, as it writes them: `AccessKey`, `AwsIamRole`, ….
+    #[serde(default)]
+    pub resource_types: Option<Vec<Glob>>,
+    /// Accounts that the principal belongs to.
+    #[serde(default)]
+    pub accounts: Option<Vec<Glob>>,
+    /// Principals: patterns on path and name together. Where the finding does not give the path, it is read first.
+    #[serde(default)]
+    pub principals: Option<Vec<Glob>>,
+    /// From where the calls came.
+    #[serde(default)]
+    pub caller: Option<CallerIs>,
+    /// Custom actions of Security Hub by which a person sent the finding.
+    #[serde(default)]
+    pub custom_actions: Option<Vec<Glob>>,
     /// What to do.
     pub decision: Decision,
     /// How far to go, where it differs from the playbook's mode.
@@ -126,6 +104,26 @@ pub struct Breaker {
     pub per_hour: u32,
 }
 
+/// When a shared role waits for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedRoles {
+    /// A role that more than this many functions, instance profiles and task definitions use is not denied unasked.
+    pub ask_above: usize,
+}
+
+/// One function's role is its own: a second user makes it shared.
+impl Default for SharedRoles {
+    fn default() -> Self {
+        Self { ask_above: 1 }
+    }
+}
+
+/// GuardDuty alone: everything else in Security Hub may have been imported by anyone in the account.
+fn only_guardduty() -> Vec<Glob> {
+    vec![Glob::from(crate::securityhub::GUARDDUTY)]
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -134,7 +132,13 @@ struct Wire {
     response: Vec<Response>,
     breaker: Breaker,
     #[serde(default)]
+    shared_roles: SharedRoles,
+    #[serde(default)]
     protected: Protected,
+    #[serde(default)]
+    egress: Vec<IpNet>,
+    #[serde(default = "only_guardduty")]
+    trusted_products: Vec<Glob>,
     rules: Vec<Rule>,
 }
 
@@ -147,12 +151,16 @@ pub struct Playbook {
     pub breaker: Breaker,
     /// What is never touched.
     pub protected: Protected,
+    shared_roles: SharedRoles,
+    egress: Vec<IpNet>,
+    trusted_products: Vec<Glob>,
     rules: Vec<Rule>,
     digest: String,
 }
 
-/// The rule of findings that no rule matches: unknown types included.
-const NO_RULE: &str = "no-rule";
+/// Names of rules that are built in: a rule of the playbook cannot bear them.
+const BUILT_IN: [&str; 7] =
+    ["no-rule", "no-severity", "sample", "archived", "posture", "malformed", "untrusted-product"];
 
 impl Playbook {
     /// Reads and checks a playbook.
@@ -162,29 +170,22 @@ impl Playbook {
             return Err(PlaybookError::Version(wire.version));
         }
         check_response("response", &wire.response)?;
+        let everything = wire.egress.iter().any(|range| range.prefix_len() == 0);
+        if everything {
+            let problem = "a range of every address would excuse every thief";
+            return Err(PlaybookError::Rule { rule: "egress".to_owned(), problem });
+        }
         for (index, rule) in wire.rules.iter().enumerate() {
-            let refused = |problem| Err(PlaybookError::Rule { rule: rule.name.clone(), problem });
-            if rule.types.is_empty() {
-                return refused("`types` is empty: it would match nothing");
-            }
-            if rule.name.is_empty() || rule.name == NO_RULE || rule.name.len() > 64 {
-                return refused("the name must have 1 to 64 characters and not be `no-rule`");
-            }
-            if wire.rules.iter().take(index).any(|earlier| earlier.name == rule.name) {
-                return refused("another rule has the same name");
-            }
-            if rule.min_severity.is_some_and(|s| !(0.0..=10.0).contains(&s)) {
-                return refused("`min_severity` must lie between 0 and 10");
-            }
-            if let Some(response) = &rule.response {
-                check_response(&rule.name, response)?;
-            }
+            check_rule(rule, wire.rules.get(..index).unwrap_or_default(), !wire.egress.is_empty())?;
         }
         Ok(Self {
             mode: wire.mode,
             response: wire.response,
             breaker: wire.breaker,
             protected: wire.protected,
+            shared_roles: wire.shared_roles,
+            egress: wire.egress,
+            trusted_products: wire.trusted_products,
             rules: wire.rules,
             digest: sha256_hex(text.as_bytes()),
         })
@@ -199,43 +200,35 @@ impl Playbook {
     pub fn default_response(&self) -> &[Response] {
         &self.response
     }
+}
 
-    /// What the playbook says about a finding, under the stack's ceiling; before any guard rail.
-    pub fn decide(&self, finding: &Finding, ceiling: Mode) -> (Verdict, Vec<Response>) {
-        let verdict = |decision: Decision, mode: Mode, rule: &str, reason: String| Verdict {
-            decision,
-            effective: decision.under(mode),
-            mode,
-            rule: rule.to_owned(),
-            reason,
-        };
-        let mode = self.mode.min(ceiling);
-        if finding.sample {
-            let reason = "the finding is a generated sample".to_owned();
-            return (verdict(Decision::Ignore, mode, "sample", reason), Vec::new());
-        }
-        if finding.archived {
-            return (verdict(Decision::Ignore, mode, "archived", "the finding is archived".to_owned()), Vec::new());
-        }
-        let Some(severity) = finding.severity else {
-            let reason = "the finding has no severity".to_owned();
-            return (verdict(Decision::Notify, mode, "no-severity", reason), self.response.clone());
-        };
-        let matching = self.rules.iter().find(|rule| {
-            rule.types.iter().any(|glob| glob.matches(&finding.finding_type))
-                && rule.min_severity.is_none_or(|least| severity >= least)
-        });
-        let Some(rule) = matching else {
-            let reason = format!("no rule is for `{}` at severity {severity}", finding.finding_type);
-            return (verdict(Decision::Notify, mode, NO_RULE, reason), self.response.clone());
-        };
-        let mode = rule.mode.unwrap_or(self.mode).min(ceiling);
-        let reason = format!(
-            "rule `{}` says {} for `{}` at severity {severity}",
-            rule.name, rule.decision, finding.finding_type
-        );
-        let response = rule.response.clone().unwrap_or_else(|| self.response.clone());
-        (verdict(rule.decision, mode, &rule.name, reason), response)
+fn check_rule(rule: &Rule, earlier: &[Rule], egress_is_listed: bool) -> Result<(), PlaybookError> {
+    let refused = |problem| Err(PlaybookError::Rule { rule: rule.name.clone(), problem });
+    if rule.types.is_empty() {
+        return refused("`types` is empty: it would match nothing");
+    }
+    if rule.name.is_empty() || rule.name.len() > 64 {
+        return refused("the name must have 1 to 64 characters");
+    }
+    if BUILT_IN.contains(&rule.name.as_str()) {
+        return refused("the name is that of a rule that is built in");
+    }
+    if earlier.iter().any(|earlier| earlier.name == rule.name) {
+        return refused("another rule has the same name");
+    }
+    if rule.min_severity.is_some_and(|s| !(0.0..=10.0).contains(&s)) {
+        return refused("`min_severity` must lie between 0 and 10");
+    }
+    let conditions = [&rule.resource_types, &rule.accounts, &rule.principals, &rule.custom_actions];
+    if conditions.into_iter().flatten().any(Vec::is_empty) {
+        return refused("a condition with an empty list matches nothing: leave it out");
+    }
+    if rule.caller == Some(CallerIs::OwnEgress) && !egress_is_listed && rule.decision > Decision::Notify {
+        return refused("it asks for `own-egress`, but `egress` lists no range: it would never match");
+    }
+    match &rule.response {
+        Some(response) => check_response(&rule.name, response),
+        None => Ok(()),
     }
 }
 
@@ -262,33 +255,21 @@ pub fn check_response(rule: &str, response: &[Response]) -> Result<(), PlaybookE
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::finding::Source;
+    use crate::decision::Verdict;
+    use crate::finding::{Caller, Finding, Format, Nature, Source};
+    use crate::principal::Principal;
 
     const SHIPPED: &str = include_str!("../../../playbook.yaml");
 
     fn finding(finding_type: &str, severity: Option<f64>) -> Finding {
-        Finding {
-            id: "f".into(),
-            finding_type: finding_type.into(),
-            severity,
-            account: None,
-            region: None,
-            source: Source::GuardDuty,
-            first_seen: None,
-            last_seen: None,
-            updated_at: String::new(),
-            sample: false,
-            archived: false,
-            subjects: Vec::new(),
-        }
+        let finding = Finding::new("f", finding_type, Source::GuardDuty, Format::GuardDuty);
+        Finding { severity, ..finding }
     }
 
     fn decide(finding_type: &str, severity: f64) -> Verdict {
         let playbook = Playbook::from_yaml(SHIPPED).unwrap();
-        playbook.decide(&finding(finding_type, Some(severity)), Mode::Enforce).0
+        playbook.decide(&finding(finding_type, Some(severity)), None, Mode::Enforce).verdict
     }
 
     #[test]
@@ -317,17 +298,17 @@ mod tests {
         let sample = Finding { sample: true, ..act.clone() };
         let archived = Finding { archived: true, ..act };
         for finding in [sample, archived] {
-            assert_eq!(playbook.decide(&finding, Mode::Enforce).0.decision, Decision::Ignore);
+            assert_eq!(playbook.decide(&finding, None, Mode::Enforce).verdict.decision, Decision::Ignore);
         }
         let bare = finding("Backdoor:Lambda/C&CActivity.B", None);
-        assert_eq!(playbook.decide(&bare, Mode::Enforce).0.decision, Decision::Notify);
+        assert_eq!(playbook.decide(&bare, None, Mode::Enforce).verdict.decision, Decision::Notify);
     }
 
     #[test]
     fn the_ceiling_of_the_stack_holds_the_effective_decision_down() {
         let playbook = Playbook::from_yaml(SHIPPED).unwrap();
         let act = finding("Backdoor:Lambda/C&CActivity.B", Some(8.0));
-        let under = |mode| playbook.decide(&act, mode).0;
+        let under = |mode| playbook.decide(&act, None, mode).verdict;
         assert_eq!(under(Mode::Observe).effective, Decision::Notify);
         assert_eq!(under(Mode::Observe).decision, Decision::Act);
         assert_eq!(under(Mode::Approve).effective, Decision::Approve);
@@ -349,6 +330,13 @@ mod tests {
             (rule("decision: shoot"), "shoot"),
             (rule("decision: act, severity: 7"), "severity"),
             (rule("decision: act, min_severity: 70"), "between 0 and 10"),
+            (rule("decision: act, principals: []"), "empty list"),
+            (rule("decision: act, caller: own-egress"), "`egress` lists no range"),
+            (rule("decision: act, caller: anyone"), "anyone"),
+            (rule("decision: act").replace("name: a", "name: posture"), "built in"),
+            (format!("{base}egress: [0.0.0.0/0]\n"), "every thief"),
+            (format!("{base}egress: [203.0.113.0/33]\n"), "egress"),
+            (format!("{base}shared_roles: {{most: 1}}\n"), "most"),
             (String::new(), "playbook"),
             ("- 1\n".to_owned(), "playbook"),
         ] {
@@ -365,30 +353,110 @@ mod tests {
         assert_eq!(a.digest().len(), 64);
     }
 
+    fn playbook(rules: &str) -> Playbook {
+        let text = format!(
+            "version: 1\nmode: enforce\nresponse: [quarantine]\nbreaker: {{per_hour: 5}}\negress: [203.0.113.0/24, \
+             '2001:db8::/32']\nrules:\n{rules}"
+        );
+        Playbook::from_yaml(&text).unwrap()
+    }
+
+    fn of(playbook: &Playbook, finding: &Finding, principal: Option<&Principal>) -> (Decision, String) {
+        let verdict = playbook.decide(finding, principal, Mode::Enforce).verdict;
+        (verdict.decision, verdict.rule)
+    }
+
     #[test]
-    fn globs_are_literal_but_for_star_and_question_mark() {
-        for (pattern, text, expected) in [
-            ("*:Lambda/*", "Backdoor:Lambda/C&CActivity.B", true),
-            ("*:Lambda/*", "Backdoor:EC2/C&CActivity.B", false),
-            ("a.c", "abc", false),
-            ("a?c", "abc", true),
-            ("*", "", true),
-            ("", "a", false),
-            ("*a*b", "xxaxxbxb", true),
-            ("/break-glass/*", "/break-glass/ana", true),
-            ("/break-glass/*", "/not/break-glass/ana", false),
+    fn who_called_from_where_decides_about_exfiltration() {
+        let playbook = playbook(
+            "  - {name: ours, types: ['*.OutsideAWS'], caller: own-egress, decision: notify}\n  - {name: strange, types: \
+             ['*.InsideAWS'], caller: unaffiliated-account, decision: act}\n  - {name: rest, types: ['*'], decision: approve}\n",
+        );
+        let from = |addresses: &[&str]| Finding {
+            caller: Caller { addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(), affiliated: None },
+            ..finding("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS", Some(8.0))
+        };
+        for (addresses, rule) in [
+            (&["203.0.113.9"] as &[&str], "ours"),
+            (&["2001:db8::1", "203.0.113.9"], "ours"),
+            (&["203.0.113.9", "198.51.100.7"], "rest"),
+            (&["203.0.114.9"], "rest"),
+            (&[], "rest"),
         ] {
-            assert_eq!(Glob::from(pattern).matches(text), expected, "{pattern} {text}");
+            assert_eq!(of(&playbook, &from(addresses), None).1, rule, "{addresses:?}");
+        }
+        let inside = |affiliated| Finding {
+            caller: Caller { addresses: Vec::new(), affiliated },
+            ..finding("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS", Some(8.0))
+        };
+        for (affiliated, rule) in [(Some(false), "strange"), (Some(true), "rest"), (None, "rest")] {
+            assert_eq!(of(&playbook, &inside(affiliated), None).1, rule, "{affiliated:?}");
         }
     }
 
-    proptest! {
-        #[test]
-        fn a_text_matches_itself_and_a_star(text in "[a-zA-Z0-9:/.&]{0,40}", cut in 0usize..40) {
-            prop_assert!(Glob::from(text.as_str()).matches(&text));
-            let cut = cut.min(text.len());
-            let pattern = format!("{}*", &text[..cut]);
-            prop_assert!(Glob::from(pattern.as_str()).matches(&text));
+    #[test]
+    fn a_rule_on_principals_waits_for_the_path() {
+        let playbook = playbook(
+            "  - {name: payments, types: ['*'], principals: ['/payments/*'], decision: act}\n  - {name: rest, types: \
+             ['*'], accounts: ['1111*'], decision: approve}\n",
+        );
+        let finding = finding("x", Some(8.0));
+        let known = Principal::from_arn("arn:aws:iam::111122223333:role/payments/worker").unwrap();
+        let elsewhere = Principal::from_arn("arn:aws:iam::111122223333:role/other/worker").unwrap();
+        let unknown = Principal { arn: None, ..known.clone() };
+        let foreign = Principal { account: "444455556666".parse().unwrap(), ..elsewhere.clone() };
+        assert_eq!(of(&playbook, &finding, Some(&known)), (Decision::Act, "payments".into()));
+        assert_eq!(of(&playbook, &finding, Some(&elsewhere)), (Decision::Approve, "rest".into()));
+        assert_eq!(of(&playbook, &finding, Some(&foreign)), (Decision::Notify, "no-rule".into()));
+        let ruling = playbook.decide(&finding, Some(&unknown), Mode::Enforce);
+        assert_eq!((ruling.verdict.rule.as_str(), ruling.passed_over.as_deref()), ("rest", Some("payments")));
+        assert_eq!(playbook.decide(&finding, Some(&known), Mode::Enforce).passed_over, None);
+    }
+
+    #[test]
+    fn what_anyone_may_import_goes_no_further_than_a_page_unless_a_person_sent_it() {
+        let playbook = Playbook::from_yaml(SHIPPED).unwrap();
+        let guardduty = Some("arn:aws:securityhub:eu-west-1::product/aws/guardduty".to_owned());
+        let own = Some("arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default".to_owned());
+        let asff = |product: &Option<String>, action: Option<&str>| Finding {
+            format: Format::Asff,
+            product: product.clone(),
+            custom_action: action.map(str::to_owned),
+            ..finding("Backdoor:Lambda/C&CActivity.B", Some(8.0))
+        };
+        for (product, action, expected) in [
+            (&guardduty, None, Decision::Act),
+            (&own, None, Decision::Notify),
+            (&None, None, Decision::Notify),
+            (&own, Some("FirebreakContain"), Decision::Act),
+            (&own, Some("SendToChat"), Decision::Notify),
+            (&guardduty, Some("SendToChat"), Decision::Act),
+        ] {
+            assert_eq!(of(&playbook, &asff(product, action), None).0, expected, "{product:?} {action:?}");
         }
+        let posture = Finding { nature: Nature::Posture, ..asff(&guardduty, Some("FirebreakContain")) };
+        assert_eq!(of(&playbook, &posture, None), (Decision::Notify, "posture".into()));
+    }
+
+    #[test]
+    fn a_role_that_several_use_is_asked_about() {
+        let playbook = Playbook::from_yaml(SHIPPED).unwrap();
+        let ruling = || playbook.decide(&finding("Backdoor:Lambda/C&CActivity.B", Some(8.0)), None, Mode::Enforce);
+        for (users, decision) in [(0, Decision::Act), (1, Decision::Act), (2, Decision::Approve)] {
+            let verdict = playbook.ask_if_shared(ruling(), users).verdict;
+            assert_eq!((verdict.decision, verdict.effective), (decision, decision), "{users}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_resource_can_be_asked_for() {
+        let playbook = playbook("  - {name: keys, types: ['*'], resource_types: ['*AccessKey'], decision: act}\n");
+        let naming = |kinds: &[&str]| Finding {
+            resource_types: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            ..finding("x", Some(8.0))
+        };
+        assert_eq!(of(&playbook, &naming(&["AwsS3Bucket", "AwsIamAccessKey"]), None).0, Decision::Act);
+        assert_eq!(of(&playbook, &naming(&["Instance"]), None).0, Decision::Notify);
+        assert_eq!(of(&playbook, &naming(&[]), None).0, Decision::Notify);
     }
 }

@@ -2,17 +2,20 @@
 
 use serde_json::Value;
 
-use crate::finding::{Finding, Source};
-use crate::guardduty;
-use crate::ids::shown;
+use crate::finding::{Finding, Format, Source};
+use crate::foreign::list;
+use crate::ids::{shown, shown_id};
 use crate::principal::Home;
 use crate::request::{self, Request, RequestError};
+use crate::securityhub::{asff, ocsf};
+use crate::{cloudtrail, guardduty};
 
 /// A payload, understood as far as it can be.
 #[derive(Debug)]
 pub enum Trigger {
-    /// A finding.
-    Finding(Box<Finding>),
+    /// The findings of an event: one, but a custom action of Security Hub may send several. What cannot be read among
+    /// them is beside them.
+    Findings(Vec<Finding>, Vec<Malformed>),
     /// A request by direct invocation.
     Request(Box<Request>),
     /// A request that is refused as it stands.
@@ -30,6 +33,13 @@ pub struct Malformed {
     pub reason: String,
 }
 
+/// The prefix of a custom action's ARN resource.
+const CUSTOM_ACTION: &str = ":action/custom/";
+
+fn envelope_text<'a>(payload: &'a Value, name: &str) -> &'a str {
+    payload.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Reads the payload of an invocation of `quarantine-principal` or `release-containment`.
 pub fn read(payload: &Value, home: &Home) -> Trigger {
     if request::is_request(payload) {
@@ -38,29 +48,80 @@ pub fn read(payload: &Value, home: &Home) -> Trigger {
             Err(error) => Trigger::BadRequest(error),
         };
     }
-    let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
-    let malformed = |reason: String| Trigger::Malformed(Malformed { id: shown(text("id")), reason });
-    let source = match (text("source"), text("detail-type")) {
-        ("aws.guardduty", "GuardDuty Finding") => Source::GuardDuty,
-        ("firebreak.drill", "GuardDuty Finding") => Source::Drill,
-        (source, detail_type) => {
-            return malformed(format!(
-                "an event with source `{}` and detail-type `{}` is none that this function reads",
-                shown(source),
-                shown(detail_type)
-            ));
-        }
+    let text = |name: &str| envelope_text(payload, name);
+    let malformed = |reason: String| Malformed { id: shown_id(text("id")), reason };
+    let Some((source, format)) = format_of(payload) else {
+        return Trigger::Malformed(malformed(format!(
+            "an event with source `{}` and detail-type `{}` is none that this function reads",
+            shown(text("source")),
+            shown(text("detail-type"))
+        )));
     };
     // The envelope's account is set by EventBridge and cannot be forged: an event of another account is not ours to act on.
     if text("account") != home.account.as_str() {
-        return malformed(format!("the event comes from account `{}`, not from this one", shown(text("account"))));
+        let account = shown(text("account"));
+        return Trigger::Malformed(malformed(format!("the event comes from account `{account}`, not from this one")));
     }
-    if payload.get("replay-name").is_some() {
-        return malformed("the event is a replay from an archive".to_owned());
+    if is_replay(payload) {
+        return Trigger::Malformed(malformed("the event is a replay from an archive".to_owned()));
     }
-    match guardduty::read(payload.get("detail").unwrap_or(&Value::Null), source) {
-        Ok(finding) => Trigger::Finding(Box::new(finding)),
-        Err(reason) => malformed(reason),
+    let mut findings = Vec::new();
+    let mut unread = Vec::new();
+    for read in findings_of(payload, source, format) {
+        match read {
+            Ok(finding) => findings.push(finding),
+            Err(reason) => unread.push(malformed(reason)),
+        }
+    }
+    match (findings.is_empty(), unread.pop()) {
+        (true, Some(malformed)) => Trigger::Malformed(malformed),
+        (true, None) => Trigger::Malformed(malformed("the event holds no finding".to_owned())),
+        (false, last) => {
+            unread.extend(last);
+            Trigger::Findings(findings, unread)
+        }
+    }
+}
+
+/// Whether the event is a replay from an archive.
+pub(crate) fn is_replay(payload: &Value) -> bool {
+    payload.get("replay-name").is_some()
+}
+
+/// Who sent an event, and what its `detail` is: by what EventBridge sets, never by what the detail looks like.
+pub(crate) fn format_of(payload: &Value) -> Option<(Source, Format)> {
+    let source = envelope_text(payload, "source");
+    let format = match envelope_text(payload, "detail-type") {
+        "GuardDuty Finding" => Format::GuardDuty,
+        "Security Hub Findings - Imported" | "Security Hub Findings - Custom Action" => Format::Asff,
+        "Findings Imported V2" => Format::Ocsf,
+        detail_type if detail_type.ends_with(" via CloudTrail") => Format::CloudTrail,
+        _ => return None,
+    };
+    let source = match (source, format) {
+        ("firebreak.drill", _) => Source::Drill,
+        ("aws.guardduty", Format::GuardDuty) => Source::GuardDuty,
+        ("aws.securityhub", Format::Asff | Format::Ocsf) => Source::SecurityHub,
+        (source, Format::CloudTrail) if source.starts_with("aws.") => Source::CloudTrail,
+        _ => return None,
+    };
+    Some((source, format))
+}
+
+/// Every finding of an event, or why it is none.
+pub(crate) fn findings_of(payload: &Value, source: Source, format: Format) -> Vec<Result<Finding, String>> {
+    let detail = payload.get("detail").unwrap_or(&Value::Null);
+    let id = envelope_text(payload, "id");
+    match format {
+        Format::GuardDuty => vec![guardduty::read(detail, source, id)],
+        Format::CloudTrail => vec![cloudtrail::read(detail, source, id)],
+        Format::Asff => {
+            let action = list(payload, &["resources"]).find_map(|r| r.as_str()?.split_once(CUSTOM_ACTION)).map(|a| a.1);
+            let by_hand = envelope_text(payload, "detail-type").ends_with("Custom Action");
+            let action = action.filter(|_| by_hand);
+            list(detail, &["findings"]).map(|finding| asff::read(finding, source, action)).collect()
+        }
+        Format::Ocsf => list(detail, &["findings"]).map(|finding| ocsf::read(finding, source)).collect(),
     }
 }
 
@@ -91,7 +152,7 @@ mod tests {
             json!({"id": "e1", "source": "aws.guardduty", "detail-type": "GuardDuty Finding",
                    "account": "111122223333", "detail": detail})
         };
-        assert!(matches!(read(&envelope(finding.clone()), &home()), Trigger::Finding(_)));
+        assert!(matches!(read(&envelope(finding.clone()), &home()), Trigger::Findings(..)));
         let mut foreign = envelope(finding.clone());
         foreign["account"] = json!("444455556666");
         let mut forged = envelope(finding.clone());
@@ -103,7 +164,7 @@ mod tests {
             (forged, "my.guardduty"),
             (replay, "replay"),
             (envelope(json!([])), "no object"),
-            (envelope(json!({"type": "x"})), "`id`"),
+            (envelope(json!({"id": "x"})), "`type`"),
             (envelope(json!({"id": "x", "type": 7})), "`type`"),
             (json!(null), "source"),
             (json!("text"), "source"),
@@ -171,7 +232,9 @@ mod tests {
             let payload = json!({"id": "e1", "source": "aws.guardduty", "detail-type": "GuardDuty Finding",
                                  "account": "111122223333", "detail": detail});
             match read(&payload, &home()) {
-                Trigger::Finding(finding) => prop_assert!(!finding.subjects.is_empty()),
+                Trigger::Findings(findings, _) => {
+                    prop_assert!(!findings.is_empty() && findings.iter().all(|f| !f.subjects.is_empty()));
+                }
                 Trigger::Malformed(malformed) => prop_assert!(!malformed.reason.is_empty()),
                 other => prop_assert!(false, "{:?}", other),
             }

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firebreak_model::decision::Mode;
-use firebreak_model::finding::{Finding, Subject};
+use firebreak_model::finding::Finding;
 use firebreak_model::guard::Rails;
 use firebreak_model::ids::Partition;
+use firebreak_model::judge::{Course, Judge};
 use firebreak_model::ledger::Record;
 use firebreak_model::outcome;
 use firebreak_model::plan::Plan;
@@ -60,7 +61,10 @@ fn read(payload: &Value) -> Value {
     }
     let home = home(payload);
     match trigger::read(payload, &home) {
-        Trigger::Finding(finding) => decided(&finding, &home),
+        Trigger::Findings(findings, unread) => {
+            let unread: Vec<_> = unread.iter().map(|malformed| json!({"malformed": malformed.reason})).collect();
+            Value::Array(findings.iter().map(|finding| decided(finding, &home)).chain(unread).collect())
+        }
         Trigger::Malformed(malformed) => json!({"malformed": malformed.reason}),
         Trigger::BadRequest(error) => json!({"refused": error.to_string()}),
         Trigger::Request(request) => requested(&request),
@@ -119,36 +123,29 @@ fn requested(request: &Request) -> Value {
 
 fn decided(finding: &Finding, home: &Home) -> Value {
     let playbook = Playbook::from_yaml(PLAYBOOK).unwrap();
-    let (verdict, response) = playbook.decide(finding, Mode::Enforce);
-    let rails = Rails {
-        home,
-        stack: "firebreak",
-        protected: &playbook.protected,
-        deployers: &[],
-        source: Some(finding.source),
-    };
+    let protected = &playbook.protected;
+    let rails = Rails { home, stack: "firebreak", protected, deployers: &[], source: Some(finding.source) };
+    let judge = Judge { playbook: &playbook, rails, ceiling: Mode::Enforce };
     let subjects: Vec<Value> = finding
         .subjects
         .iter()
-        .map(|subject| match subject {
-            Subject::Principal { principal, function, .. } => {
-                let functions: Vec<_> = function.iter().cloned().collect();
-                let plan = Plan::of(&principal.name, &functions, &response);
-                let forbidden = rails.on_name(principal).err().map(|veto| veto.to_string());
-                let would = verdict.effective.opens_incident() && forbidden.is_none();
-                json!({
-                    "subject": subject,
-                    "incident_id": would.then(|| principal.incident_id()),
-                    "forbidden": forbidden,
-                    "plan": would.then(|| steps(&plan)),
-                })
-            }
-            Subject::Function { .. } | Subject::NotContainable { .. } => json!({"subject": subject}),
+        .map(|subject| {
+            let judgement = judge.judge(finding, subject, None);
+            let course = match &judgement.course {
+                Course::Contain { principal, functions, .. } => json!({
+                    "incident_id": principal.incident_id(),
+                    "plan": steps(&Plan::of(&principal.name, functions, &judgement.ruling.response)),
+                }),
+                Course::LookUp(lookup) => json!({"look up": lookup.to_string()}),
+                Course::ReadPath(principal) => json!({"read the path of": principal.name.to_string()}),
+                Course::Note { reason, .. } => json!({"note": reason}),
+            };
+            json!({"subject": subject, "verdict": judgement.ruling.verdict, "course": course})
         })
         .collect();
     let mut finding = serde_json::to_value(finding).unwrap();
     finding.as_object_mut().unwrap().remove("subjects");
-    json!({"finding": finding, "verdict": verdict, "subjects": subjects})
+    json!({"finding": finding, "subjects": subjects})
 }
 
 fn steps(plan: &Plan) -> Vec<String> {

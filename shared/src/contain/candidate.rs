@@ -3,10 +3,11 @@
 use firebreak_model::SCHEMA;
 use firebreak_model::action::Response;
 use firebreak_model::decision::{Decision, Mode, Verdict};
-use firebreak_model::finding::{Finding, Source, Subject};
+use firebreak_model::finding::{Finding, Source};
 use firebreak_model::ids::{AccessKeyId, FindingKey, FunctionArn, IncidentId, sha256_hex};
 use firebreak_model::ledger::{FindingRecord, Incident, IncidentState, Origin};
 use firebreak_model::plan::Plan;
+use firebreak_model::playbook::Ruling;
 use firebreak_model::principal::Principal;
 use firebreak_model::request::{Asked, Contain};
 use firebreak_model::trigger::Malformed;
@@ -23,14 +24,69 @@ pub(super) struct Received<'a> {
     pub(super) invocation: &'a str,
 }
 
-/// A finding with what the playbook says about it.
+/// A finding as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading<'a> {
     pub(super) finding: &'a Finding,
     pub(super) event: &'a Value,
-    pub(super) verdict: &'a Verdict,
-    pub(super) response: &'a [Response],
     pub(super) playbook: &'a str,
+}
+
+/// A principal that a finding leads to the containment of.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    principal: Principal,
+    access_keys: Vec<AccessKeyId>,
+    functions: Vec<FunctionArn>,
+    ruling: Ruling,
+}
+
+/// A subject that is only noted.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub(super) principal: Option<Principal>,
+    pub(super) functions: Vec<FunctionArn>,
+    pub(super) reason: String,
+    pub(super) ruling: Ruling,
+}
+
+/// Adds a principal to those chosen; the same one named twice is one, under the higher ruling.
+pub(super) fn choose(
+    chosen: &mut Vec<Chosen>,
+    principal: Principal,
+    access_key: Option<AccessKeyId>,
+    functions: Vec<FunctionArn>,
+    ruling: Ruling,
+) {
+    let same = |known: &&mut Chosen| known.principal.incident_id() == principal.incident_id();
+    let Some(known) = chosen.iter_mut().find(same) else {
+        let access_keys = access_key.into_iter().collect();
+        return chosen.push(Chosen { principal, access_keys, functions, ruling });
+    };
+    if let Some(key) = access_key.filter(|key| !known.access_keys.contains(key)) {
+        known.access_keys.push(key);
+    }
+    for function in functions {
+        if !known.functions.contains(&function) {
+            known.functions.push(function);
+        }
+    }
+    known.principal.arn = known.principal.arn.take().or(principal.arn);
+    known.principal.unique_id = known.principal.unique_id.take().or(principal.unique_id);
+    if ruling.verdict.effective > known.ruling.verdict.effective {
+        known.ruling = ruling;
+    }
+}
+
+/// Why nothing is done, each reason once.
+pub(super) fn reasons(noted: &[Noted]) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for noted in noted {
+        if !said.contains(&noted.reason.as_str()) {
+            said.push(&noted.reason);
+        }
+    }
+    said.join("; ")
 }
 
 /// The event as text, cut where it is too long; whether it was cut; the SHA-256 of the whole.
@@ -48,12 +104,12 @@ fn event_text(event: &Value) -> (String, bool, String) {
 }
 
 impl Reading<'_> {
-    pub(super) fn record(
-        &self,
-        incident_id: Option<IncidentId>,
-        effective: Decision,
-        received: Received<'_>,
-    ) -> FindingRecord {
+    /// The record of a finding for a principal that it opens or joins the incident of.
+    pub(super) fn record(&self, chosen: &Chosen, received: Received<'_>) -> FindingRecord {
+        self.record_of(Some(chosen.principal.incident_id()), &chosen.ruling.verdict, received)
+    }
+
+    fn record_of(&self, incident_id: Option<IncidentId>, verdict: &Verdict, received: Received<'_>) -> FindingRecord {
         let (event, event_truncated, event_sha256) = event_text(self.event);
         let finding = self.finding;
         FindingRecord {
@@ -66,11 +122,12 @@ impl Reading<'_> {
             account: finding.account.clone(),
             region: finding.region.as_ref().map(ToString::to_string),
             source: finding.source.to_string(),
-            decision: self.verdict.decision,
-            effective,
-            mode: self.verdict.mode,
-            rule: self.verdict.rule.clone(),
-            reason: self.verdict.reason.clone(),
+            format: Some(finding.format),
+            decision: verdict.decision,
+            effective: verdict.effective,
+            mode: verdict.mode,
+            rule: verdict.rule.clone(),
+            reason: verdict.reason.clone(),
             playbook_digest: self.playbook.to_owned(),
             subjects: finding.subjects.clone(),
             would_be: None,
@@ -84,21 +141,20 @@ impl Reading<'_> {
     }
 }
 
-/// The record of a finding that opens no incident, for the subjects that it was not contained on.
-pub(super) fn noted(
-    reading: &Reading<'_>,
-    noted: &[(Option<Principal>, Vec<FunctionArn>, String)],
-    received: Received<'_>,
-) -> FindingRecord {
-    let principal = noted.iter().find_map(|(principal, functions, _)| principal.as_ref().map(|p| (p, functions)));
-    let effective = reading.verdict.effective.min(Decision::Notify);
-    let mut record = reading.record(principal.map(|(p, _)| p.incident_id()), effective, received);
-    let reasons: Vec<&str> = noted.iter().map(|(_, _, reason)| reason.as_str()).collect();
-    record.reason = reasons.join("; ");
-    if reading.verdict.decision.opens_incident() {
-        record.would_be = principal.map(|(p, functions)| Plan::of(&p.name, functions, reading.response));
+/// The record of a finding for the subjects that it opens no incident for; `None` where there are none.
+pub(super) fn noted(reading: &Reading<'_>, noted: &[Noted], received: Received<'_>) -> Option<FindingRecord> {
+    let highest = noted.iter().max_by_key(|noted| noted.ruling.verdict.decision)?;
+    let principal = noted.iter().find(|noted| noted.principal.is_some());
+    let id = principal.and_then(|noted| noted.principal.as_ref()).map(Principal::incident_id);
+    let mut record = reading.record_of(id, &highest.ruling.verdict, received);
+    record.effective = record.effective.min(Decision::Notify);
+    record.reason = reasons(noted);
+    if let Some(Noted { principal: Some(principal), functions, ruling, .. }) = principal
+        && ruling.verdict.decision.opens_incident()
+    {
+        record.would_be = Some(Plan::of(&principal.name, functions, &ruling.response));
     }
-    record
+    Some(record)
 }
 
 /// The record of an event that cannot be read.
@@ -120,6 +176,7 @@ pub(super) fn malformed(
         account: None,
         region: None,
         source: "malformed".to_owned(),
+        format: None,
         decision: Decision::Notify,
         effective: Decision::Notify,
         mode,
@@ -137,31 +194,10 @@ pub(super) fn malformed(
     }
 }
 
-/// The access keys that a finding names for a principal.
-fn access_keys(finding: &Finding, principal: &Principal) -> Vec<AccessKeyId> {
-    finding
-        .subjects
-        .iter()
-        .filter_map(|subject| match subject {
-            Subject::Principal { principal: named, access_key, .. }
-                if named.incident_id() == principal.incident_id() =>
-            {
-                access_key.clone()
-            }
-            _ => None,
-        })
-        .collect()
-}
-
 /// The incident that a finding would open.
-pub(super) fn by_finding(
-    reading: &Reading<'_>,
-    principal: Principal,
-    functions: Vec<FunctionArn>,
-    received: Received<'_>,
-) -> Incident {
-    let Reading { finding, verdict, response, playbook, .. } = *reading;
-    let access_keys = access_keys(finding, &principal);
+pub(super) fn by_finding(reading: &Reading<'_>, chosen: Chosen, received: Received<'_>) -> Incident {
+    let Reading { finding, playbook, .. } = *reading;
+    let Chosen { principal, access_keys, functions, ruling: Ruling { verdict, response, .. } } = chosen;
     let origin = Origin::Finding {
         finding_id: finding.id.clone(),
         finding_type: finding.finding_type.clone(),
@@ -177,12 +213,12 @@ pub(super) fn by_finding(
         ordered_at: (verdict.effective == Decision::Act).then_some(received.now),
         decision: verdict.effective,
         mode: verdict.mode,
-        rule: verdict.rule.clone(),
-        reason: verdict.reason.clone(),
+        rule: verdict.rule,
+        reason: verdict.reason,
         playbook_digest: playbook.to_owned(),
         drill: finding.source == Source::Drill,
         first_seen: finding.first_seen,
-        ..Incident::ordered(principal, functions, response.to_vec(), origin, received.now)
+        ..Incident::ordered(principal, functions, response, origin, received.now)
     }
 }
 

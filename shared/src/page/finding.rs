@@ -29,7 +29,7 @@ pub(super) fn page(finding: &FindingRecord, setting: &Setting) -> Page {
         .iter()
         .filter_map(|s| match s {
             Subject::Principal { principal, .. } => Some(&principal.name),
-            Subject::Function { .. } | Subject::NotContainable { .. } => None,
+            Subject::Lookup { .. } | Subject::NotContainable { .. } => None,
         })
         .collect();
     if principals.is_empty() {
@@ -72,8 +72,8 @@ fn who(subject: &Subject) -> String {
             let name = principal.arn.as_ref().map_or_else(|| principal.name.to_string(), |arn| clean(arn, 600));
             access_key.as_ref().map_or(name.clone(), |key| format!("{name} (access key {key})"))
         }
-        Subject::Function { function } => function.to_string(),
-        Subject::NotContainable { what, reason } => {
+        Subject::Lookup { lookup, .. } => clean(&lookup.to_string(), 600),
+        Subject::NotContainable { what, reason, .. } => {
             format!("{}: cannot be contained, {}", clean(what, 200), clean(reason, 300))
         }
     }

@@ -5,7 +5,7 @@
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
 use firebreak_model::decision::{Decision, Mode};
-use firebreak_model::finding::Subject;
+use firebreak_model::finding::{Format, Subject};
 use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder};
 use firebreak_model::plan::Plan;
 use firebreak_model::principal::Principal;
@@ -52,6 +52,7 @@ pub(super) fn finding(kind: &str) -> FindingRecord {
         account: Some("111122223333".parse().unwrap()),
         region: Some("eu-west-1".into()),
         source: "guardduty".into(),
+        format: Some(Format::GuardDuty),
         decision: Decision::Act,
         effective: Decision::Notify,
         mode: Mode::Observe,
@@ -272,7 +273,7 @@ fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
     finding.rule.clone_from(&hostile);
     finding.reason.clone_from(&hostile);
     finding.region = Some(hostile.clone());
-    finding.subjects.push(Subject::NotContainable { what: hostile.clone(), reason: hostile.clone() });
+    finding.subjects.push(Subject::NotContainable { kind: None, what: hostile.clone(), reason: hostile.clone() });
     let mut incident = incident();
     incident.reason.clone_from(&hostile);
     incident.rule.clone_from(&hostile);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, InvalidId, Region, RoleName, UserName, all};
+use super::{AccountId, InstanceProfileName, InvalidId, Region, RoleName, UserName, all};
 
 /// An AWS partition. Every ARN says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -173,6 +173,105 @@ iam_arn!(
     /// The ARN of a user, path included.
     UserArn, "user", UserName, "user ARN", "arn:PARTITION:iam::ACCOUNT:user/PATH/NAME"
 );
+
+iam_arn!(
+    /// The ARN of an instance profile, path included.
+    InstanceProfileArn, "instance-profile", InstanceProfileName, "instance profile ARN",
+    "arn:PARTITION:iam::ACCOUNT:instance-profile/PATH/NAME"
+);
+
+macro_rules! ecs_arn {
+    ($(#[$doc:meta])* $name:ident, $resource:literal, $valid:expr, $what:literal, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name {
+            partition: Partition,
+            region: Region,
+            account: AccountId,
+            resource: String,
+        }
+
+        impl $name {
+            /// The Region: ECS clients take theirs from here.
+            pub fn region(&self) -> &Region {
+                &self.region
+            }
+
+            /// The owning account.
+            pub fn account(&self) -> &AccountId {
+                &self.account
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                let parse = || {
+                    let fields = arn_fields(text)?;
+                    let resource = fields.resource.strip_prefix($resource)?;
+                    let ok = fields.service == "ecs" && valid(resource);
+                    ok.then_some(Self {
+                        partition: fields.partition,
+                        region: fields.region.parse().ok()?,
+                        account: fields.account.parse().ok()?,
+                        resource: resource.to_owned(),
+                    })
+                };
+                parse().ok_or_else(|| InvalidId::new($what, $expected, text))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(arn: $name) -> String {
+                arn.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Self { partition, region, account, resource } = self;
+                write!(f, concat!("arn:{}:ecs:{}:{}:", $resource, "{}"), partition, region, account, resource)
+            }
+        }
+    };
+}
+
+fn is_ecs_name(text: &str) -> bool {
+    all(text, 1..=255, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+ecs_arn!(
+    /// The ARN of an ECS task, with the name of its cluster (the long form) or without.
+    TaskArn, "task/", |t| t.splitn(2, '/').all(is_ecs_name), "task ARN",
+    "arn:PARTITION:ecs:REGION:ACCOUNT:task/[CLUSTER/]ID"
+);
+ecs_arn!(
+    /// The ARN of a task definition, with its revision or without.
+    TaskDefinitionArn, "task-definition/",
+    |t| match t.split_once(':') {
+        Some((family, revision)) => is_ecs_name(family) && all(revision, 1..=10, |b| b.is_ascii_digit()),
+        None => is_ecs_name(t),
+    },
+    "task definition ARN", "arn:PARTITION:ecs:REGION:ACCOUNT:task-definition/FAMILY[:REVISION]"
+);
+
+impl TaskArn {
+    /// The cluster that the task runs in; the default cluster where the ARN is of the short form.
+    pub fn cluster(&self) -> &str {
+        self.resource.split_once('/').map_or("default", |(cluster, _)| cluster)
+    }
+}
 
 /// The ARN of a Lambda function, with or without a qualifier (a version or alias).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

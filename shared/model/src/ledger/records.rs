@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::decision::{Decision, Mode};
-use crate::finding::Subject;
+use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
@@ -78,8 +78,11 @@ pub struct FindingRecord {
     /// The Region that it was found in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// `guardduty`, `drill` or `malformed`.
+    /// Who sent it: `guardduty`, `securityhub`, `cloudtrail`, `drill`, or `malformed`.
     pub source: String,
+    /// The format that it came in; none where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// What the playbook says.
     pub decision: Decision,
     /// What is done.

@@ -1,0 +1,131 @@
+//! Who uses what, as AWS's own commands print it: what a finding leaves to be looked up is found here without AWS.
+//!
+//! Read are the members `Functions` (`aws lambda list-functions`), `InstanceProfiles` and `Roles`, `Users` (`aws iam
+//! list-…`), `taskDefinition` (`aws ecs describe-task-definition`) and `tasks` (`aws ecs describe-tasks`), one or many
+//! of them in a document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::finding::{Lookup, Subject};
+use crate::foreign::{list, text};
+use crate::ids::{FunctionArn, RoleArn};
+use crate::principal::{Principal, PrincipalName};
+
+/// The members that are read.
+const MEMBERS: &str = "`Functions`, `InstanceProfiles`, `Roles`, `Users`, `taskDefinition`, `tasks`";
+
+/// Why a document is no inventory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the inventory has none of the members {MEMBERS}: give it what AWS's commands print")]
+pub struct NoInventory;
+
+/// What is known of an account without asking AWS.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Inventory {
+    /// The role of each function, instance profile, task definition and overriding task, by its ARN.
+    roles: BTreeMap<String, RoleArn>,
+    /// The definition of each task.
+    definitions: BTreeMap<String, String>,
+    /// Principals by their unique id.
+    by_id: BTreeMap<String, Principal>,
+}
+
+impl Inventory {
+    /// Adds what a document holds.
+    pub fn add(&mut self, document: &Value) -> Result<(), NoInventory> {
+        let known = ["functions", "instanceProfiles", "roles", "users", "taskDefinition", "tasks"];
+        if !known.iter().any(|name| crate::foreign::field(document, name).is_some()) {
+            return Err(NoInventory);
+        }
+        for function in list(document, &["functions"]) {
+            let arn = text(function, &["functionArn"]).and_then(|t| t.parse::<FunctionArn>().ok());
+            self.uses(arn.map(|arn| arn.unqualified().to_string()), text(function, &["role"]));
+        }
+        for profile in list(document, &["instanceProfiles"]) {
+            let role = list(profile, &["roles"]).find_map(|role| text(role, &["arn"]));
+            self.uses(text(profile, &["arn"]).map(str::to_owned), role);
+        }
+        let definition = crate::foreign::field(document, "taskDefinition").unwrap_or(&Value::Null);
+        let arn = text(definition, &["taskDefinitionArn"]).map(str::to_owned);
+        self.uses(arn, text(definition, &["taskRoleArn"]));
+        for task in list(document, &["tasks"]) {
+            let arn = text(task, &["taskArn"]).map(str::to_owned);
+            self.uses(arn.clone(), text(task, &["overrides", "taskRoleArn"]));
+            if let (Some(arn), Some(definition)) = (arn, text(task, &["taskDefinitionArn"])) {
+                self.definitions.insert(arn, definition.to_owned());
+            }
+        }
+        for (members, id) in [("roles", "roleId"), ("users", "userId")] {
+            for entity in list(document, &[members]) {
+                let principal = text(entity, &["arn"]).and_then(|arn| Principal::from_arn(arn).ok());
+                if let (Some(id), Some(principal)) = (text(entity, &[id]), principal) {
+                    self.by_id.insert(id.to_owned(), principal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn uses(&mut self, user: Option<String>, role: Option<&str>) {
+        if let (Some(user), Some(role)) = (user, role.and_then(|role| role.parse().ok())) {
+            self.roles.insert(user, role);
+        }
+    }
+
+    /// The subject that a lookup leads to, where the inventory knows.
+    pub fn resolve(&self, lookup: &Lookup) -> Option<Subject> {
+        let of_arn = |arn: &str| Principal::from_arn(&self.roles.get(arn)?.to_string()).ok();
+        Some(match lookup {
+            Lookup::Function { function } => Subject::Principal {
+                principal: of_arn(&function.unqualified().to_string())?,
+                access_key: None,
+                function: Some(function.clone()),
+            },
+            Lookup::InstanceProfile { arn } => Subject::principal(of_arn(&arn.to_string())?),
+            Lookup::Task { task, definition } => {
+                let task = task.as_ref().map(ToString::to_string);
+                let by_task =
+                    task.as_deref().and_then(|task| of_arn(task).or_else(|| of_arn(self.definitions.get(task)?)));
+                Subject::principal(by_task.or_else(|| of_arn(&definition.as_ref()?.to_string()))?)
+            }
+            Lookup::UniqueId { kind, id } => {
+                let principal = self.by_id.get(id.as_str()).filter(|p| p.name.kind() == *kind)?;
+                Subject::principal(Principal { unique_id: Some(id.clone()), ..principal.clone() })
+            }
+            Lookup::Federation { .. } => return None,
+        })
+    }
+
+    /// The principal with its path, where the finding did not give it and the inventory knows the only one of its name.
+    pub fn with_path(&self, principal: &Principal) -> Option<Principal> {
+        let same = |other: &&Principal| other.incident_id() == principal.incident_id();
+        let known = self.by_id.values().find(same).cloned();
+        let used =
+            || self.roles.values().filter_map(|arn| Principal::from_arn(&arn.to_string()).ok()).find(|p| same(&p));
+        let arn = known.or_else(used)?.arn;
+        Some(Principal { arn, ..principal.clone() })
+    }
+
+    /// How many functions, instance profiles and task definitions run as a principal; revisions of one definition are one.
+    pub fn users(&self, principal: &Principal) -> usize {
+        let PrincipalName::Role(name) = &principal.name else { return 0 };
+        let same = |role: &RoleArn| {
+            *role.account() == principal.account && role.name().as_str().eq_ignore_ascii_case(name.as_str())
+        };
+        let users: BTreeSet<&str> = self
+            .roles
+            .iter()
+            .filter(|(_, role)| same(role))
+            .map(|(user, _)| if user.contains(":task-definition/") { family(user) } else { user.as_str() })
+            .filter(|user| !user.contains(":task/"))
+            .collect();
+        users.len()
+    }
+}
+
+/// A task definition without its revision.
+fn family(arn: &str) -> &str {
+    arn.rsplit_once(':').map_or(arn, |(family, _)| family)
+}
