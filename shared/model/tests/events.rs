@@ -40,9 +40,9 @@ fn name(path: &Path) -> String {
 /// Firebreak, at home in the partition that the event comes from.
 fn home(payload: &Value) -> Home {
     let region = payload.get("region").and_then(Value::as_str).unwrap_or("eu-west-1");
-    let partition = match region {
-        "us-gov-west-1" => Partition::AwsUsGov,
-        "cn-north-1" => Partition::AwsCn,
+    let partition = match region.split('-').next() {
+        Some("us") if region.starts_with("us-gov-") => Partition::AwsUsGov,
+        Some("cn") => Partition::AwsCn,
         _ => Partition::Aws,
     };
     Home { partition, account: "111122223333".parse().unwrap() }
@@ -178,11 +178,70 @@ fn no_snapshot_is_without_its_event() {
 #[test]
 fn there_is_an_event_for_every_way_in() {
     let names: Vec<String> = events().iter().map(|path| name(path)).collect();
-    for way in ["guardduty-", "drill-", "request-", "outcome-", "stream-", "queue-", "schedule-"] {
+    for way in [
+        "guardduty-",
+        "securityhub-imported-",
+        "securityhub-custom-action",
+        "securityhub-v2-",
+        "cloudtrail-",
+        "drill-",
+        "request-",
+        "outcome-",
+        "stream-",
+        "queue-",
+        "schedule-",
+    ] {
         assert!(names.iter().any(|name| name.starts_with(way)), "no event is named `{way}…`");
     }
     for kind in outcome::OutcomeKind::ALL {
         let wanted = format!("outcome-{}", kind.as_str().to_lowercase().replace(' ', "-"));
         assert!(names.contains(&wanted), "`{kind}` has no event `{wanted}`");
+    }
+}
+
+#[test]
+fn there_is_a_finding_of_every_family_and_of_every_format_in_every_partition() {
+    let mut kinds = BTreeSet::new();
+    let mut places = BTreeSet::new();
+    for path in events() {
+        let payload: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let home = home(&payload);
+        if let Trigger::Findings(findings, _) = trigger::read(&payload, &home) {
+            for finding in findings {
+                places.insert((finding.format.as_str(), home.partition));
+                kinds.extend(finding.resource_types);
+            }
+        }
+    }
+    for kind in [
+        "AccessKey",
+        "Lambda",
+        "Instance",
+        "ECSCluster",
+        "Container",
+        "EKSCluster",
+        "RDSDBInstance",
+        "S3Bucket",
+        "AttackSequence",
+        "AwsIamAccessKey",
+        "AwsIamRole",
+        "AwsIamUser",
+        "AwsLambdaFunction",
+        "AWS::Lambda::Function",
+    ] {
+        assert!(kinds.contains(kind), "no event names a resource of kind `{kind}`: {kinds:?}");
+    }
+    for place in [
+        ("guardduty", Partition::Aws),
+        ("guardduty", Partition::AwsCn),
+        ("guardduty", Partition::AwsUsGov),
+        ("securityhub-asff", Partition::Aws),
+        ("securityhub-asff", Partition::AwsUsGov),
+        ("securityhub-ocsf", Partition::Aws),
+        ("securityhub-ocsf", Partition::AwsCn),
+        ("cloudtrail", Partition::Aws),
+        ("cloudtrail", Partition::AwsCn),
+    ] {
+        assert!(places.contains(&place), "no event is of {place:?}");
     }
 }
