@@ -52,6 +52,7 @@ pub(crate) fn json_error(status: u16, code: &str) -> Answer {
 struct Script {
     answers: VecDeque<Answer>,
     requests: Vec<String>,
+    hosts: Vec<String>,
 }
 
 /// A scripted wire.
@@ -61,7 +62,7 @@ pub(crate) struct Wire(Arc<Mutex<Script>>);
 impl Wire {
     /// A wire that answers in this order, then fails the test with an error of its own.
     pub(crate) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), requests: Vec::new() })))
+        Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), ..Script::default() })))
     }
 
     /// The configuration of a client on this wire; no retries, so that every call is one request.
@@ -84,6 +85,11 @@ impl Wire {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
     }
 
+    /// The hosts that they went to: the Region stands there.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).hosts.clone()
+    }
+
     /// How many answers are left.
     pub(crate) fn unused(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).answers.len()
@@ -100,6 +106,7 @@ impl HttpConnector for Wire {
             [request.method(), path, target, &body].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>();
         let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         script.requests.push(line.join(" "));
+        script.hosts.push(uri.split('/').next().unwrap_or_default().to_owned());
         let result = match script.answers.pop_front() {
             Some(Answer::Http(status, body)) => {
                 let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));

@@ -270,6 +270,40 @@ pub struct Finding {
     pub subjects: Vec<Subject>,
 }
 
+/// The most that one finding may point at: its record must fit in the ledger, and one event must not have AWS called
+/// without end. Real ones point at a handful.
+pub const MOST_SUBJECTS: usize = 50;
+
+/// Each subject once, in the order of the event, as long as there are no more than `most`. Of more, those that nobody can
+/// contain give way first; what is left out is said.
+fn at_most(most: usize, subjects: impl Iterator<Item = Subject>) -> Vec<Subject> {
+    let cannot = |subject: &Subject| matches!(subject, Subject::NotContainable { .. });
+    let mut kept: Vec<Subject> = Vec::new();
+    let mut cut = false;
+    for subject in subjects {
+        if kept.contains(&subject) {
+            continue;
+        }
+        if kept.len() < most {
+            kept.push(subject);
+            continue;
+        }
+        cut = true;
+        if !cannot(&subject)
+            && let Some(gives_way) = kept.iter().rposition(cannot)
+        {
+            kept.remove(gives_way);
+            kept.push(subject);
+        }
+    }
+    if cut {
+        let reason = "it points at more roles, users and functions than Firebreak takes from one event: look at the \
+                      event and contain the others by hand";
+        kept.push(Subject::not_containable(None, "the rest of the finding", reason));
+    }
+    kept
+}
+
 impl Finding {
     /// A finding of which no more is known than what every event has.
     pub(crate) fn new(id: &str, finding_type: &str, source: Source, format: Format) -> Self {
@@ -306,15 +340,18 @@ impl Finding {
         self.account.clone().unwrap_or_else(AccountId::nobody)
     }
 
+    /// Keeps no more than `most` of what it points at.
+    pub(crate) fn cut_to(&mut self, most: usize) {
+        if self.subjects.len() > most {
+            self.subjects = at_most(most, std::mem::take(&mut self.subjects).into_iter());
+        }
+    }
+
     /// Sets what it points at: each once, and a reason where there is nothing. Without an account nobody is containable.
     pub(crate) fn pointing_at(mut self, subjects: Vec<Subject>) -> Self {
         let nowhere = self.account.is_none();
-        for subject in subjects {
-            let subject = if nowhere { subject.of_no_account() } else { subject };
-            if !self.subjects.contains(&subject) {
-                self.subjects.push(subject);
-            }
-        }
+        let subjects = subjects.into_iter().map(|s| if nowhere { s.of_no_account() } else { s });
+        self.subjects = at_most(MOST_SUBJECTS, subjects);
         if self.subjects.is_empty() {
             let what =
                 if self.resource_types.is_empty() { "no resource".to_owned() } else { self.resource_types.join(", ") };
@@ -322,5 +359,38 @@ impl Finding {
             self.subjects.push(Subject::not_containable(None, &what, reason));
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn role(number: usize) -> Subject {
+        Subject::principal(Principal::from_arn(&format!("arn:aws:iam::111122223333:role/r{number}")).unwrap())
+    }
+
+    fn nobody(number: usize) -> Subject {
+        Subject::not_containable(None, &format!("n{number}"), "a database user")
+    }
+
+    fn is_rest(subject: &Subject) -> bool {
+        matches!(subject, Subject::NotContainable { what, .. } if what == "the rest of the finding")
+    }
+
+    #[test]
+    fn of_too_many_subjects_the_containable_stay_and_the_cut_is_said() {
+        let few: Vec<Subject> = vec![nobody(1), role(1), nobody(1), role(2)];
+        assert_eq!(at_most(3, few.into_iter()), [nobody(1), role(1), role(2)]);
+        let junk_first = (0..5_000).map(nobody).chain((0..3).map(role)).chain((0..5_000).map(nobody));
+        let kept = at_most(10, junk_first);
+        assert_eq!(kept.len(), 11);
+        assert!((0..3).all(|number| kept.contains(&role(number))), "junk does not push a role out");
+        assert!(kept.last().is_some_and(is_rest));
+        let again = at_most(5, kept.into_iter());
+        assert_eq!((again.len(), again.iter().filter(|subject| is_rest(subject)).count()), (6, 1));
+        assert!((0..3).all(|number| again.contains(&role(number))));
     }
 }

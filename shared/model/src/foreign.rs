@@ -23,9 +23,10 @@ pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, name| field(value, name))
 }
 
-/// A non-empty string by a path of names.
+/// A string that is not blank, by a path of names; without the spaces around it. A line break or any other white space
+/// belongs to it: a name that AWS would not give is not made one here.
 pub(crate) fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
-    at(value, path)?.as_str().map(str::trim).filter(|text| !text.is_empty())
+    at(value, path)?.as_str().filter(|text| !text.trim().is_empty()).map(|text| text.trim_matches(' '))
 }
 
 /// The members of an array by a path of names.
@@ -38,6 +39,13 @@ pub(crate) fn number(value: &Value, path: &[&str]) -> Option<f64> {
     let value = at(value, path)?;
     let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
     number.is_finite().then_some(number)
+}
+
+/// A severity, as a number from 0 to `most`. What is next to nothing is nothing: DynamoDB takes no number as small as a
+/// text can say, and a finding that cannot be recorded would be lost.
+pub(crate) fn severity(value: &Value, path: &[&str], most: f64) -> Option<f64> {
+    let figure = number(value, path).filter(|figure| (0.0..=most).contains(figure))?;
+    Some(if figure < 0.001 { 0.0 } else { figure })
 }
 
 /// A flag, or a flag written as a string.
@@ -110,6 +118,29 @@ mod tests {
         }
         let zeros = json!({"accountId": 12_345_678_901_u64});
         assert_eq!(account(&zeros, &["accountId"]).map(|a| a.to_string()).as_deref(), Some("012345678901"));
+    }
+
+    #[test]
+    fn a_severity_is_a_figure_that_the_ledger_takes() {
+        let severity = |figure: serde_json::Value| severity(&json!({"severity": figure}), &["severity"], 10.0);
+        assert_eq!([8.5, 10.0, 0.5].map(|figure| severity(json!(figure))), [Some(8.5), Some(10.0), Some(0.5)]);
+        for next_to_nothing in [json!(1e-300), json!("1e-300"), json!(-0.0), json!(0)] {
+            assert_eq!(severity(next_to_nothing).map(f64::to_bits), Some(0.0_f64.to_bits()));
+        }
+        for wrong in [json!(10.5), json!(-1), json!("1e999"), json!("NaN"), json!([8]), json!(null)] {
+            assert_eq!(severity(wrong), None);
+        }
+    }
+
+    #[test]
+    fn a_line_break_is_part_of_a_name() {
+        let value = json!({"a": " orders ", "b": "orders\n", "c": "\u{a0}orders", "d": " \t\n"});
+        assert_eq!(["a", "b", "c", "d"].map(|name| text(&value, &[name])), [
+            Some("orders"),
+            Some("orders\n"),
+            Some("\u{a0}orders"),
+            None
+        ]);
     }
 
     #[test]

@@ -38,6 +38,11 @@ const UNTOUCHABLE_ROLES: [(&str, &str); 4] = [
     ("OrganizationAccountAccessRole", "the role is the organisation's way into this account"),
 ];
 
+/// The partition that an ARN says.
+fn partition_in(arn: Option<&str>) -> Option<&str> {
+    arn?.split(':').nth(1)
+}
+
 fn veto<T>(reason: impl Into<String>) -> Result<T, Veto> {
     Err(Veto(reason.into()))
 }
@@ -50,6 +55,10 @@ impl Rails<'_> {
                 "`{}` is in account {}: Firebreak contains only in its own, {}",
                 principal.name, principal.account, self.home.account
             ));
+        }
+        if let Some(elsewhere) = partition_in(principal.arn.as_deref()).filter(|p| *p != self.home.partition.as_str()) {
+            let home = self.home.partition;
+            return veto(format!("`{}` is in partition {elsewhere}, not in {home} as Firebreak is", principal.name));
         }
         if principal.name.kind() == PrincipalKind::Role {
             for (pattern, reason) in UNTOUCHABLE_ROLES {
@@ -112,6 +121,9 @@ impl Rails<'_> {
         if *function.account() != self.home.account {
             return veto(format!("`{function}` is in another account"));
         }
+        if function.partition() != self.home.partition {
+            return veto(format!("`{function}` is in another partition"));
+        }
         if FunctionName::ALL.iter().any(|own| function.name() == format!("{}-{own}", self.stack)) {
             return veto(format!("`{}` is one of Firebreak's own functions", function.name()));
         }
@@ -170,6 +182,7 @@ mod tests {
         let world = world();
         for arn in [
             "arn:aws:iam::444455556666:role/orders",
+            "arn:aws-cn:iam::111122223333:role/orders",
             "arn:aws:iam::111122223333:role/AWSServiceRoleForLambda",
             "arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123",
             "arn:aws:iam::111122223333:role/OrganizationAccountAccessRole",
@@ -240,7 +253,8 @@ mod tests {
             let function = format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}").parse().unwrap();
             assert_eq!(world.rails(None).on_function(&function).is_ok(), allowed, "{name}");
         }
-        let foreign = "arn:aws:lambda:eu-west-1:444455556666:function:orders".parse().unwrap();
-        assert!(world.rails(None).on_function(&foreign).is_err());
+        for foreign in ["arn:aws:lambda:eu-west-1:444455556666:function:o", "arn:aws-cn:lambda:cn-north-1:111122223333:function:o"] {
+            assert!(world.rails(None).on_function(&foreign.parse().unwrap()).is_err(), "{foreign}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::actor::Actor;
 use crate::finding::{Caller, Finding, Format, Lookup, Source, Subject, SubjectKind};
-use crate::foreign::{account, address, at, flag, list, number, partition_of, principal_id, text, time};
+use crate::foreign::{account, address, at, flag, list, partition_of, principal_id, severity, text, time};
 use crate::ids::{AccountId, FunctionArn, InstanceProfileArn, Region, RoleArn, shown, shown_id};
 use crate::principal::{Principal, PrincipalName};
 
@@ -25,7 +25,7 @@ pub fn read(detail: &Value, source: Source, fallback_id: &str) -> Result<Finding
     let finding_type = text(detail, &["type"]).ok_or("the finding has no `type`")?;
     let id = text(detail, &["id"]).or(Some(fallback_id).filter(|id| !id.is_empty()));
     let mut finding = Finding::new(id.ok_or("the finding has no `id`")?, finding_type, source, Format::GuardDuty);
-    finding.severity = number(detail, &["severity"]).filter(|s| (0.0..=10.0).contains(s));
+    finding.severity = severity(detail, &["severity"], 10.0);
     finding.account = account(detail, &["accountId"]);
     finding.region = text(detail, &["region"]).and_then(|t| t.parse().ok());
     finding.first_seen = time(detail, &["service", "eventFirstSeen"]);

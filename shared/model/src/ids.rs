@@ -31,9 +31,18 @@ impl InvalidId {
 
 /// At most 80 printable characters of foreign text, for messages and logs.
 pub fn shown(text: &str) -> String {
+    printable(text, 80)
+}
+
+/// At most 400 printable characters of a message that may repeat foreign text.
+pub fn shown_text(text: &str) -> String {
+    printable(text, 400)
+}
+
+fn printable(text: &str, most: usize) -> String {
     let mut out: String =
-        text.chars().take(80).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '\u{fffd}' }).collect();
-    if text.chars().nth(80).is_some() {
+        text.chars().take(most).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '\u{fffd}' }).collect();
+    if text.chars().nth(most).is_some() {
         out.push('…');
     }
     out

@@ -129,3 +129,97 @@ impl Inventory {
 fn family(arn: &str) -> &str {
     arn.rsplit_once(':').map_or(arn, |(family, _)| family)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::principal::PrincipalKind::{Role, User};
+
+    fn inventory() -> Inventory {
+        let role = |name: &str| format!("arn:aws:iam::111122223333:role/app/{name}");
+        let function = |name: &str| format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}");
+        let mut inventory = Inventory::default();
+        for document in [
+            json!({"Functions": [{"FunctionArn": function("a"), "Role": role("shared")},
+                                 {"FunctionArn": function("b"), "Role": role("shared")},
+                                 {"FunctionArn": function("c"), "Role": role("own")}]}),
+            json!({"InstanceProfiles": [{"Arn": "arn:aws:iam::111122223333:instance-profile/web",
+                                         "Roles": [{"Arn": role("web-role")}]}]}),
+            json!({"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:111122223333:task-definition/o:6",
+                                      "taskRoleArn": role("own")}}),
+            json!({"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:111122223333:task-definition/o:7",
+                                      "taskRoleArn": role("own")}}),
+            json!({"tasks": [{"taskArn": "arn:aws:ecs:eu-west-1:111122223333:task/prod/1",
+                              "taskDefinitionArn": "arn:aws:ecs:eu-west-1:111122223333:task-definition/o:7",
+                              "overrides": {"taskRoleArn": role("override")}},
+                             {"taskArn": "arn:aws:ecs:eu-west-1:111122223333:task/prod/2",
+                              "taskDefinitionArn": "arn:aws:ecs:eu-west-1:111122223333:task-definition/o:7",
+                              "overrides": {}}]}),
+            json!({"Roles": [{"Arn": role("by-id"), "RoleId": "AROAEXAMPLE000000001"}]}),
+            json!({"Users": [{"Arn": "arn:aws:iam::111122223333:user/ana", "UserId": "AIDAEXAMPLE000000001"}]}),
+        ] {
+            inventory.add(&document).unwrap();
+        }
+        inventory
+    }
+
+    fn name(inventory: &Inventory, lookup: &Lookup) -> Option<String> {
+        match inventory.resolve(lookup)? {
+            Subject::Principal { principal, .. } => Some(principal.name.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_awss_commands_print_resolves_every_lookup() {
+        let inventory = inventory();
+        let task = |id: &str| Lookup::Task {
+            task: Some(format!("arn:aws:ecs:eu-west-1:111122223333:task/prod/{id}").parse().unwrap()),
+            definition: Some("arn:aws:ecs:eu-west-1:111122223333:task-definition/o:6".parse().unwrap()),
+        };
+        let by_id = |kind, id: &str| Lookup::UniqueId { kind, id: id.parse().unwrap() };
+        let function = "arn:aws:lambda:eu-west-1:111122223333:function:a:live".parse().unwrap();
+        let profile = "arn:aws:iam::111122223333:instance-profile/web".parse().unwrap();
+        for (lookup, expected) in [
+            (Lookup::Function { function }, Some("role/shared")),
+            (Lookup::InstanceProfile { arn: profile }, Some("role/web-role")),
+            (task("1"), Some("role/override")),
+            (task("2"), Some("role/own")),
+            (task("3"), Some("role/own")),
+            (by_id(Role, "AROAEXAMPLE000000001"), Some("role/by-id")),
+            (by_id(User, "AIDAEXAMPLE000000001"), Some("user/ana")),
+            (by_id(Role, "AROAEXAMPLE000000009"), None),
+            (by_id(User, "AROAEXAMPLE000000001"), None),
+        ] {
+            assert_eq!(name(&inventory, &lookup).as_deref(), expected, "{lookup}");
+        }
+    }
+
+    #[test]
+    fn users_of_a_role_are_counted_once_each_whatever_the_path_and_revision() {
+        let inventory = inventory();
+        let bare = |name: &str| Principal {
+            account: "111122223333".parse().unwrap(),
+            name: PrincipalName::Role(name.parse().unwrap()),
+            arn: None,
+            unique_id: None,
+        };
+        assert_eq!(inventory.users(&bare("shared")), 2);
+        assert_eq!(inventory.users(&bare("own")), 2, "one function and one task definition of two revisions");
+        assert_eq!(inventory.users(&bare("web-role")), 1);
+        assert_eq!(inventory.users(&bare("nobody")), 0);
+        let known = inventory.with_path(&bare("shared")).unwrap();
+        assert_eq!(known.path(), Some("/app/"));
+    }
+
+    #[test]
+    fn a_document_of_something_else_is_refused() {
+        for document in [json!({}), json!([]), json!({"functionz": []}), json!(null)] {
+            assert_eq!(Inventory::default().add(&document), Err(NoInventory));
+        }
+    }
+}

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::action::Response;
-use crate::ids::{AccessKeyId, FunctionArn, IncidentId, InvalidId, RoleName, UserName};
+use crate::ids::{AccessKeyId, FunctionArn, IncidentId, InvalidId, RoleName, UserName, shown_text};
 use crate::playbook::{PlaybookError, check_response};
 use crate::principal::{Home, Principal, PrincipalName};
 
@@ -14,7 +14,7 @@ use crate::principal::{Home, Principal, PrincipalName};
 pub enum RequestError {
     /// Not the JSON that a request is.
     #[error("the request cannot be read: {0}")]
-    Shape(#[from] serde_json::Error),
+    Shape(String),
     /// A value that is no identifier.
     #[error(transparent)]
     Id(#[from] InvalidId),
@@ -29,6 +29,14 @@ pub enum RequestError {
         /// The most characters.
         most: usize,
     },
+    /// A list that is too long.
+    #[error("`{field}` holds more than {most}: ask for the rest by a request of its own")]
+    TooMany {
+        /// Which.
+        field: &'static str,
+        /// The most that it may hold.
+        most: usize,
+    },
     /// Neither or both of `role` and `user`.
     #[error("give exactly one of `role` and `user`")]
     Target,
@@ -39,6 +47,12 @@ pub enum RequestError {
         arn: String,
     },
 }
+
+/// The most functions of a request: the plan must fit in the ledger.
+const MOST_FUNCTIONS: usize = 100;
+
+/// The most access keys of a request: a user has two at a time.
+const MOST_KEYS: usize = 20;
 
 /// Who asks, and why: required of every request, kept on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +161,16 @@ pub fn is_request(payload: &Value) -> bool {
 
 /// Reads a request.
 pub fn read(payload: &Value, home: &Home) -> Result<Request, RequestError> {
-    let wire: Wire = serde_json::from_value(payload.clone())?;
+    // The message may repeat what it does not know, whatever that is and however long.
+    let wire: Wire =
+        serde_json::from_value(payload.clone()).map_err(|error| RequestError::Shape(shown_text(&error.to_string())))?;
+    let too_many = |field, number: usize, most| {
+        if number > most { Err(RequestError::TooMany { field, most }) } else { Ok(()) }
+    };
+    if let Wire::Contain { functions, access_keys, .. } = &wire {
+        too_many("functions", functions.len(), MOST_FUNCTIONS)?;
+        too_many("access_keys", access_keys.len(), MOST_KEYS)?;
+    }
     Ok(match wire {
         Wire::Contain { reason, requested_by, role, user, mut functions, access_keys, response, session_started } => {
             let principal = match (role, user) {
@@ -243,6 +266,14 @@ mod tests {
         assert_eq!(asked, Asked { by: "ana".into(), reason: "seen in the logs".into() });
     }
 
+    const FUNCTION: &str = "arn:aws:lambda:eu-west-1:111122223333:function:orders";
+
+    #[test]
+    fn a_message_stays_short_whatever_it_repeats() {
+        let error = contain(&json!({"role": "orders", "x".repeat(1_000_000): 1})).unwrap_err().to_string();
+        assert!(error.chars().count() < 500, "{} characters", error.chars().count());
+    }
+
     #[test]
     fn what_is_wrong_is_refused_and_named() {
         for (extra, names) in [
@@ -260,6 +291,9 @@ mod tests {
             (json!({"role": "orders", "response": ["isolate", "recycle"]}), "choose one"),
             (json!({"role": "orders", "functions": ["*"]}), "no function ARN"),
             (json!({"firebreak": "explode"}), "explode"),
+            (json!({"firebreak": "\u{1b}[2Jexplode"}), "\u{fffd}[2Jexplode"),
+            (json!({"role": "orders", "access_keys": vec!["AKIAEXAMPLE000000001"; 21]}), "more than 20"),
+            (json!({"role": "orders", "functions": vec![FUNCTION; 101]}), "more than 100"),
         ] {
             let error = contain(&extra).unwrap_err().to_string();
             assert!(error.contains(names), "{extra}: {error}");

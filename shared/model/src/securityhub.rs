@@ -20,6 +20,11 @@ fn is_guardduty(product: &str) -> bool {
     Glob::from(GUARDDUTY).matches(product)
 }
 
+/// The finding's own id in the id that GuardDuty gives it in Security Hub: an ARN that ends in it.
+fn last_part(id: &str) -> &str {
+    id.rsplit('/').find(|part| !part.is_empty()).unwrap_or(id)
+}
+
 /// The types that say how something is configured or built, not that anything happened.
 const POSTURE: [&str; 4] =
     ["Software and Configuration Checks", "Sensitive Data Identifications", "Exposure/", "Vulnerabilities"];

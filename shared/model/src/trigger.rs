@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::finding::{Finding, Format, Source};
+use crate::finding::{Finding, Format, MOST_SUBJECTS, Source};
 use crate::foreign::list;
 use crate::ids::{shown, shown_id};
 use crate::principal::Home;
@@ -13,9 +13,9 @@ use crate::{cloudtrail, guardduty};
 /// A payload, understood as far as it can be.
 #[derive(Debug)]
 pub enum Trigger {
-    /// The findings of an event: one, but a custom action of Security Hub may send several. What cannot be read among
-    /// them is beside them.
-    Findings(Vec<Finding>, Vec<Malformed>),
+    /// The findings of an event: one, but a custom action of Security Hub may send several. That some of them cannot be
+    /// read is beside them.
+    Findings(Vec<Finding>, Option<Malformed>),
     /// A request by direct invocation.
     Request(Box<Request>),
     /// A request that is refused as it stands.
@@ -32,6 +32,9 @@ pub struct Malformed {
     /// What is wrong with it.
     pub reason: String,
 }
+
+/// The most findings that one event may hold: Security Hub sends no more of what a person chose.
+pub const MOST_FINDINGS: usize = 20;
 
 /// The prefix of a custom action's ARN resource.
 const CUSTOM_ACTION: &str = ":action/custom/";
@@ -66,20 +69,31 @@ pub fn read(payload: &Value, home: &Home) -> Trigger {
         return Trigger::Malformed(malformed("the event is a replay from an archive".to_owned()));
     }
     let mut findings = Vec::new();
-    let mut unread = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    let mut unread = |reason: String| {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    };
     for read in findings_of(payload, source, format) {
         match read {
+            Ok(_) if findings.len() == MOST_FINDINGS => {
+                unread(format!("the event holds more than {MOST_FINDINGS} findings: the rest is not read"));
+            }
             Ok(finding) => findings.push(finding),
-            Err(reason) => unread.push(malformed(reason)),
+            Err(reason) => unread(reason),
         }
     }
-    match (findings.is_empty(), unread.pop()) {
-        (true, Some(malformed)) => Trigger::Malformed(malformed),
-        (true, None) => Trigger::Malformed(malformed("the event holds no finding".to_owned())),
-        (false, last) => {
-            unread.extend(last);
-            Trigger::Findings(findings, unread)
-        }
+    let each = match findings.len() {
+        0 | 1 => MOST_SUBJECTS,
+        several => 2 * MOST_SUBJECTS / several,
+    };
+    findings.iter_mut().for_each(|finding| finding.cut_to(each));
+    match (findings.is_empty(), reasons.is_empty()) {
+        (true, true) => Trigger::Malformed(malformed("the event holds no finding".to_owned())),
+        (true, false) => Trigger::Malformed(malformed(reasons.join("; "))),
+        (false, true) => Trigger::Findings(findings, None),
+        (false, false) => Trigger::Findings(findings, Some(malformed(reasons.join("; ")))),
     }
 }
 

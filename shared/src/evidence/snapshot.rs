@@ -132,7 +132,7 @@ impl Snapshots {
         let run = Run {
             store: &self.store,
             prefix: prefix(incident, record.attempts),
-            from: incident.first_seen.map_or(incident.opened_at, |seen| seen.min(incident.opened_at)) - LEAD,
+            from: window_begins(incident),
             to: began_at,
             deadline,
         };

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::{guardduty_type, is_guardduty, nature, of_resource, severity_of_label};
+use super::{guardduty_type, is_guardduty, last_part, nature, of_resource, severity_of_label};
 use crate::finding::{Caller, Finding, Format, Source, Subject};
-use crate::foreign::{account, address, at, field, flag, list, number, text, time};
+use crate::foreign::{account, address, at, field, flag, list, severity as figure, text, time};
 use crate::guardduty;
 use crate::ids::{shown, shown_id};
 
@@ -26,7 +26,7 @@ pub fn read(asff: &Value, source: Source, custom_action: Option<&str>) -> Result
         .filter_map(Value::as_str)
         .collect();
     let of_guardduty = is_guardduty(product);
-    let own_id = if of_guardduty { id.rsplit('/').next().unwrap_or(id) } else { id };
+    let own_id = if of_guardduty { last_part(id) } else { id };
     let own_type = types.iter().find_map(|t| guardduty_type(t)).filter(|_| of_guardduty);
     let finding_type = own_type.as_deref().or_else(|| types.first().copied()).unwrap_or("unknown");
     let mut finding = Finding::new(own_id, finding_type, source, Format::Asff);
@@ -66,8 +66,8 @@ fn product_field<'a>(asff: &'a Value, name: &str) -> Option<&'a str> {
 
 /// The product's own figure for GuardDuty, else the normalised one, else the label.
 fn severity(asff: &Value, of_guardduty: bool) -> Option<f64> {
-    let own = number(asff, &["severity", "product"]).filter(|s| of_guardduty && (0.0..=10.0).contains(s));
-    let normalised = number(asff, &["severity", "normalized"]).filter(|s| (0.0..=100.0).contains(s)).map(|s| s / 10.0);
+    let own = figure(asff, &["severity", "product"], 10.0).filter(|_| of_guardduty);
+    let normalised = figure(asff, &["severity", "normalized"], 100.0).map(|s| s / 10.0);
     let label =
         text(asff, &["severity", "label"]).or_else(|| text(asff, &["findingProviderFields", "severity", "label"]));
     own.or(normalised).or_else(|| severity_of_label(label?))

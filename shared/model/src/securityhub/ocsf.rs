@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{details_of, guardduty_type, is_guardduty, nature, of_resource, severity_of_label};
+use super::{details_of, guardduty_type, is_guardduty, last_part, nature, of_resource, severity_of_label};
 use crate::actor::Actor;
 use crate::finding::{Caller, Finding, Format, Source, Subject};
 use crate::foreign::{account, address, at, flag, list, number, text, time};
@@ -32,7 +32,7 @@ pub fn read(ocsf: &Value, source: Source) -> Result<Finding, String> {
         .filter_map(Value::as_str)
         .collect();
     let of_guardduty = is_guardduty(product);
-    let own_id = if of_guardduty { id.rsplit('/').next().unwrap_or(id) } else { id };
+    let own_id = if of_guardduty { last_part(id) } else { id };
     let own_type = types.iter().find_map(|t| guardduty_type(t)).filter(|_| of_guardduty);
     let finding_type = own_type.as_deref().or_else(|| types.first().copied());
     let finding_type = finding_type.or_else(|| text(ocsf, &["class_name"])).unwrap_or("unknown");
