@@ -17,6 +17,7 @@ use firebreak_model::request::{Asked, Contain, Request};
 use firebreak_model::trigger::{self, Malformed, Trigger};
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::action::ActionError;
@@ -28,6 +29,7 @@ use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger};
+use crate::payload;
 use crate::resolve::Resolver;
 use crate::telemetry::chain;
 use candidate::{Chosen, Noted, Reading, Received};
@@ -55,16 +57,17 @@ pub struct Containment {
 
 impl Containment {
     /// Handles one invocation.
-    pub async fn handle(&self, payload: &Value, invocation: &str) -> Result<Answer, Failure> {
+    pub async fn handle(&self, payload: &RawValue, invocation: &str) -> Result<Answer, Failure> {
         let received = Received { now: clock::now(), invocation };
+        let payload = &match payload::read(payload) {
+            Ok(payload) => payload,
+            Err(malformed) => return self.on_malformed(malformed, payload.get().to_owned(), received).await,
+        };
         match trigger::read(payload, &self.base.home) {
             Trigger::Findings(findings, unread) => {
-                Box::pin(self.on_findings(findings, &unread, payload, received)).await
+                Box::pin(self.on_findings(findings, unread, payload, received)).await
             }
-            Trigger::Malformed(malformed) => {
-                self.on_malformed(&malformed, payload, received).await?;
-                Ok(Answer::of("malformed").saying(malformed.reason))
-            }
+            Trigger::Malformed(malformed) => self.on_malformed(malformed, payload.to_string(), received).await,
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Request(request) => match *request {
                 Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
@@ -89,29 +92,30 @@ impl Containment {
 
     async fn on_malformed(
         &self,
-        malformed: &Malformed,
-        payload: &Value,
+        malformed: Malformed,
+        event: String,
         received: Received<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Answer, Failure> {
         warn!(envelope.id = %malformed.id, "an event that cannot be read: {}", malformed.reason);
-        let record = candidate::malformed(malformed, payload, received, self.playbook.digest(), self.ceiling);
-        Ok(self.ledger.note(&record).await?)
+        let record = candidate::malformed(&malformed, event, received, self.playbook.digest(), self.ceiling);
+        self.ledger.note(&record).await?;
+        Ok(Answer::of("malformed").saying(malformed.reason))
     }
 
     /// The findings of one event. One that fails never keeps another back, and is never lost behind its success.
     async fn on_findings(
         &self,
         findings: Vec<Finding>,
-        unread: &[Malformed],
+        unread: Option<Malformed>,
         event: &Value,
         received: Received<'_>,
     ) -> Result<Answer, Failure> {
         let mut answers = Vec::new();
         let mut failures = Vec::new();
-        for malformed in unread {
-            if let Err(failure) = self.on_malformed(malformed, event, received).await {
-                failures.push(failure);
-            }
+        if let Some(malformed) = unread
+            && let Err(failure) = self.on_malformed(malformed, event.to_string(), received).await
+        {
+            failures.push(failure);
         }
         for finding in findings {
             match Box::pin(self.on_finding(finding, event, received)).await {

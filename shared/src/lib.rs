@@ -17,6 +17,7 @@ pub mod identity;
 pub mod isolate;
 pub mod ledger;
 pub mod page;
+pub mod payload;
 pub mod publish;
 pub mod registry;
 pub mod release;

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use firebreak_shared::failure::Failure;
 use firebreak_shared::isolate::{Handled, Isolation};
+use firebreak_shared::payload;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(isolation: Arc<Isolation>, event: LambdaEvent<Value>) -> Result<Handled, Diagnostic> {
+pub(crate) async fn handle(
+    isolation: Arc<Isolation>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Handled, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = isolation.handle(&event.payload).await;
+        let result = async { isolation.handle(&payload::read(&event.payload)?).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

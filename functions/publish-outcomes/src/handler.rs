@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use aws_lambda_events::streams::DynamoDbEventResponse;
 use firebreak_shared::failure::Failure;
+use firebreak_shared::payload;
 use firebreak_shared::publish::Publisher;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
 pub(crate) async fn handle(
     publisher: Arc<Publisher>,
-    event: LambdaEvent<Value>,
+    event: LambdaEvent<Box<RawValue>>,
 ) -> Result<DynamoDbEventResponse, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = publisher.handle(&event.payload).await;
+        let result = async { publisher.handle(&payload::read(&event.payload)?).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

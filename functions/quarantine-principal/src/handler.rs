@@ -6,10 +6,13 @@ use firebreak_shared::answer::Answer;
 use firebreak_shared::contain::Containment;
 use firebreak_shared::failure::Failure;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(containment: Arc<Containment>, event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn handle(
+    containment: Arc<Containment>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Answer, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {

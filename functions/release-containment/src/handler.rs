@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
 use firebreak_shared::failure::Failure;
+use firebreak_shared::payload;
 use firebreak_shared::release::Releasing;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(releasing: Arc<Releasing>, event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn handle(releasing: Arc<Releasing>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = releasing.handle(&event.payload, &request_id).await;
+        let result = async { releasing.handle(&payload::read(&event.payload)?, &request_id).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
 use firebreak_shared::failure::Failure;
+use firebreak_shared::payload;
 use firebreak_shared::revoke::Revocation;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(revocation: Arc<Revocation>, event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn handle(
+    revocation: Arc<Revocation>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Answer, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = revocation.handle(&event.payload).await;
+        let result = async { revocation.handle(&payload::read(&event.payload)?).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use firebreak_shared::answer::Answer;
 use firebreak_shared::evidence::snapshot::Snapshots;
 use firebreak_shared::failure::Failure;
+use firebreak_shared::payload;
 use lambda_runtime::{Diagnostic, LambdaEvent};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(snapshots: Arc<Snapshots>, event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn handle(snapshots: Arc<Snapshots>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = snapshots.handle(&event.payload, event.context.deadline()).await;
+        let result = async { snapshots.handle(&payload::read(&event.payload)?, event.context.deadline()).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

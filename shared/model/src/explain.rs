@@ -287,20 +287,33 @@ impl Explainer<'_> {
     }
 }
 
-/// Firebreak is taken to live in the account that the finding is about.
+/// Firebreak is taken to live in the account that the finding is about, and in the partition of its Region; where it
+/// names none, of the first ARN that it points at.
 fn home_of(finding: &Finding) -> Home {
-    Home { partition: finding.region.as_ref().map_or(Partition::Aws, partition_of), account: finding.owner() }
+    let of_subject = |subject: &Subject| match subject {
+        Subject::Principal { principal, .. } => partition_in(principal.arn.as_deref()?),
+        Subject::Lookup { lookup, .. } => partition_in(&lookup.arn()?),
+        Subject::NotContainable { .. } => None,
+    };
+    let partition = finding.region.as_ref().map(partition_of);
+    let partition = partition.or_else(|| finding.subjects.iter().find_map(of_subject));
+    Home { partition: partition.unwrap_or(Partition::Aws), account: finding.owner() }
 }
 
-/// The account of the first ARN that a request holds.
+fn partition_in(arn: &str) -> Option<Partition> {
+    arn.split(':').nth(1)?.parse().ok()
+}
+
+/// The account and partition of the first ARN that a request holds.
 fn home_of_request(payload: &Value) -> Home {
-    let of_arn = |arn: &Value| arn.as_str()?.split(':').nth(4)?.parse().ok();
+    let of_arn = |arn: &Value| {
+        let arn = arn.as_str()?;
+        Some(Home { partition: partition_in(arn)?, account: arn.split(':').nth(4)?.parse().ok()? })
+    };
     let functions = payload.get("functions").and_then(Value::as_array).and_then(|f| f.first());
     let named = [payload.get("role"), payload.get("user"), functions];
-    Home {
-        partition: Partition::Aws,
-        account: named.into_iter().flatten().find_map(of_arn).unwrap_or_else(AccountId::nobody),
-    }
+    let home = named.into_iter().flatten().find_map(of_arn);
+    home.unwrap_or_else(|| Home { partition: Partition::Aws, account: AccountId::nobody() })
 }
 
 fn targets(subject: &Subject, rails: &Rails<'_>) -> Vec<Target> {

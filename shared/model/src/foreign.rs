@@ -135,12 +135,10 @@ mod tests {
     #[test]
     fn a_line_break_is_part_of_a_name() {
         let value = json!({"a": " orders ", "b": "orders\n", "c": "\u{a0}orders", "d": " \t\n"});
-        assert_eq!(["a", "b", "c", "d"].map(|name| text(&value, &[name])), [
-            Some("orders"),
-            Some("orders\n"),
-            Some("\u{a0}orders"),
-            None
-        ]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| text(&value, &[name])),
+            [Some("orders"), Some("orders\n"), Some("\u{a0}orders"), None]
+        );
     }
 
     #[test]

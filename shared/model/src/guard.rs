@@ -253,7 +253,9 @@ mod tests {
             let function = format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}").parse().unwrap();
             assert_eq!(world.rails(None).on_function(&function).is_ok(), allowed, "{name}");
         }
-        for foreign in ["arn:aws:lambda:eu-west-1:444455556666:function:o", "arn:aws-cn:lambda:cn-north-1:111122223333:function:o"] {
+        for foreign in
+            ["arn:aws:lambda:eu-west-1:444455556666:function:o", "arn:aws-cn:lambda:cn-north-1:111122223333:function:o"]
+        {
             assert!(world.rails(None).on_function(&foreign.parse().unwrap()).is_err(), "{foreign}");
         }
     }

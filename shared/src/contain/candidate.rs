@@ -90,8 +90,7 @@ pub(super) fn reasons(noted: &[Noted]) -> String {
 }
 
 /// The event as text, cut where it is too long; whether it was cut; the SHA-256 of the whole.
-fn event_text(event: &Value) -> (String, bool, String) {
-    let text = event.to_string();
+fn event_text(text: String) -> (String, bool, String) {
     let digest = sha256_hex(text.as_bytes());
     if text.len() <= EVENT_BYTES {
         return (text, false, digest);
@@ -110,7 +109,7 @@ impl Reading<'_> {
     }
 
     fn record_of(&self, incident_id: Option<IncidentId>, verdict: &Verdict, received: Received<'_>) -> FindingRecord {
-        let (event, event_truncated, event_sha256) = event_text(self.event);
+        let (event, event_truncated, event_sha256) = event_text(self.event.to_string());
         let finding = self.finding;
         FindingRecord {
             schema: SCHEMA,
@@ -160,7 +159,7 @@ pub(super) fn noted(reading: &Reading<'_>, noted: &[Noted], received: Received<'
 /// The record of an event that cannot be read.
 pub(super) fn malformed(
     malformed: &Malformed,
-    event: &Value,
+    event: String,
     received: Received<'_>,
     playbook: &str,
     mode: Mode,
@@ -250,10 +249,10 @@ mod tests {
     #[test]
     fn a_long_event_is_cut_on_a_character_and_its_digest_is_of_the_whole() {
         let event = serde_json::json!({"text": "é".repeat(EVENT_BYTES)});
-        let (text, cut, digest) = event_text(&event);
+        let (text, cut, digest) = event_text(event.to_string());
         assert!(cut && text.len() <= EVENT_BYTES);
         assert_eq!(digest, sha256_hex(event.to_string().as_bytes()));
-        let (whole, cut, _) = event_text(&serde_json::json!({"a": 1}));
+        let (whole, cut, _) = event_text(r#"{"a":1}"#.to_owned());
         assert_eq!((whole.as_str(), cut), (r#"{"a":1}"#, false));
     }
 }

@@ -205,6 +205,12 @@ impl Snapshots {
     }
 }
 
+/// When the logs begin that are collected. A finding may name any time at all; there are no logs from before 1970.
+fn window_begins(incident: &Incident) -> Timestamp {
+    let seen = incident.first_seen.map_or(incident.opened_at, |seen| seen.min(incident.opened_at));
+    seen.saturating_sub(LEAD).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
+}
+
 fn prefix(incident: &Incident, attempt: u32) -> String {
     let Incident { account, incident_id, episode, .. } = incident;
     format!("incidents/{account}/{incident_id}/{episode:06}/{attempt:06}")
