@@ -92,9 +92,10 @@ impl Judge<'_> {
     }
 
     fn course(&self, ruling: &Ruling, subject: &Subject) -> Course {
-        let Verdict { effective, reason, .. } = &ruling.verdict;
-        // What hangs on a path may rise when it is read: look before noting.
-        let opens = effective.opens_incident() || ruling.passed_over.is_some();
+        let Verdict { decision, effective, reason, .. } = &ruling.verdict;
+        // Where the mode holds a decision down, the record still says whom it would have been about. What hangs on a path
+        // may rise when it is read.
+        let opens = decision.opens_incident() || ruling.passed_over.is_some();
         match subject {
             Subject::NotContainable { what, reason, .. } => {
                 Course::Note { principal: None, functions: Vec::new(), reason: format!("`{what}`: {reason}") }
@@ -137,5 +138,80 @@ impl Judge<'_> {
             }
         }
         (touched, spared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::finding::{Format, Source};
+    use crate::ids::Partition;
+    use crate::principal::Home;
+
+    const SHIPPED: &str = include_str!("../../../playbook.yaml");
+
+    fn judge(finding_type: &str, subject: &Subject, ceiling: Mode, users: Option<usize>) -> Judgement {
+        let playbook = Playbook::from_yaml(SHIPPED).unwrap();
+        let home = Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() };
+        let rails =
+            Rails { home: &home, stack: "firebreak", protected: &playbook.protected, deployers: &[], source: None };
+        let finding = Finding {
+            severity: Some(8.0),
+            account: Some(home.account.clone()),
+            ..Finding::new("f", finding_type, Source::GuardDuty, Format::GuardDuty)
+        };
+        Judge { playbook: &playbook, rails, ceiling }.judge(&finding, subject, users)
+    }
+
+    fn role(arn: &str) -> Subject {
+        let function = "arn:aws:lambda:eu-west-1:111122223333:function:firebreak-revoke-sessions".parse().unwrap();
+        Subject::Principal { principal: Principal::from_arn(arn).unwrap(), access_key: None, function: Some(function) }
+    }
+
+    fn profile() -> Subject {
+        let arn = "arn:aws:iam::111122223333:instance-profile/web".parse().unwrap();
+        Subject::Lookup { lookup: Lookup::InstanceProfile { arn }, access_key: None }
+    }
+
+    const C2: &str = "Backdoor:Lambda/C&CActivity.B";
+    const ORDERS: &str = "arn:aws:iam::111122223333:role/orders";
+
+    #[test]
+    fn a_principal_is_contained_and_the_functions_that_rails_protect_are_spared() {
+        let judgement = judge(C2, &role(ORDERS), Mode::Enforce, None);
+        assert_eq!(judgement.decision(), Decision::Act);
+        let Course::Contain { functions, spared, .. } = judgement.course else { unreachable!() };
+        assert_eq!((functions.len(), spared.len()), (0, 1), "{spared:?}");
+    }
+
+    #[test]
+    fn what_is_protected_is_only_noted_and_the_reason_is_the_rails() {
+        let judgement = judge(C2, &role("arn:aws:iam::444455556666:role/orders"), Mode::Enforce, None);
+        assert_eq!(judgement.decision(), Decision::Notify);
+        assert!(matches!(&judgement.course, Course::Note { reason, .. } if reason.contains("only in its own")));
+    }
+
+    #[test]
+    fn whom_it_would_be_about_is_looked_up_in_every_mode_and_only_where_it_matters() {
+        let runtime = "Backdoor:Runtime/C&CActivity.B";
+        for mode in [Mode::Observe, Mode::Approve, Mode::Enforce] {
+            let judgement = judge(runtime, &profile(), mode, None);
+            assert!(matches!(judgement.course, Course::LookUp(_)), "{mode}");
+            assert_eq!(judgement.decision(), Decision::Approve.under(mode));
+        }
+        let noted = judge("Discovery:Runtime/SuspiciousCommand.X", &profile(), Mode::Enforce, None);
+        assert!(matches!(noted.course, Course::LookUp(_)), "a high runtime finding is looked up");
+        let noted = judge("Discovery:IAMUser/AnomalousBehavior", &profile(), Mode::Enforce, None);
+        assert!(matches!(noted.course, Course::Note { .. }));
+        let observed = judge(C2, &role(ORDERS), Mode::Observe, None);
+        assert!(matches!(&observed.course, Course::Note { principal: Some(_), .. }));
+    }
+
+    #[test]
+    fn a_shared_role_waits_for_a_person() {
+        assert_eq!(judge(C2, &role(ORDERS), Mode::Enforce, Some(1)).decision(), Decision::Act);
+        assert_eq!(judge(C2, &role(ORDERS), Mode::Enforce, Some(2)).decision(), Decision::Approve);
     }
 }
