@@ -143,9 +143,13 @@ fn readable(file: &str, explanation: &Explanation) -> String {
     lines.push(format!("  decision  {decision}"));
     lines.push(format!("  because   {}", plain(reason)));
     for Target { kind, name, arn, containable, reason } in targets {
-        let who = arn.as_deref().or(name.as_deref()).unwrap_or("not named");
-        let can = if *containable { "" } else { "cannot be contained: " };
-        lines.push(format!("  {:<8}  {}  ({can}{})", kind.to_string(), plain(who), plain(reason)));
+        let who = plain(arn.as_deref().or(name.as_deref()).unwrap_or_default());
+        let line = match (name, containable) {
+            (None, true) => plain(reason),
+            (_, true) => who,
+            (_, false) => format!("{who}: cannot be contained, {}", plain(reason)),
+        };
+        lines.push(format!("  {:<8}  {line}", kind.to_string()));
     }
     if !actions.is_empty() {
         let names: Vec<_> = actions.iter().map(|action| action.as_str()).collect();

@@ -329,7 +329,7 @@ fn targets(subject: &Subject, rails: &Rails<'_>) -> Vec<Target> {
                 name: None,
                 arn: lookup.arn(),
                 containable: true,
-                reason: format!("it is {lookup}, which Firebreak looks up"),
+                reason: format!("to be looked up: {lookup}"),
             }];
             found.extend(lookup.function().map(|function| of_function(function, rails)));
             found

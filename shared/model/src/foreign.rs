@@ -8,14 +8,27 @@ use serde_json::Value;
 
 use crate::ids::{AccountId, Partition, Region, UniqueId};
 
-/// A member of a JSON object, by its name in camelCase: `GetFindings` and saved findings are in PascalCase.
+/// A member of a JSON object, by its name in camelCase: `GetFindings` and saved findings are in PascalCase, the details
+/// of resources in Security Hub's second format in snake_case.
 pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let object = value.as_object()?;
-    object.get(name).or_else(|| {
-        let mut letters = name.chars();
-        let first = letters.next()?;
-        object.get(&format!("{}{}", first.to_ascii_uppercase(), letters.as_str()))
-    })
+    object.get(name).or_else(|| object.get(&pascal(name))).or_else(|| object.get(&snake(name)))
+}
+
+fn pascal(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| format!("{}{}", first.to_ascii_uppercase(), letters.as_str())).unwrap_or_default()
+}
+
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 /// A member by a path of names.

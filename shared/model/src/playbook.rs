@@ -121,7 +121,7 @@ impl Default for SharedRoles {
 
 /// GuardDuty alone: everything else in Security Hub may have been imported by anyone in the account.
 fn only_guardduty() -> Vec<Glob> {
-    vec![Glob::from(crate::securityhub::GUARDDUTY)]
+    crate::securityhub::GUARDDUTY.into_iter().map(Glob::from).collect()
 }
 
 #[derive(Deserialize)]

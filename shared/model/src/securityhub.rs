@@ -12,12 +12,13 @@ use crate::ids::{AccessKeyId, AccountId, FunctionArn, InstanceProfileArn, RoleAr
 use crate::playbook::Glob;
 use crate::principal::Principal;
 
-/// The product that GuardDuty's findings bear, in every partition and Region.
-pub(crate) const GUARDDUTY: &str = "arn:aws*:securityhub:*::product/aws/guardduty";
+/// The product that GuardDuty's findings bear, in every partition and Region: of the first format, and of the second.
+pub(crate) const GUARDDUTY: [&str; 2] =
+    ["arn:aws*:securityhub:*::product/aws/guardduty", "arn:aws*:securityhub:*::productv2/aws/guardduty"];
 
 /// Whether a product is GuardDuty: nobody else can import under its ARN.
 fn is_guardduty(product: &str) -> bool {
-    Glob::from(GUARDDUTY).matches(product)
+    GUARDDUTY.iter().any(|glob| Glob::from(*glob).matches(product))
 }
 
 /// The finding's own id in the id that GuardDuty gives it in Security Hub: an ARN that ends in it.
@@ -157,6 +158,10 @@ fn instance(uid: &str, details: &Value) -> Subject {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -178,13 +183,28 @@ mod tests {
     #[test]
     fn only_guardduty_is_guardduty() {
         assert!(is_guardduty("arn:aws-us-gov:securityhub:us-gov-west-1::product/aws/guardduty"));
+        assert!(is_guardduty("arn:aws:securityhub:us-east-1::productv2/aws/guardduty"));
         for other in [
             "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default",
             "arn:aws:securityhub:eu-west-1::product/aws/guardduty2",
             "arn:aws:securityhub:eu-west-1::product/aws/inspector",
+            "arn:aws:securityhub:eu-west-1::productv2/aws/inspector",
         ] {
             assert!(!is_guardduty(other), "{other}");
         }
+    }
+
+    /// As Security Hub sends it, with the ids replaced.
+    #[test]
+    fn an_access_key_of_the_second_format_names_its_role_in_snake_case() {
+        let data = json!({"access_key_id": "ASIAEXAMPLEKEY000001", "principal_id": "AROAEXAMPLEROLE00001:session-1",
+            "user_name": "orders-worker-role", "user_type": "AssumedRole"});
+        let account = "111122223333".parse().unwrap();
+        let subject = of_resource("AWS::IAM::AccessKey", "ASIAEXAMPLEKEY000001", &data, &account);
+        let Some(Subject::Principal { principal, access_key, .. }) = subject else { panic!("{subject:?}") };
+        assert_eq!(principal.name.to_string(), "role/orders-worker-role");
+        assert_eq!(principal.unique_id.unwrap().as_str(), "AROAEXAMPLEROLE00001");
+        assert_eq!(access_key.unwrap().as_str(), "ASIAEXAMPLEKEY000001");
     }
 
     #[test]
