@@ -13,7 +13,7 @@ use crate::decision::{Decision, Mode};
 use crate::finding::{Finding, Format, Subject, SubjectKind};
 use crate::foreign::partition_of;
 use crate::guard::Rails;
-use crate::ids::{AccountId, FunctionArn, Partition};
+use crate::ids::{AccountId, FunctionArn, Partition, shown_text};
 use crate::inventory::Inventory;
 use crate::judge::{Course, Judge, Judgement};
 use crate::plan::Plan;
@@ -280,7 +280,10 @@ impl Explainer<'_> {
             actions: if refused.is_some() { Vec::new() } else { each_once(&plan) },
             reason: match refused {
                 Some(reason) => format!("the request is refused: {reason}"),
-                None => format!("a person's request is carried out in every mode; reason given: {}", asked.reason),
+                None => {
+                    let given = shown_text(&asked.reason);
+                    format!("a person's request is carried out in every mode; reason given: {given}")
+                }
             },
             ..Explanation::of(Kind::Manual, "")
         }
