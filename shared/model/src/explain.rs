@@ -451,3 +451,6 @@ fn merge(before: Explanation, next: Explanation) -> Explanation {
     }
     first
 }
+
+#[cfg(test)]
+mod tests;

@@ -434,6 +434,8 @@ mod tests {
         ] {
             assert_eq!(of(&playbook, &asff(product, action), None).0, expected, "{product:?} {action:?}");
         }
+        let bare = Finding { severity: None, ..asff(&own, Some("FirebreakContain")) };
+        assert_eq!(of(&playbook, &bare, None).0, Decision::Act, "a person needs no figure");
         let posture = Finding { nature: Nature::Posture, ..asff(&guardduty, Some("FirebreakContain")) };
         assert_eq!(of(&playbook, &posture, None), (Decision::Notify, "posture".into()));
     }

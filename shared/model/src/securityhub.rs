@@ -173,6 +173,7 @@ mod tests {
                 "Effects/Data Exfiltration/UnauthorizedAccess:IAMUser-InstanceCredentialExfiltration.OutsideAWS",
                 Some("UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS"),
             ),
+            ("Custom:IAMUser-Of-Ours", Some("Custom:IAMUser/Of-Ours")),
             ("AttackSequence:IAM/CompromisedCredentials", Some("AttackSequence:IAM/CompromisedCredentials")),
             ("Unusual Behaviors/User", None),
         ] {

@@ -188,6 +188,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_what_eventbridge_sets_says_what_an_event_is() {
+        let event = |source: &str, detail_type: &str| {
+            let finding = json!({"id": "f1", "type": "x", "Id": "f1", "AwsAccountId": "111122223333",
+                                 "finding_info": {"uid": "f1"}});
+            json!({"id": "e1", "source": source, "detail-type": detail_type, "account": "111122223333",
+                   "detail": {"id": "f1", "type": "x", "eventName": "x", "eventID": "f1", "findings": [finding]}})
+        };
+        for (source, detail_type, read_as) in [
+            ("aws.guardduty", "GuardDuty Finding", Some(Format::GuardDuty)),
+            ("aws.securityhub", "Security Hub Findings - Imported", Some(Format::Asff)),
+            ("aws.securityhub", "Security Hub Findings - Custom Action", Some(Format::Asff)),
+            ("aws.securityhub", "Findings Imported V2", Some(Format::Ocsf)),
+            ("aws.iam", "AWS API Call via CloudTrail", Some(Format::CloudTrail)),
+            ("firebreak.drill", "Findings Imported V2", Some(Format::Ocsf)),
+            ("my.app", "Security Hub Findings - Imported", None),
+            ("my.app", "Findings Imported V2", None),
+            ("aws.guardduty", "Findings Imported V2", None),
+            ("aws.securityhub", "GuardDuty Finding", None),
+            ("awesome.app", "AWS API Call via CloudTrail", None),
+            ("firebreak", "GuardDuty Finding", None),
+            ("firebreak.drill2", "GuardDuty Finding", None),
+        ] {
+            let format = match read(&event(source, detail_type), &home()) {
+                Trigger::Findings(findings, _) => findings.first().map(|finding| finding.format),
+                _ => None,
+            };
+            assert_eq!(format, read_as, "{source}, {detail_type}");
+        }
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
