@@ -5,6 +5,7 @@ here with what the emulator does without it. A correction whose place in the emu
 """
 
 import contextvars
+import datetime
 import importlib.metadata
 import json
 import os
@@ -32,6 +33,7 @@ def refuse(reason):
 if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
+import botocore.session  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
@@ -287,8 +289,20 @@ replace(ecs, "_get_docker", lambda _: lambda: None)
 
 # 10. GuardDuty, as much as it takes to read a finding again. Without: the service is not known, and any call of it is
 #     refused as such. CreateSampleFindings keeps each of its `findingTypes` that is the JSON of a finding, and GetFindings
-#     gives back what was kept for the detector; every call is authorised by its own action, like those of any service.
+#     gives back what was kept for the detector, with times as numbers where the SDK's model of the API has them so (in an
+#     event they are text); every call is authorised by its own action, like those of any service.
 FINDINGS = {}
+
+
+def as_answered(value, shape):
+    if shape.type_name == "structure" and isinstance(value, dict):
+        members = {member.serialization.get("name", name): member for name, member in shape.members.items()}
+        return {name: as_answered(one, members[name]) if name in members else one for name, one in value.items()}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [as_answered(one, shape.member) for one in value]
+    if shape.type_name == "timestamp" and isinstance(value, str):
+        return datetime.datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    return value
 
 
 def rest_json(status, value):
@@ -314,7 +328,9 @@ async def guardduty(method, path, headers, body, query_params):
         message = "The request is rejected because the input detectorId is not owned by the current account."
         return rest_json(400, {"__type": "BadRequestException", "message": message})
     kept = FINDINGS[detector]
-    return rest_json(200, {"findings": [kept[name] for name in request.get("findingIds", []) if name in kept]})
+    answer = {"findings": [kept[name] for name in request.get("findingIds", []) if name in kept]}
+    model = botocore.session.get_session().get_service_model("guardduty").operation_model(action)
+    return rest_json(200, as_answered(answer, model.output_shape))
 
 
 if "guardduty" in gateway.SERVICE_HANDLERS:

@@ -207,8 +207,6 @@ pub enum Resource {
     InstanceProfile,
     /// Any ECS task of the account, in any Region.
     EcsTask,
-    /// Any GuardDuty detector of the account, in any Region.
-    Detector,
     /// Any event source mapping of the account.
     EventSourceMapping,
     /// Any log group of the account, in any Region.

@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use aws_sdk_guardduty::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use firebreak_model::finding::{Finding, Lookup, Source, Subject};
 use firebreak_model::ids::{
     AccessKeyId, AccountId, DetectorId, FunctionArn, InstanceProfileArn, Region, TaskArn, TaskDefinitionArn, UniqueId,
@@ -28,7 +28,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "cloudtrail:LookupEvents", on: Resource::Any },
     Permission { action: "iam:ListRoles", on: Resource::Any },
     Permission { action: "iam:ListUsers", on: Resource::Any },
-    Permission { action: "guardduty:GetFindings", on: Resource::Detector },
+    Permission { action: "guardduty:GetFindings", on: Resource::Any },
 ];
 
 /// Why something was not found.
@@ -210,7 +210,8 @@ impl Resolver<'_> {
 
     /// Reads a finding again from GuardDuty; `None` where GuardDuty does not have it.
     ///
-    /// The answer is read as the events are, from its JSON: one reader for findings, wherever they come from.
+    /// The answer is read as the events are, from its JSON: one reader for findings, wherever they come from, and no
+    /// finding is lost to a member that is not as the SDK knows it.
     pub async fn whole(
         &self,
         finding: &Finding,
@@ -221,7 +222,11 @@ impl Resolver<'_> {
         let body = Body::default();
         let request = guardduty.get_findings().detector_id(detector.as_str()).finding_ids(&finding.id);
         let answer = request.customize().interceptor(body.clone()).send().await;
-        answer.map_err(|e| ActionError::of("guardduty:GetFindings", &finding.id, e))?;
+        if let Err(error) = answer
+            && !error.raw_response().is_some_and(|response| response.status().is_success())
+        {
+            return Err(ActionError::of("guardduty:GetFindings", &finding.id, error).into());
+        }
         let answer: Value = serde_json::from_slice(&body.taken()).unwrap_or_default();
         let findings = answer.get("findings").and_then(Value::as_array);
         let read = findings.into_iter().flatten().filter_map(|f| guardduty::read(f, finding.source, "").ok());
@@ -266,9 +271,10 @@ impl Intercept for Body {
         "Body"
     }
 
-    fn read_before_deserialization(
+    // Before that, the body is still on its way.
+    fn read_after_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
@@ -480,6 +486,10 @@ mod tests {
         assert!(
             matches!(&found.subjects[0], Subject::Principal { principal, .. } if principal.arn.as_deref() == Some(ROLE))
         );
+        let mut unknown_to_the_sdk = finding("f1", "111122223333");
+        unknown_to_the_sdk["findings"][0]["service"]["detection"]["sequence"]["actors"][0]["session"]["createdTime"] =
+            json!("2026-11-21T02:58:00.000Z");
+        assert_eq!(whole(&unknown_to_the_sdk).await, Some(found));
         assert_eq!(whole(&finding("f2", "111122223333")).await, None);
         assert_eq!(whole(&finding("f1", "444455556666")).await, None);
         assert_eq!(whole(&json!({"findings": []})).await, None);
