@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::check::{equal, judged, listed};
-use crate::scene::Victim;
+use crate::scene::{Role, Victim};
 use crate::stage::Stage;
 use crate::world::World;
 
@@ -148,6 +148,46 @@ pub async fn responder_is_paged(stage: &mut Stage, id: &IncidentId, must_say: &[
         found,
         count > 0 && missing.is_empty(),
     ));
+    Ok(())
+}
+
+/// The incident waits for a person, who is told so.
+///
+/// # Errors
+/// Where the ledger or the inbox cannot be read.
+pub async fn approval_is_asked_for(stage: &mut Stage, id: &IncidentId, principal: &str) -> Result<()> {
+    let waits = |state: Option<IncidentState>| state == Some(IncidentState::AwaitingApproval);
+    stage.until("the incident waits for approval", |book, _| waits(book.incident(id).map(|i| i.state))).await?;
+    responder_is_paged(stage, id, &[principal, "approv"]).await?;
+    stage.stay_quiet().await?;
+    Ok(())
+}
+
+/// A person approves; answers when.
+///
+/// # Errors
+/// Where the function cannot be invoked.
+pub async fn approve(stage: &mut Stage, id: &IncidentId, reason: &str) -> Result<Timestamp> {
+    let request = json!({"firebreak": "approve", "incident_id": id, "requested_by": "game day", "reason": reason});
+    let sent = firebreak_shared::clock::now();
+    let answer = stage.invoke(FunctionName::QuarantinePrincipal, &request).await?;
+    let said = if answer.failed { answer.text("errorMessage") } else { answer.text("outcome") };
+    stage.check(equal("the approval", "contained", said));
+    Ok(sent)
+}
+
+/// Nothing of the role is different from `before`, and there is no incident on it.
+///
+/// # Errors
+/// Where AWS does not answer.
+pub async fn is_not_touched(stage: &mut Stage, before: &World, role: &Role) -> Result<()> {
+    let mine = format!("`role/{}", role.name);
+    let mut changes = before.changes(&World::look(&stage.aws).await?);
+    changes.retain(|change| change.starts_with(&mine));
+    stage.check(equal(&format!("changes of role/{}", role.name), "none", &listed(&changes)));
+    let book = stage.look().await?;
+    let found = if book.incident(&role.incident()?).is_some() { "there is one" } else { "none" };
+    stage.check(equal(&format!("incidents on role/{}", role.name), "none", found));
     Ok(())
 }
 

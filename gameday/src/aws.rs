@@ -42,6 +42,10 @@ pub struct Aws {
     pub sns: aws_sdk_sns::Client,
     /// EventBridge.
     pub events: aws_sdk_eventbridge::Client,
+    /// ECS.
+    pub ecs: aws_sdk_ecs::Client,
+    /// GuardDuty.
+    pub guardduty: aws_sdk_guardduty::Client,
     /// CloudWatch Logs.
     pub logs: aws_sdk_cloudwatchlogs::Client,
     /// CloudFormation.
@@ -83,6 +87,8 @@ impl Aws {
             sqs: aws_sdk_sqs::Client::new(&config),
             sns: aws_sdk_sns::Client::new(&config),
             events: aws_sdk_eventbridge::Client::new(&config),
+            ecs: aws_sdk_ecs::Client::new(&config),
+            guardduty: aws_sdk_guardduty::Client::new(&config),
             logs: aws_sdk_cloudwatchlogs::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             config,

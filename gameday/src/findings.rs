@@ -1,10 +1,13 @@
 //! Findings about the principals of a scene, made from the sample events.
 
+pub mod securityhub;
+
 use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::aws::{ACCOUNT, Aws};
+use crate::scene::workload::EcsTask;
 
 /// The name of a session whose credentials an instance was given.
 pub const INSTANCE: &str = "i-0123456789abcdef0";
@@ -104,6 +107,57 @@ pub fn attack_sequence(aws: &Aws, role_arn: &str, of: &RoleSession<'_>) -> Resul
         "credentialUid": of.access_key,
         "account": {"uid": ACCOUNT},
     });
+    Ok(detail)
+}
+
+/// The copy of an attack sequence that lacks the sequence: who acted is not in it.
+///
+/// # Errors
+/// Where the finding does not have the shape of one.
+pub fn without_its_sequence(mut detail: Value) -> Result<Value> {
+    at(&mut detail, "/service")?.as_object_mut().context("no service")?.remove("detection");
+    Ok(detail)
+}
+
+/// Has GuardDuty hold a finding, whole: the emulator takes it in the place of a type to make a sample of.
+///
+/// # Errors
+/// Where the finding names no detector, or GuardDuty refuses.
+pub async fn hold_in_guardduty(aws: &Aws, detail: &Value) -> Result<()> {
+    let detector = detail.pointer("/service/detectorId").and_then(Value::as_str).context("no detector")?;
+    let create = aws.guardduty.create_sample_findings().detector_id(detector);
+    create.finding_types(detail.to_string()).send().await.context("GuardDuty does not take the finding")?;
+    Ok(())
+}
+
+/// `Backdoor:Runtime/C&CActivity.B` on an instance, of which the finding names the profile and no role.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn runtime_on_instance(aws: &Aws, profile_arn: &str, profile_id: &str) -> Result<Value> {
+    let resource = json!({"resourceType": "Instance", "instanceDetails": {
+        "instanceId": INSTANCE, "instanceType": "m7g.large", "instanceState": "running",
+        "iamInstanceProfile": {"arn": profile_arn, "id": profile_id}}});
+    runtime(aws, resource)
+}
+
+/// `Backdoor:Runtime/C&CActivity.B` in a task of ECS, of which the finding names the task and its definition.
+///
+/// # Errors
+/// Where the sample event does not have the shape of a finding.
+pub fn runtime_on_task(aws: &Aws, task: &EcsTask) -> Result<Value> {
+    let resource = json!({"resourceType": "ECSCluster", "ecsClusterDetails": {
+        "name": task.cluster, "arn": task.cluster_arn, "status": "ACTIVE",
+        "taskDetails": {"arn": task.arn, "definitionArn": task.definition_arn, "version": "1",
+            "containers": [{"name": "web", "image": "web:1"}]}}});
+    runtime(aws, resource)
+}
+
+fn runtime(aws: &Aws, resource: Value) -> Result<Value> {
+    let mut detail = detail(aws, include_str!("../../events/guardduty-lambda-c2-role-absent.json"))?;
+    *at(&mut detail, "/type")? = json!("Backdoor:Runtime/C&CActivity.B");
+    *at(&mut detail, "/severity")? = json!(8);
+    *at(&mut detail, "/resource")? = resource;
     Ok(detail)
 }
 

@@ -1,9 +1,12 @@
 //! The scenarios, one a file, and the list of them.
 
 mod attack_sequence_role_with_path;
+mod attack_sequence_without_its_block;
+mod ecs_task_role;
 mod forged_command_on_the_bus;
 mod iam_user_key_compromised;
 mod innocent_namesake;
+mod instance_profile_role;
 mod lambda_c2_activity;
 mod lambda_credentials_exfiltrated;
 mod manual_containment;
@@ -11,6 +14,8 @@ mod observe_mode;
 mod pause_and_release;
 mod protected_role;
 mod sample_finding;
+mod securityhub_custom_action;
+mod securityhub_ocsf_finding;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -52,6 +57,11 @@ pub const ALL: &[Scenario] = &[
     lambda_credentials_exfiltrated::SCENARIO,
     lambda_c2_activity::SCENARIO,
     attack_sequence_role_with_path::SCENARIO,
+    attack_sequence_without_its_block::SCENARIO,
+    instance_profile_role::SCENARIO,
+    ecs_task_role::SCENARIO,
+    securityhub_ocsf_finding::SCENARIO,
+    securityhub_custom_action::SCENARIO,
     iam_user_key_compromised::SCENARIO,
     innocent_namesake::SCENARIO,
     sample_finding::SCENARIO,

@@ -1,5 +1,7 @@
 //! The scene: what a scenario plays with. Every name ends in a suffix of its own, so that scenarios share an account.
 
+pub mod workload;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::aws::Aws;
 use crate::check::{Check, equal, judged};
 use crate::deploy::Stack;
+use crate::findings::securityhub::SecurityHubEvent;
 use crate::ledger::Book;
 use crate::narrator::{Line, Narrator, Tone, Voice};
 use crate::pages::{Inbox, Page};
@@ -116,16 +117,30 @@ impl Stage {
         self.measures.insert(name.to_owned(), ms);
     }
 
-    /// Sends a drill finding over the default bus; answers when.
+    /// Sends a drill finding of GuardDuty over the default bus; answers when.
     ///
     /// # Errors
     /// Where EventBridge does not take it.
     pub async fn send_finding(&mut self, detail: &Value) -> Result<Timestamp> {
         let kind = detail.get("type").and_then(Value::as_str).unwrap_or("?");
         self.tell("GuardDuty (drill)", Tone::Plain, &format!("finding `{kind}`"));
+        self.send("GuardDuty Finding", &[], detail).await
+    }
+
+    /// Sends a drill finding of Security Hub over the default bus; answers when.
+    ///
+    /// # Errors
+    /// Where EventBridge does not take it.
+    pub async fn send_from_security_hub(&mut self, event: &SecurityHubEvent) -> Result<Timestamp> {
+        self.tell("Security Hub (drill)", Tone::Plain, &format!("`{}`, {}", event.detail_type, event.shown()));
+        self.send(event.detail_type, &event.resources, &event.detail).await
+    }
+
+    async fn send(&mut self, detail_type: &str, resources: &[String], detail: &Value) -> Result<Timestamp> {
         let entry = PutEventsRequestEntry::builder()
             .source("firebreak.drill")
-            .detail_type("GuardDuty Finding")
+            .detail_type(detail_type)
+            .set_resources(Some(resources.to_vec()))
             .detail(detail.to_string());
         let at = firebreak_shared::clock::now();
         let answer = self.aws.events.put_events().entries(entry.build()).send().await?;

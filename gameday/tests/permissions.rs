@@ -64,6 +64,8 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::User | Resource::UserAndDenyPolicy => iam("user"),
         Resource::Policy => vec![format!("arn:aws:iam::{ACCOUNT}:policy/*"), "arn:aws:iam::aws:policy/*".to_owned()],
         Resource::Function => vec![format!("arn:aws:lambda:*:{ACCOUNT}:function:*")],
+        Resource::InstanceProfile => iam("instance-profile"),
+        Resource::EcsTask => vec![format!("arn:aws:ecs:*:{ACCOUNT}:task/*")],
         Resource::EventSourceMapping => vec![format!("arn:aws:lambda:*:{ACCOUNT}:event-source-mapping:*")],
         Resource::LogGroup => vec![format!("arn:aws:logs:*:{ACCOUNT}:log-group:*")],
         Resource::EvidenceObject => vec![format!("arn:aws:s3:::{}/*", output("EvidenceBucketName"))],
