@@ -244,7 +244,56 @@ pub(super) fn by_person(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use firebreak_model::ids::Partition;
+    use firebreak_model::playbook::Playbook;
+    use firebreak_model::principal::Home;
+    use firebreak_model::trigger::{self, Trigger};
+    use serde_json::json;
+
     use super::*;
+
+    /// What DynamoDB takes of one item.
+    const ITEM_BYTES: usize = 400 * 1024;
+
+    #[test]
+    fn the_record_of_the_largest_event_fits_in_the_ledger() {
+        let playbook = Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap();
+        let home = Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() };
+        let received = Received { now: "2026-11-21T03:00:00Z".parse().unwrap(), invocation: "i" };
+        let long = "\u{1f525}".repeat(10_000);
+        let resource = |n: usize| match n % 3 {
+            0 => json!({"Type": "AwsIamRole", "Id": format!("{n}{long:.100}")}),
+            1 => {
+                json!({"Type": "AwsIamRole", "Id": format!("arn:aws:iam::111122223333:role/{}/r{n}", "p".repeat(400))})
+            }
+            _ => {
+                json!({"Type": "AwsIamUser", "Id": format!("u{n}{long:.100}"), "Details": {"AwsIamUser": {"UserName": "*"}}})
+            }
+        };
+        let finding = json!({"Id": long, "ProductArn": long, "AwsAccountId": "111122223333", "UpdatedAt": long,
+            "Types": [long], "Severity": {"Label": "HIGH"}, "Resources": (0..5_000).map(resource).collect::<Vec<_>>()});
+        let event = json!({"id": long, "source": "aws.securityhub", "detail-type": "Security Hub Findings - Imported",
+            "account": "111122223333", "detail": {"findings": [finding], "padding": "\u{7}".repeat(400_000)}});
+        let Trigger::Findings(findings, None) = trigger::read(&event, &home) else { panic!("no finding") };
+        let finding = &findings[0];
+        let ruling = playbook.decide(finding, None, Mode::Enforce);
+        let all: Vec<Noted> = finding
+            .subjects
+            .iter()
+            .enumerate()
+            .map(|(n, subject)| Noted {
+                principal: None,
+                functions: Vec::new(),
+                reason: format!("{n} {}; {subject:?}", ruling.verdict.reason),
+                ruling: ruling.clone(),
+            })
+            .collect();
+        let record = noted(&Reading { finding, event: &event, playbook: playbook.digest() }, &all, received).unwrap();
+        let bytes = serde_json::to_string(&record).unwrap().len();
+        assert!(record.event_truncated && bytes < ITEM_BYTES, "{bytes} bytes");
+    }
 
     #[test]
     fn a_long_event_is_cut_on_a_character_and_its_digest_is_of_the_whole() {

@@ -292,6 +292,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn logs_are_asked_for_from_a_time_that_there_is() {
+        let opened: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+        let begins = |seen: Option<&str>| {
+            let first_seen = seen.map(|seen| seen.parse().unwrap());
+            window_begins(&Incident { first_seen, opened_at: opened, ..incident() }).to_string()
+        };
+        assert_eq!(begins(None), "2026-11-21T02:00:00Z");
+        assert_eq!(begins(Some("2026-11-21T01:30:00Z")), "2026-11-21T00:30:00Z");
+        assert_eq!(begins(Some("9999-12-30T22:00:00Z")), "2026-11-21T02:00:00Z");
+        for long_ago in ["-009999-01-02T01:59:59Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            assert_eq!(begins(Some(long_ago)), "1970-01-01T00:00:00Z", "{long_ago}");
+        }
+    }
+
     async fn take(ledger: &Wire, bucket: &Bucket, id: &IncidentId) -> Result<Answer, Failure> {
         let event = json!({"detail": {"incident_id": id, "state": "released", "bucket": "elsewhere"}});
         let deadline = "9000-01-01T00:00:00Z".parse::<Timestamp>().unwrap();

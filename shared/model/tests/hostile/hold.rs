@@ -104,6 +104,12 @@ impl Suite {
                 Course::Contain { principal, functions, .. } => {
                     prop_assert_eq!(principal.account.as_str(), ACCOUNT);
                     prop_assert!(finding.account.is_some());
+                    let here = format!("arn:{}:", home.partition);
+                    prop_assert!(
+                        principal.arn.as_ref().is_none_or(|arn| arn.starts_with(&here)),
+                        "{:?}",
+                        principal.arn
+                    );
                     named_by(principal, texts)?;
                     planned(principal, &Plan::of(&principal.name, functions, &judgement.ruling.response))?;
                 }
