@@ -45,12 +45,13 @@ pub fn access_key_of_instance(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> 
     Ok(detail)
 }
 
-/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS` on a role: a person must approve.
+/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS` on a role, by an account of the same organisation:
+/// a person must approve.
 ///
 /// # Errors
 /// Where the sample event does not have the shape of a finding.
 pub fn access_key_of_instance_inside_aws(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> {
-    let mut detail = detail(aws, include_str!("../../events/guardduty-access-key-of-instance-inside-aws.json"))?;
+    let mut detail = detail(aws, include_str!("../../events/guardduty-inside-aws-affiliated.json"))?;
     *at(&mut detail, "/resource/accessKeyDetails")? = access_key_details(of);
     Ok(detail)
 }
