@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::ids::{AccountId, Partition, Region, UniqueId};
 
 /// A member of a JSON object, by its name in camelCase: `GetFindings` and saved findings are in PascalCase, the details
-/// of resources in Security Hub's second format in snake_case.
+/// of resources in Security Hub's second format in `snake_case`.
 pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let object = value.as_object()?;
     object.get(name).or_else(|| object.get(&pascal(name))).or_else(|| object.get(&snake(name)))
