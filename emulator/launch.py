@@ -288,9 +288,9 @@ replace(lambda_svc, "_update_config", updates_that_recycle)
 replace(ecs, "_get_docker", lambda _: lambda: None)
 
 # 10. GuardDuty, as much as it takes to read a finding again. Without: the service is not known, and any call of it is
-#     refused as such. CreateSampleFindings keeps each of its `findingTypes` that is the JSON of a finding, and GetFindings
-#     gives back what was kept for the detector, with times as numbers where the SDK's model of the API has them so (in an
-#     event they are text); every call is authorised by its own action, like those of any service.
+#     refused as such. CreateSampleFindings keeps each of its `findingTypes`, which here is the JSON of a finding, and
+#     GetFindings gives back what was kept for the detector, with times as numbers where the SDK's model of the API has
+#     them so (in an event they are text). Every call is authorised by its own action, like those of any service.
 FINDINGS = {}
 
 

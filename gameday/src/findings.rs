@@ -45,8 +45,8 @@ pub fn access_key_of_instance(aws: &Aws, of: &RoleSession<'_>) -> Result<Value> 
     Ok(detail)
 }
 
-/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS` on a role, by an account of the same organisation:
-/// a person must approve.
+/// `UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.InsideAWS` on a role, by an account of the same
+/// organisation: a person must approve.
 ///
 /// # Errors
 /// Where the sample event does not have the shape of a finding.

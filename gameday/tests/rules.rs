@@ -1,4 +1,4 @@
-//! The rules as they are deployed, asked of the emulator's own pattern engine: what wakes which function, and what must not.
+//! The rules as they are deployed, asked of the emulator's own pattern engine: what wakes which function, what must not.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -191,8 +191,8 @@ fn lay_over(value: &mut Value, over: &Value) {
     }
 }
 
-/// What production sends beside findings of GuardDuty: a name, its source, what it is, what it holds; then changes of it that
-/// the rule takes too, and changes that it must not take.
+/// What production sends beside findings of GuardDuty: a name, its source, what it is, what it holds; then changes of it
+/// that the rule takes too, and changes that it must not take.
 struct Kind {
     name: &'static str,
     source: &'static str,
@@ -210,6 +210,7 @@ fn in_finding(change: &Value) -> Value {
 fn kinds() -> [Kind; 4] {
     let guardduty = "arn:aws:securityhub:us-east-1::product/aws/guardduty";
     let action = format!("arn:aws:securityhub:us-east-1:{ACCOUNT}:action/custom/FirebreakContain");
+    let action_elsewhere = format!("arn:aws:securityhub:eu-west-1:{ACCOUNT}:action/custom/FirebreakContain");
     let own_product = format!("arn:aws:securityhub:us-east-1:{ACCOUNT}:product/{ACCOUNT}/default");
     let own_policy = format!("arn:aws:iam::{ACCOUNT}:policy/AWSCompromisedKeyQuarantineV3");
     [
@@ -246,7 +247,7 @@ fn kinds() -> [Kind; 4] {
             detail: json!({"actionName": "Contain with Firebreak", "findings": [{"ProductArn": own_product}]}),
             resources: json!([action]),
             taken: vec![
-                json!({"resources": [format!("arn:aws:securityhub:eu-west-1:{ACCOUNT}:action/custom/FirebreakContain")]}),
+                json!({"resources": [action_elsewhere]}),
                 in_finding(&json!({"ProductArn": guardduty, "RecordState": "ARCHIVED"})),
             ],
             left: vec![

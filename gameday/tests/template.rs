@@ -1,4 +1,4 @@
-//! What the template deploys: every promise of its resources. Its rules are in `rules.rs`, its roles in `permissions.rs`.
+//! What the template deploys: every promise of its resources, but for its rules (`rules.rs`) and roles (`permissions.rs`).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

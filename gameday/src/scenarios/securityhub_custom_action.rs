@@ -45,8 +45,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.thief_is_stopped(&thief, sent).await?;
     let book = stage.until_contained(&id).await?;
     acts::measure_the_deny(stage, &id, sent).await?;
-    let rule = book.finding(contain.finding_id()).map_or("none", |finding| finding.rule.as_str());
-    stage.check(equal("the rule that decided", "a-person-chose-to-contain", rule));
+    let decided_by = book.finding(contain.finding_id()).map_or("none", |finding| finding.rule.as_str());
+    stage.check(equal("the rule that decided", "a-person-chose-to-contain", decided_by));
     acts::deny_is_attached(stage, &format!("role/{}", role.name)).await?;
     acts::evidence_is_secured(stage, &id, &[]).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "aws iam detach-role-policy"]).await?;

@@ -48,8 +48,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::measure_the_deny(stage, &id, sent).await?;
     let arn = book.incident(&id).and_then(|incident| incident.principal.arn.clone()).unwrap_or_default();
     stage.check(equal("the role on record", &victim.role.arn, &arn));
-    let rule = book.finding(detection.finding_id()).map_or("none", |finding| finding.rule.as_str());
-    stage.check(equal("the rule that decided", "function-talks-to-its-controller", rule));
+    let decided_by = book.finding(detection.finding_id()).map_or("none", |finding| finding.rule.as_str());
+    stage.check(equal("the rule that decided", "function-talks-to-its-controller", decided_by));
     acts::function_is_isolated(stage, &victim).await?;
 
     acts::release(stage, &id, &format!("role/{}", victim.role.name), &before, &Left::default()).await?;
