@@ -87,6 +87,7 @@ const LEFT: [&str; 19] = [
     "cloudtrail-call-of-a-role",
     "cloudtrail-federated-user",
     "cloudtrail-other-account-cn",
+    "cloudtrail-own-policy-of-that-name",
     "cloudtrail-quarantine-denied",
     "cloudtrail-root-sign-in",
     "cloudtrail-service",

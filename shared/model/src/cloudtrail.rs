@@ -13,7 +13,7 @@ use crate::ids::{AccountId, shown_id};
 use crate::principal::{Principal, PrincipalName};
 
 /// The policies that AWS attaches to a user whose key it found in public: they deny only some calls.
-const QUARANTINE: &str = ":policy/AWSCompromisedKeyQuarantine";
+const QUARANTINE: &str = ":iam::aws:policy/AWSCompromisedKeyQuarantine";
 
 /// Reads the `detail` of a CloudTrail event. `fallback_id` names it where it does not name itself.
 ///

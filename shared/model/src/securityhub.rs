@@ -115,7 +115,9 @@ fn access_key(uid: &str, details: &Value, account: &AccountId) -> Subject {
     });
     let actor = Actor {
         user_type,
-        name: text(issuer, &["userName"]).or_else(|| any_text(details, &["principalName", "userName"])),
+        name: text(issuer, &["userName"])
+            .or_else(|| any_text(details, &["principalName", "userName"]))
+            .or_else(|| text(details, &["user", "name"])),
         principal_id,
         issuer: text(issuer, &["arn"]),
         account,

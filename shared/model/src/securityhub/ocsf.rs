@@ -62,7 +62,7 @@ pub fn read(ocsf: &Value, source: Source) -> Result<Finding, String> {
         let uid = text(resource, &["uid"]).unwrap_or_default();
         // The details are an object, or the text of one.
         let written = text(resource, &["details"]).and_then(|t| serde_json::from_str::<Value>(t).ok());
-        let data = at(resource, &["data"]).or(written.as_ref()).unwrap_or(&Value::Null);
+        let data = at(resource, &["data"]).or(written.as_ref()).unwrap_or(resource);
         of_resource(kind, uid, data, &account)
     }));
     Ok(finding.pointing_at(subjects))
