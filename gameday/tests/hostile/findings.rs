@@ -4,186 +4,116 @@ use gameday::aws::{ACCOUNT, REGION};
 use serde_json::{Value, json};
 
 use super::bait::Bait;
-use super::cases::{Case, End, Way, case, envelope, finding, guardduty, hostile_names, of, with};
+use super::cases::{Case, Way, case, envelope, finding, guardduty, hostile_names, of, with};
 
 /// What is no finding, or hardly one.
 pub(crate) fn shapes(bait: &Bait) -> Vec<Case> {
     let role = of("AssumedRole", &json!(bait.role.name));
     let good = || finding(&role);
+    let wrong = |pointer: &str, value: Value| guardduty(&with(good(), pointer, value));
+    let details = |details: &Value| guardduty(&finding(details));
     let nobody = "no role, user or function";
-    let reason = "the payload cannot be read";
-    let deep = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
-    let raw = |name: &str, detail: &str, reason: &str| {
-        let text = guardduty(&json!("@")).to_string().replace("\"@\"", detail);
-        let end = End::Recorded("malformed", reason.to_owned());
-        Case { name: name.to_owned(), way: Way::Invoke, payload: text, end }
-    };
     let nulls =
         json!({"id": null, "type": null, "severity": null, "accountId": null, "resource": null, "service": null});
     let hollow = json!({"userType": null, "userName": null, "principalId": null, "accessKeyId": null});
+    let half = good().to_string()[..200].to_owned();
+    let gone = finding(&of("AssumedRole", &json!(format!("gone-{}", bait.suffix))));
+    let gone = with(with(gone, "/severity", json!("8.0")), "/accountId", json!(111_122_223_333_u64));
+    let listed = of("AssumedRole", &json!([bait.role.name]));
+    let typed = with(role.clone(), "/userType", json!({"a": 1}));
+    [
+        ("truncated: a detail that is half a text", guardduty(&json!(half)), "malformed", "no object"),
+        ("nulls for everything", guardduty(&nulls), "malformed", "no `type`"),
+        ("nulls for the principal", details(&hollow), "noted", "user or a role"),
+        ("null for the resource", wrong("/resource", json!(null)), "noted", nobody),
+        ("a detail that is a list", guardduty(&json!([good()])), "malformed", "no object"),
+        ("a detail that is a number", guardduty(&json!(1)), "malformed", "no object"),
+        ("no detail", guardduty(&json!(null)), "malformed", "no object"),
+        ("a type that is a number", wrong("/type", json!(7)), "malformed", "no `type`"),
+        ("a severity that is a list", wrong("/severity", json!([8])), "noted", "no severity"),
+        ("a severity off the scale", wrong("/severity", json!(11)), "noted", "no severity"),
+        ("a severity next to nothing", wrong("/severity", json!("1e-300")), "noted", "no rule"),
+        ("a resource that is a text", wrong("/resource", json!(bait.role.name)), "noted", nobody),
+        ("details that are a list", details(&json!([role])), "noted", nobody),
+        ("a name that is a list", details(&listed), "noted", "does not name the role"),
+        ("a name that is a number", details(&of("IAMUser", &json!(12345))), "noted", "does not name the user"),
+        ("a user type that is an object", details(&typed), "noted", "user or a role"),
+        ("numbers as texts, texts as numbers", guardduty(&gone), "withheld", "does not exist"),
+        ("an account that is none", wrong("/accountId", json!("12345")), "noted", "no account"),
+        ("an account of thirteen digits", wrong("/accountId", json!("1111222233334")), "noted", "no account"),
+    ]
+    .map(|(name, event, outcome, reason)| case(name, &event, outcome, reason))
+    .into()
+}
+
+/// Envelopes that are not those of GuardDuty in this account.
+pub(crate) fn envelopes(bait: &Bait) -> Vec<Case> {
+    let good = || guardduty(&finding(&of("AssumedRole", &json!(bait.role.name))));
+    let request = with(with(good(), "/firebreak", json!("contain")), "/detail-type", json!("x"));
+    let strange = "is none that this function reads";
+    [
+        ("a sender that is not AWS", with(good(), "/source", json!("my.guardduty")), "my.guardduty"),
+        ("a sender with a line break", with(good(), "/source", json!("aws.guardduty\n")), strange),
+        ("an event that says it is a request", request, strange),
+        ("the account of another", with(good(), "/account", json!("444455556666")), "444455556666"),
+        ("no account in the envelope", with(good(), "/account", json!(null)), "comes from account"),
+        ("a replay", with(good(), "/replay-name", json!("again")), "replay"),
+    ]
+    .map(|(name, event, reason)| case(name, &event, "malformed", reason))
+    .into()
+}
+
+/// A megabyte, in several ways; nested without end; members of the same name.
+pub(crate) fn sizes(bait: &Bait) -> Vec<Case> {
+    let good = || finding(&of("AssumedRole", &json!(bait.role.name)));
+    let padded = |padding: Value| guardduty(&with(finding(&of("Root", &json!("root"))), "/padding", padding));
+    let id = with(with(good(), "/id", json!("i".repeat(1_000_000))), "/resource", json!({}));
+    let finding_type = with(good(), "/type", json!("t".repeat(1_000_000)));
+    let deep = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
+    let readable = serde_json::from_str(&deep(100)).unwrap();
     let mut cases = vec![
-        case(
-            "truncated: a detail that is half a text",
-            &guardduty(&json!(&good().to_string()[..200])),
-            "malformed",
-            "no object",
-        ),
-        case("nulls for everything", &guardduty(&nulls), "malformed", "no `type`"),
-        case("nulls for the principal", &guardduty(&finding(&hollow)), "noted", "user or a role"),
-        case("null for the resource", &guardduty(&with(good(), "/resource", json!(null))), "noted", nobody),
-        case("a detail that is a list", &guardduty(&json!([good()])), "malformed", "no object"),
-        case("a detail that is a number", &guardduty(&json!(1)), "malformed", "no object"),
-        case("no detail", &with(guardduty(&json!({})), "/detail", json!(null)), "malformed", "no object"),
-        case("a type that is a number", &guardduty(&with(good(), "/type", json!(7))), "malformed", "no `type`"),
-        case("a severity that is a list", &guardduty(&with(good(), "/severity", json!([8]))), "noted", "no severity"),
-        case("a severity off the scale", &guardduty(&with(good(), "/severity", json!(11))), "noted", "no severity"),
-        case("a severity next to nothing", &guardduty(&with(good(), "/severity", json!("1e-300"))), "noted", "no rule"),
-        case(
-            "a resource that is a text",
-            &guardduty(&with(good(), "/resource", json!(bait.role.name))),
-            "noted",
-            nobody,
-        ),
-        case("details that are a list", &guardduty(&finding(&json!([role.clone()]))), "noted", nobody),
-        case(
-            "a name that is a list",
-            &guardduty(&finding(&of("AssumedRole", &json!([bait.role.name])))),
-            "noted",
-            "does not name the role",
-        ),
-        case(
-            "a name that is a number",
-            &guardduty(&finding(&of("IAMUser", &json!(12345)))),
-            "noted",
-            "does not name the user",
-        ),
-        case(
-            "a user type that is an object",
-            &guardduty(&finding(&with(role.clone(), "/userType", json!({"a": 1})))),
-            "noted",
-            "user or a role",
-        ),
-        case(
-            "numbers as texts, texts as numbers",
-            &guardduty(&with(
-                with(finding(&of("AssumedRole", &json!(format!("gone-{}", bait.suffix)))), "/severity", json!("8.0")),
-                "/accountId",
-                json!(111_122_223_333_u64),
-            )),
-            "withheld",
-            "does not exist",
-        ),
-        case("an account that is none", &guardduty(&with(good(), "/accountId", json!("12345"))), "noted", "no account"),
-        case(
-            "an account of thirteen digits",
-            &guardduty(&with(good(), "/accountId", json!("1111222233334"))),
-            "noted",
-            "no account",
-        ),
-        case(
-            "a sender that is not AWS",
-            &with(guardduty(&good()), "/source", json!("my.guardduty")),
-            "malformed",
-            "my.guardduty",
-        ),
-        case(
-            "a sender with a line break",
-            &with(guardduty(&good()), "/source", json!("aws.guardduty\n")),
-            "malformed",
-            "is none that this function reads",
-        ),
-        case(
-            "an event that says it is a request",
-            &with(with(guardduty(&good()), "/firebreak", json!("contain")), "/detail-type", json!("x")),
-            "malformed",
-            "is none that this function reads",
-        ),
-        case(
-            "the account of another",
-            &with(guardduty(&good()), "/account", json!("444455556666")),
-            "malformed",
-            "444455556666",
-        ),
-        case(
-            "no account in the envelope",
-            &with(guardduty(&good()), "/account", json!(null)),
-            "malformed",
-            "comes from account",
-        ),
-        case("a replay", &with(guardduty(&good()), "/replay-name", json!("again")), "malformed", "replay"),
-        case(
-            "an id of a megabyte",
-            &guardduty(&with(with(good(), "/id", json!("i".repeat(1_000_000))), "/resource", json!({}))),
-            "noted",
-            nobody,
-        ),
-        case(
-            "a type of a megabyte",
-            &guardduty(&with(good(), "/type", json!("t".repeat(1_000_000)))),
-            "noted",
-            "no rule",
-        ),
-        case(
-            "a megabyte of padding",
-            &guardduty(&with(finding(&of("Root", &json!("root"))), "/padding", json!("\u{e9}".repeat(500_000)))),
-            "noted",
-            "root user",
-        ),
-        case(
-            "a megabyte of NULs",
-            &guardduty(&with(finding(&of("Root", &json!("root"))), "/padding", json!("\0".repeat(170_000)))),
-            "noted",
-            "root user",
-        ),
-        case(
-            "nested as deep as can be read",
-            &guardduty(&with(
-                finding(&of("Root", &json!("root"))),
-                "/padding",
-                serde_json::from_str(&deep(100)).unwrap(),
-            )),
-            "noted",
-            "root user",
-        ),
-        raw("nested deeper than can be read", &format!(r#"{{"id": "x", "type": "t", "a": {}}}"#, deep(200)), reason),
-        raw("nested a few hundred deep", &deep(800), reason),
-        raw("half a surrogate pair", r#"{"id": "x", "type": "\ud800"}"#, reason),
-        raw("the same name twice, the last one hostile", &twice(&good(), "*", &bait.role.name), "@"),
+        case("an id of a megabyte", &guardduty(&id), "noted", "no role, user or function"),
+        case("a type of a megabyte", &guardduty(&finding_type), "noted", "no rule"),
+        case("a megabyte of padding", &padded(json!("\u{e9}".repeat(500_000))), "noted", "root user"),
+        case("a megabyte of NULs", &padded(json!("\0".repeat(170_000))), "noted", "root user"),
+        case("nested as deep as can be read", &padded(readable), "noted", "root user"),
     ];
     // The last of two members counts: nobody is called `*`.
-    if let Some(last) = cases.last_mut() {
-        last.end = End::Recorded("noted", "no role name".to_owned());
-    }
-    let drill = |name: &str, detail: &Value, outcome, reason: &str| Case {
-        way: Way::Bus,
-        ..case(name, &envelope("firebreak.drill", "GuardDuty Finding", detail), outcome, reason)
-    };
-    cases.push(drill("over the bus: no type", &json!({"id": "x"}), "malformed", "no `type`"));
-    cases.push(drill(
-        "over the bus: a quarter of a megabyte",
-        &with(finding(&of("Root", &json!("root"))), "/padding", json!("a".repeat(250_000))),
-        "noted",
-        "root user",
-    ));
-    cases.push(drill(
-        "over the bus: a homoglyph",
-        &finding(&of("AssumedRole", &json!(bait.role.name.replacen('o', "\u{43e}", 1)))),
-        "noted",
-        "no role name",
-    ));
-    cases.push(drill(
-        "over the bus: a drill outside its path",
-        &good(),
-        "withheld",
-        "acts under `/firebreak-drill/` only",
-    ));
+    let name = format!("\"userName\":{}", json!(bait.role.name));
+    let twice = good().to_string().replace(&name, &format!("{name},\"userName\":\"*\""));
+    let unread = "the payload cannot be read";
+    let deeper = format!(r#"{{"id": "x", "type": "t", "a": {}}}"#, deep(200));
+    cases.extend(
+        [
+            ("nested deeper than can be read", deeper, "malformed", unread),
+            ("nested a few hundred deep", deep(800), "malformed", unread),
+            ("half a surrogate pair", r#"{"id": "x", "type": "\ud800"}"#.to_owned(), "malformed", unread),
+            ("the same name twice, the last one hostile", twice, "noted", "no role name"),
+        ]
+        .map(|(name, detail, outcome, reason)| {
+            let payload = guardduty(&json!("@")).to_string().replace("\"@\"", &detail);
+            Case { payload, ..case(name, &json!(null), outcome, reason) }
+        }),
+    );
     cases
 }
 
-/// The finding with a name before the one that counts.
-fn twice(good: &Value, last: &str, first: &str) -> String {
-    let name = format!("\"userName\":{}", json!(first));
-    good.to_string().replace(&name, &format!("{name},\"userName\":{}", json!(last)))
+/// Drills, which anyone may send where they are enabled.
+pub(crate) fn over_the_bus(bait: &Bait) -> Vec<Case> {
+    let good = finding(&of("AssumedRole", &json!(bait.role.name)));
+    let large = with(finding(&of("Root", &json!("root"))), "/padding", json!("a".repeat(250_000)));
+    let homoglyph = finding(&of("AssumedRole", &json!(bait.role.name.replacen('o', "\u{43e}", 1))));
+    [
+        ("over the bus: no type", json!({"id": "x"}), "malformed", "no `type`"),
+        ("over the bus: a quarter of a megabyte", large, "noted", "root user"),
+        ("over the bus: a homoglyph", homoglyph, "noted", "no role name"),
+        ("over the bus: a drill outside its path", good, "withheld", "acts under `/firebreak-drill/` only"),
+    ]
+    .map(|(name, detail, outcome, reason)| Case {
+        way: Way::Bus,
+        ..case(name, &envelope("firebreak.drill", "GuardDuty Finding", &detail), outcome, reason)
+    })
+    .into()
 }
 
 /// Names that nobody has, in each place where a name stands.
@@ -233,110 +163,78 @@ pub(crate) fn names(bait: &Bait) -> Vec<Case> {
     cases
 }
 
-/// Principals that are there, and must stay as they are.
+/// Principals that are there, by their names, and must stay as they are.
 pub(crate) fn principals(bait: &Bait) -> Vec<Case> {
-    let named = |what: &str, user_type: &str, name: &str, outcome, reason: &str| {
+    let own = format!("{}-quarantine-principal", bait.stack);
+    let (user, role) = (&bait.user.name, &bait.role.name);
+    let session = "a federated session with the name of a user";
+    [
+        ("root", "Root", "root", "noted", "root user"),
+        ("root with the name of a user", "Root", user, "noted", "root user"),
+        ("a service", "AWSService", "ec2.amazonaws.com", "noted", "AWS service"),
+        ("another account", "AWSAccount", "444455556666", "noted", "another account"),
+        (session, "FederatedUser", user, "noted", "leads to nobody"),
+        ("a user of Identity Center", "IdentityCenterUser", user, "noted", "Identity Center"),
+        ("an unknown type of principal", "${aws:PrincipalType}", user, "noted", "cannot be contained"),
+        ("no type of principal", "", user, "noted", "user or a role"),
+        ("a role that has the name of a user", "AssumedRole", user, "withheld", "does not exist"),
+        ("a user that has the name of a role", "IAMUser", role, "withheld", "does not exist"),
+        ("a protected role", "AssumedRole", &bait.protected.name, "withheld", "the playbook protects"),
+        ("a service-linked role", "AssumedRole", &bait.service_linked.name, "noted", "service-linked"),
+        ("a role under the path of services", "AssumedRole", &bait.of_service.name, "withheld", "service-linked"),
+        ("a role of Identity Center", "AssumedRole", &bait.sso.name, "noted", "Identity Center"),
+        ("a role under the path of Identity Center", "AssumedRole", &bait.of_sso.name, "withheld", "Identity Center"),
+        ("Firebreak's own role", "AssumedRole", &own, "withheld", "Firebreak's own"),
+    ]
+    .map(|(what, user_type, name, outcome, reason)| {
         case(what, &guardduty(&finding(&of(user_type, &json!(name)))), outcome, reason)
-    };
-    let issued = |what: &str, arn: &str, outcome, reason: &str| {
+    })
+    .into()
+}
+
+/// Principals that are there, by their ARNs, and must stay as they are.
+pub(crate) fn by_arn(bait: &Bait) -> Vec<Case> {
+    let own = format!("arn:aws:iam::{ACCOUNT}:role/firebreak/{}-quarantine-principal", bait.stack);
+    let harmless = format!("arn:aws:iam::{ACCOUNT}:role/harmless/{}", bait.protected.name);
+    let elsewhere = bait.role.arn.replace(ACCOUNT, "444455556666");
+    let in_china = bait.role.arn.replacen("aws", "aws-cn", 1);
+    let above = format!("{}/..", bait.role.arn);
+    [
+        ("a protected role, with its path", &bait.protected.arn, "noted", "the playbook protects"),
+        ("a protected role, with another path", &harmless, "withheld", "the playbook protects"),
+        ("a service-linked role, with its path", &bait.of_service.arn, "noted", "service-linked"),
+        ("a role of Identity Center, with its path", &bait.of_sso.arn, "noted", "Identity Center"),
+        ("Firebreak's own role, with its path", &own, "noted", "Firebreak's own"),
+        ("a role of another account", &elsewhere, "noted", "in account 444455556666"),
+        ("a role of another partition", &in_china, "noted", "in partition aws-cn"),
+        ("a role by the name of a folder above", &above, "withheld", "`..` does not exist"),
+    ]
+    .map(|(what, arn, outcome, reason)| {
         let actors = json!({"sequence": {"actors": [{"session": {"issuer": arn}, "user": {"type": "AssumedRole"}}]}});
         let detail = with(finding(&json!(null)), "/type", json!("AttackSequence:IAM/CompromisedCredentials"));
         case(what, &guardduty(&with(detail, "/service/detection", actors)), outcome, reason)
-    };
-    let again = with(of("AssumedRole", &json!(bait.role.name)), "/principalId", json!("AROAEXAMPLE00000GONE:s"));
-    let elsewhere = with(finding(&of("AssumedRole", &json!(bait.role.name))), "/accountId", json!("444455556666"));
+    })
+    .into()
+}
+
+/// Functions, and principals that are no longer who they were.
+pub(crate) fn functions(bait: &Bait) -> Vec<Case> {
+    let own = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}-quarantine-principal", bait.stack);
     let function = |arn: &str| {
         let detail = with(finding(&json!(null)), "/type", json!("Backdoor:Lambda/C&CActivity.B"));
         guardduty(&with(detail, "/resource/lambdaDetails", json!({"functionArn": arn})))
     };
-    let own = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}-quarantine-principal", bait.stack);
-    let own_role = format!("{}-quarantine-principal", bait.stack);
-    vec![
-        named("root", "Root", "root", "noted", "root user"),
-        named("root with the name of a user", "Root", &bait.user.name, "noted", "root user"),
-        named("a service", "AWSService", "ec2.amazonaws.com", "noted", "AWS service"),
-        named("another account", "AWSAccount", "444455556666", "noted", "another account"),
-        named(
-            "a federated session with the name of a user",
-            "FederatedUser",
-            &bait.user.name,
-            "noted",
-            "leads to nobody",
-        ),
-        named("a user of Identity Center", "IdentityCenterUser", &bait.user.name, "noted", "Identity Center"),
-        named("an unknown type of principal", "${aws:PrincipalType}", &bait.user.name, "noted", "cannot be contained"),
-        named("no type of principal", "", &bait.user.name, "noted", "user or a role"),
-        named("a role that has the name of a user", "AssumedRole", &bait.user.name, "withheld", "does not exist"),
-        named("a user that has the name of a role", "IAMUser", &bait.role.name, "withheld", "does not exist"),
-        named(
-            "a protected role, without its path",
-            "AssumedRole",
-            &bait.protected.name,
-            "withheld",
-            "the playbook protects",
-        ),
-        named("a service-linked role, by name", "AssumedRole", &bait.service_linked.name, "noted", "service-linked"),
-        named("a role under the path of services", "AssumedRole", &bait.of_service.name, "withheld", "service-linked"),
-        named("a role of Identity Center, by name", "AssumedRole", &bait.sso.name, "noted", "Identity Center"),
-        named(
-            "a role under the path of Identity Center",
-            "AssumedRole",
-            &bait.of_sso.name,
-            "withheld",
-            "Identity Center",
-        ),
-        named("Firebreak's own role", "AssumedRole", &own_role, "withheld", "Firebreak's own"),
-        issued("a protected role, with its path", &bait.protected.arn, "noted", "the playbook protects"),
-        issued(
-            "a protected role, under a path that is not its own",
-            &format!("arn:aws:iam::{ACCOUNT}:role/harmless/{}", bait.protected.name),
-            "withheld",
-            "the playbook protects",
-        ),
-        issued("a service-linked role, with its path", &bait.of_service.arn, "noted", "service-linked"),
-        issued("a role of Identity Center, with its path", &bait.of_sso.arn, "noted", "Identity Center"),
-        issued(
-            "Firebreak's own role, with its path",
-            &format!("arn:aws:iam::{ACCOUNT}:role/firebreak/{own_role}"),
-            "noted",
-            "Firebreak's own",
-        ),
-        issued(
-            "a role of another account",
-            &bait.role.arn.replace(ACCOUNT, "444455556666"),
-            "noted",
-            "in account 444455556666",
-        ),
-        issued(
-            "a role of another partition",
-            &bait.role.arn.replacen("aws", "aws-cn", 1),
-            "noted",
-            "in partition aws-cn",
-        ),
-        case(
-            "a role of the account that the finding is about",
-            &guardduty(&elsewhere),
-            "noted",
-            "in account 444455556666",
-        ),
-        case(
-            "a role that was deleted and made again",
-            &guardduty(&finding(&again)),
-            "withheld",
-            "deleted and made again",
-        ),
-        case("one of Firebreak's own functions", &function(&own), "noted", "Firebreak's own"),
-        case(
-            "a function of another account",
-            &function(&own.replace(ACCOUNT, "444455556666")),
-            "noted",
-            "in account 444455556666",
-        ),
-        case(
-            "a function that is not there",
-            &function(&own.replace("-quarantine", "-gone")),
-            "noted",
-            "does not exist",
-        ),
+    let elsewhere = "in account 444455556666";
+    let role = || of("AssumedRole", &json!(bait.role.name));
+    let again = finding(&with(role(), "/principalId", json!("AROAEXAMPLE00000GONE:s")));
+    let theirs = with(finding(&role()), "/accountId", json!("444455556666"));
+    [
+        ("one of Firebreak's own functions", function(&own), "noted", "Firebreak's own"),
+        ("a function of another account", function(&own.replace(ACCOUNT, "444455556666")), "noted", elsewhere),
+        ("a function that is not there", function(&own.replace("-quarantine", "-gone")), "noted", "does not exist"),
+        ("a role of the account that the finding is about", guardduty(&theirs), "noted", elsewhere),
+        ("a role that was deleted and made again", guardduty(&again), "withheld", "deleted and made again"),
     ]
+    .map(|(what, event, outcome, reason)| case(what, &event, outcome, reason))
+    .into()
 }

@@ -68,10 +68,13 @@ pub(crate) fn payloads() -> Vec<(&'static str, Vec<u8>, Ends)> {
 
 type Reply = oneshot::Sender<Said>;
 
+/// What is to be invoked, and who waits for the end of it.
+type Invocation = (Vec<u8>, Reply);
+
 /// Lambda's runtime API, as far as a function needs it.
 #[derive(Clone, Default)]
 struct Api {
-    events: Arc<Mutex<VecDeque<(Vec<u8>, Reply)>>>,
+    events: Arc<Mutex<VecDeque<Invocation>>>,
     waiting: Arc<Mutex<Option<Reply>>>,
     arrived: Arc<Notify>,
 }

@@ -278,12 +278,11 @@ impl Explainer<'_> {
             decision: if refused.is_some() { Outcome::Ignore } else { Outcome::Act },
             targets: found,
             actions: if refused.is_some() { Vec::new() } else { each_once(&plan) },
-            reason: match refused {
-                Some(reason) => format!("the request is refused: {reason}"),
-                None => {
-                    let given = shown_text(&asked.reason);
-                    format!("a person's request is carried out in every mode; reason given: {given}")
-                }
+            reason: if let Some(reason) = refused {
+                format!("the request is refused: {reason}")
+            } else {
+                let given = shown_text(&asked.reason);
+                format!("a person's request is carried out in every mode; reason given: {given}")
             },
             ..Explanation::of(Kind::Manual, "")
         }

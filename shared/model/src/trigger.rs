@@ -88,7 +88,9 @@ pub fn read(payload: &Value, home: &Home) -> Trigger {
         0 | 1 => MOST_SUBJECTS,
         several => 2 * MOST_SUBJECTS / several,
     };
-    findings.iter_mut().for_each(|finding| finding.cut_to(each));
+    for finding in &mut findings {
+        finding.cut_to(each);
+    }
     match (findings.is_empty(), reasons.is_empty()) {
         (true, true) => Trigger::Malformed(malformed("the event holds no finding".to_owned())),
         (true, false) => Trigger::Malformed(malformed(reasons.join("; "))),

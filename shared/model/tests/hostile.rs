@@ -1,7 +1,7 @@
 //! Hostile input: whatever is made of an event, nothing crashes, nothing is lost, nobody is invented, and nothing
 //! foreign gets further than it may. More cases by `PROPTEST_CASES`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 #[path = "hostile/hold.rs"]
 mod hold;
