@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::call::Call;
+use crate::runtime::{Usage, usage};
 use crate::world::{Answer, World};
 
 /// A call that was answered.
@@ -36,6 +37,8 @@ struct State {
     calls: Vec<Recorded>,
     connections: usize,
     unknown: Vec<String>,
+    caller: u32,
+    before_first: Option<Usage>,
 }
 
 /// The endpoint, which answers until the program ends.
@@ -75,6 +78,7 @@ impl Endpoint {
     pub(crate) fn reset(&self, world: World, delay: Duration) {
         let mut state = self.state();
         (state.world, state.delay, state.connections) = (world, delay, 0);
+        (state.caller, state.before_first) = (0, None);
         state.calls.clear();
         state.unknown.clear();
     }
@@ -87,6 +91,16 @@ impl Endpoint {
     /// The connections since the last reset.
     pub(crate) fn connections(&self) -> usize {
         self.state().connections
+    }
+
+    /// Names the process that calls from now on.
+    pub(crate) fn watch(&self, pid: u32) {
+        self.state().caller = pid;
+    }
+
+    /// What that process had used when its first call was there.
+    pub(crate) fn before_first(&self) -> Option<Usage> {
+        self.state().before_first
     }
 
     /// The account as it stands.
@@ -109,7 +123,12 @@ impl Endpoint {
         let body = body.collect().await?.to_bytes();
         let query = parts.uri.query().unwrap_or_default();
         let call = Call::read(&parts.method, parts.uri.path(), query, &parts.headers, &body);
-        let delay = self.state().delay;
+        let delay = {
+            let mut state = self.state();
+            let caller = state.caller;
+            state.before_first.get_or_insert_with(|| usage(caller));
+            state.delay
+        };
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }

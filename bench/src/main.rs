@@ -99,9 +99,12 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     eprintln!("from event to deny: {spawns} starts of each, some invocations of each process");
     let ours = to_deny(&stage, &stage.ours(DENIES), &Events::Findings, spawns).await?;
+    let mut provisioned = stage.ours(DENIES);
+    provisioned.environment.push(("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency".to_owned()));
+    let provisioned = to_deny(&stage, &provisioned, &Events::Findings, spawns).await?;
     let first = ours.warm_calls.first().context("nothing was denied")?;
     let theirs = to_deny(&stage, &stage.theirs(first), &Events::Calls(&ours.warm_calls), spawns).await?;
-    let report = Report { setting: setting(spawns, tls.roots, load, &stage.python), rows, ours, theirs };
+    let report = Report { setting: setting(spawns, tls.roots, load, &stage.python), rows, ours, provisioned, theirs };
 
     let markdown = report.markdown();
     println!("{markdown}");

@@ -46,8 +46,8 @@ pub(crate) struct Start {
     pub(crate) wall_ms: Series,
     /// CPU, in milliseconds.
     pub(crate) cpu_ms: Series,
-    /// Of that, before the function asked for its first event.
-    pub(crate) init_cpu_ms: Series,
+    /// Of that, until its first call was there.
+    pub(crate) first_call_cpu_ms: Series,
     /// Peak memory, in megabytes.
     pub(crate) peak_mb: Series,
     /// The calls of one spawn.
@@ -85,14 +85,14 @@ pub(crate) async fn starts(stage: &Stage, program: &Program, case: &Case, event:
     for _ in 0..spawns {
         let mut function = stage.start(program, case.world.clone(), Duration::ZERO, event.clone()).await?;
         let answered = function.answer().await?;
-        let connections = stage.endpoint.connections();
+        let (connections, first) = (stage.endpoint.connections(), stage.endpoint.before_first());
         let calls = counts(&stage.went_well(&function, &answered)?);
         ensure!(start.calls.is_empty() || start.calls == calls, "`{}` made other calls: {calls:?}", program.name);
         (start.calls, start.connections) = (calls, connections);
         start.wall_ms.push(ms(function.spawned, answered.answered));
         start.cpu_ms.push(answered.usage.cpu_ms);
         start.peak_mb.push(answered.usage.peak_mb);
-        start.init_cpu_ms.push(function.initialized().map_or(f64::NAN, |(_, usage)| usage.cpu_ms));
+        start.first_call_cpu_ms.push(first.map_or(f64::NAN, |usage| usage.cpu_ms));
         function.end().await?;
     }
     Ok(start)

@@ -33,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// From an event to the deny.
     pub(crate) ours: ToDeny,
+    /// The same where the start was over before the event, as with provisioned concurrency.
+    pub(crate) provisioned: ToDeny,
     /// The same with boto3.
     pub(crate) theirs: ToDeny,
 }
@@ -55,7 +57,8 @@ fn both(series: &Series) -> String {
     format!("{:.1} / {:.1}", series.median(), series.worst())
 }
 
-fn listed(counts: &Counts) -> String {
+/// Counts in one line.
+pub(crate) fn listed(counts: &Counts) -> String {
     let item = |(name, count): (&String, &usize)| if *count == 1 { name.clone() } else { format!("{name} ×{count}") };
     counts.iter().map(item).collect::<Vec<_>>().join(", ")
 }
@@ -71,20 +74,21 @@ impl Report {
         text.push_str(
             "From spawn to the first answer, the event's work and its calls included. Median / worst. Python beside it makes \
              the same calls.\n\n\
-             | Function | Services | Calls | Zip MB | Program MB | CPU ms | of it init | Wall ms | Peak MB | boto3: CPU ms | Wall ms \
-             | Peak MB | CPU, times less |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+             | Function | Services | Calls | TLS connections | Zip MB | Program MB | CPU ms | to its first call | Wall ms | Peak MB | boto3: CPU ms | Wall ms \
+             | Peak MB | CPU, times less |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         );
         for row in &self.rows {
             let _ = writeln!(
                 text,
-                "| `{}` | {} | {} | {:.2} | {:.2} | {} | {:.1} | {} | {} | {} | {} | {} | {:.0} |",
+                "| `{}` | {} | {} | {} | {:.2} | {:.2} | {} | {:.1} | {} | {} | {} | {} | {} | {:.0} |",
                 row.case.name,
                 row.services(),
                 row.ours.calls.values().sum::<usize>(),
+                row.ours.connections,
                 row.zip_mb,
                 row.program_mb,
                 both(&row.ours.cpu_ms),
-                row.ours.init_cpu_ms.median(),
+                row.ours.first_call_cpu_ms.median(),
                 both(&row.ours.wall_ms),
                 both(&row.ours.peak_mb),
                 both(&row.theirs.cpu_ms),
@@ -103,7 +107,11 @@ impl Report {
              | | Cold, from spawn ms | Cold, from the event ms | Warm ms | Calls from event to deny | One after another | Calls before the event |\n\
              |---|--:|--:|--:|--:|--:|--:|\n",
         );
-        for (name, deny) in [("Firebreak", &self.ours), ("boto3, the same calls", &self.theirs)] {
+        for (name, deny) in [
+            ("Firebreak", &self.ours),
+            ("Firebreak, concurrency provisioned", &self.provisioned),
+            ("boto3, the same calls", &self.theirs),
+        ] {
             let _ = writeln!(
                 text,
                 "| {name} | {} | {} | {} | {} | {} | {} |",
@@ -115,11 +123,11 @@ impl Report {
                 deny.before_event.len(),
             );
         }
-        let mut before = self.ours.before_event.clone();
+        let mut before = self.provisioned.before_event.clone();
         before.sort();
         let _ = writeln!(
             text,
-            "\nFrom event to deny: {}. Before the event: {}.",
+            "\nFrom event to deny: {}. Before the event, where concurrency is provisioned: {}.",
             self.ours.calls.join(", "),
             if before.is_empty() { "none".to_owned() } else { before.join(", ") }
         );
@@ -164,7 +172,7 @@ impl Report {
         let series = |series: &Series| json!({"median": series.median(), "worst": series.worst()});
         let start = |start: &Start| {
             json!({
-                "cpu_ms": series(&start.cpu_ms), "init_cpu_ms": series(&start.init_cpu_ms),
+                "cpu_ms": series(&start.cpu_ms), "first_call_cpu_ms": series(&start.first_call_cpu_ms),
                 "wall_ms": series(&start.wall_ms), "peak_mb": series(&start.peak_mb),
                 "calls": start.calls, "connections": start.connections,
             })
@@ -187,7 +195,7 @@ impl Report {
         json!({
             "setting": self.setting.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>(),
             "functions": self.rows.iter().map(row).collect::<Vec<_>>(),
-            "event_to_deny": {"firebreak": deny(&self.ours), "boto3": deny(&self.theirs)},
+            "event_to_deny": {"firebreak": deny(&self.ours), "provisioned": deny(&self.provisioned), "boto3": deny(&self.theirs)},
             "aims": aims.collect::<Vec<_>>(),
         })
     }

@@ -67,7 +67,6 @@ struct Shared {
     pid: AtomicU32,
     events: AsyncMutex<mpsc::UnboundedReceiver<Value>>,
     answers: mpsc::UnboundedSender<Answered>,
-    asked: Mutex<Option<(Instant, Usage)>>,
     handed: Mutex<Option<Instant>>,
 }
 
@@ -101,7 +100,6 @@ impl Function {
             pid: AtomicU32::new(0),
             events: AsyncMutex::new(received),
             answers: sender,
-            asked: Mutex::default(),
             handed: Mutex::default(),
         });
         let serving = shared.clone();
@@ -142,9 +140,9 @@ impl Function {
         answer.with_context(|| format!("the function does not answer\n{}", self.said()))
     }
 
-    /// When the process first asked for an event, and what it had used until then.
-    pub(crate) fn initialized(&self) -> Option<(Instant, Usage)> {
-        *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.shared.pid.load(Ordering::SeqCst)
     }
 
     /// The end of what it logged.
@@ -165,7 +163,6 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Fu
     let path = request.uri().path().to_owned();
     let usage = usage(shared.pid.load(Ordering::SeqCst));
     if path.ends_with("/invocation/next") {
-        shared.asked.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((arrived, usage));
         let Some(event) = shared.events.lock().await.recv().await else { return Response::default() };
         *shared.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let deadline = Timestamp::now().as_millisecond() + 600_000;
@@ -187,7 +184,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Fu
 }
 
 /// What a process has used. Threads that have ended are in the coarser figure only: the larger of both counts.
-fn usage(pid: u32) -> Usage {
+pub(crate) fn usage(pid: u32) -> Usage {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let nanoseconds: f64 =

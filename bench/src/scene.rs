@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::endpoint::{Endpoint, Recorded};
+use crate::report::listed;
 use crate::runtime::{Answered, Function, Program};
 use crate::world::{ACCOUNT, REGION, ROLE, World};
 
@@ -21,6 +22,44 @@ const FINDING: &str = "guardduty-lambda-c2-role-arn.json";
 pub(crate) const DENIES: &str = "quarantine-principal";
 /// The call that denies.
 pub(crate) const DENY: &str = "AttachRolePolicy";
+
+/// The calls of each function on its event. A function that makes others is measured on something else than before: where
+/// that is meant, its line here changes with it.
+const EXPECTED: [(&str, &str); 7] = [
+    ("publish-outcomes", "events:PutEvents"),
+    ("notify-responders", "dynamodb:GetItem ×3, dynamodb:PutItem ×2, dynamodb:Query ×5, sns:Publish ×2"),
+    (
+        "revoke-sessions",
+        "dynamodb:GetItem ×3, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy",
+    ),
+    (
+        "isolate-function",
+        "dynamodb:GetItem ×11, dynamodb:PutItem ×10, lambda:GetFunctionConcurrency ×2, \
+         lambda:GetFunctionConfiguration ×11, lambda:GetPolicy ×3, lambda:ListAliases ×3, \
+         lambda:ListEventSourceMappings ×3, lambda:ListFunctionEventInvokeConfigs ×3, \
+         lambda:ListFunctionUrlConfigs ×3, lambda:ListProvisionedConcurrencyConfigs ×3, \
+         lambda:ListVersionsByFunction ×3, lambda:PutFunctionConcurrency, lambda:UpdateEventSourceMapping",
+    ),
+    (
+        "quarantine-principal",
+        "dynamodb:GetItem, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
+         iam:GetRole, iam:ListAttachedRolePolicies",
+    ),
+    (
+        "snapshot-logs",
+        "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:Query, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
+         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, lambda:GetFunctionConcurrency, \
+         lambda:GetFunctionConfiguration, lambda:GetPolicy, lambda:ListEventSourceMappings, \
+         lambda:ListFunctionUrlConfigs, logs:FilterLogEvents, s3:GetObject, s3:PutObject ×5",
+    ),
+    (
+        "release-containment",
+        "dynamodb:GetItem ×3, dynamodb:PutItem ×8, dynamodb:Query ×4, iam:DetachRolePolicy, iam:GetRole ×2, \
+         lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×4, \
+         lambda:Invoke, lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, \
+         lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2",
+    ),
+];
 
 /// What one function is measured on.
 #[derive(Debug, Clone)]
@@ -142,7 +181,9 @@ impl Stage {
         event: Value,
     ) -> Result<Function> {
         self.endpoint.reset(world, delay);
-        Function::start(program, &self.scratch.join("log"), Some(event)).await
+        let function = Function::start(program, &self.scratch.join("log"), Some(event)).await?;
+        self.endpoint.watch(function.pid());
+        Ok(function)
     }
 
     /// Checks that an invocation went as it was to, and answers the calls that it made.
@@ -185,6 +226,9 @@ impl Stage {
         let answer = result.map_err(|error| anyhow::anyhow!("`{name}` failed: {error}"))?;
         let (pointer, value) = expected;
         ensure!(answer.pointer(pointer) == Some(&value), "`{name}` came to {answer}, not to {value}");
+        let made = listed(&counts(&calls));
+        let meant = EXPECTED.iter().find(|(function, _)| *function == name).map_or("", |(_, calls)| *calls);
+        ensure!(made == meant, "`{name}` made other calls than are expected of it here:\n{made}\ninstead of\n{meant}");
         Ok(Case { name, about, world, event, calls })
     }
 

@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
+    SanType,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -34,12 +37,12 @@ pub(crate) fn prepare(bundle: &Path) -> Result<Tls> {
     authority.distinguished_name.push(DnType::CommonName, "Issuer of the stub");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority_key = KeyPair::generate()?;
+    let authority_key = key()?;
     let root = authority.self_signed(&authority_key)?;
     let mut leaf = CertificateParams::new(Vec::new())?;
     leaf.use_authority_key_identifier_extension = true;
     leaf.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
-    let leaf_key = KeyPair::generate()?;
+    let leaf_key = key()?;
     let certificate = leaf.signed_by(&leaf_key, &Issuer::from_params(&authority, &authority_key))?;
 
     let mut roots = SYSTEM.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
@@ -54,4 +57,9 @@ pub(crate) fn prepare(bundle: &Path) -> Result<Tls> {
         .with_single_cert(vec![certificate.der().clone()], key)?;
     let roots = roots.matches("-----BEGIN CERTIFICATE-----").count();
     Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), roots })
+}
+
+/// RSA of 2,048 bits, as the endpoints of AWS have: what is verified costs the functions what it costs there.
+fn key() -> Result<KeyPair> {
+    Ok(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?)
 }

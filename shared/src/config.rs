@@ -70,6 +70,26 @@ impl Base {
     }
 }
 
+/// The Region that the function runs in (`AWS_REGION`, which Lambda sets).
+pub fn region() -> Option<String> {
+    read("AWS_REGION")
+}
+
+/// Whether an event waits for this start (`AWS_LAMBDA_INITIALIZATION_TYPE`): not where concurrency is provisioned.
+pub fn start_is_awaited() -> bool {
+    read("AWS_LAMBDA_INITIALIZATION_TYPE").is_none_or(|kind| kind == "on-demand")
+}
+
+/// Where AWS is (`AWS_ENDPOINT_URL`): set by what stands in for AWS, never by Lambda.
+pub fn endpoint_url() -> Option<String> {
+    read("AWS_ENDPOINT_URL")
+}
+
+/// Whether endpoints must be the FIPS ones (`AWS_USE_FIPS_ENDPOINT`).
+pub fn fips_endpoints() -> Option<bool> {
+    read("AWS_USE_FIPS_ENDPOINT").map(|value| value.eq_ignore_ascii_case("true"))
+}
+
 /// The log filter (`FIREBREAK_LOG`), `info` by default.
 pub fn log_filter() -> String {
     read("FIREBREAK_LOG").unwrap_or_else(|| "info".to_owned())

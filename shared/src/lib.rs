@@ -24,3 +24,4 @@ pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod warm;
