@@ -1,4 +1,6 @@
-//! The stub of AWS: one TLS endpoint that answers every service, holds each call back for a while, and records it.
+//! The stub of AWS: a TLS endpoint for each service, which holds each call back for a while, answers and records it.
+//!
+//! Each has a port of its own: services share no connection in AWS, and so they must not here.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -18,6 +20,20 @@ use tokio_rustls::TlsAcceptor;
 use crate::call::Call;
 use crate::runtime::{Usage, usage};
 use crate::world::{Answer, World};
+
+/// The variables that name the endpoint of each service, and the one for all others.
+const VARIABLES: [&str; 10] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_ECS",
+    "AWS_ENDPOINT_URL_EVENTBRIDGE",
+    "AWS_ENDPOINT_URL_GUARDDUTY",
+    "AWS_ENDPOINT_URL_IAM",
+    "AWS_ENDPOINT_URL_LAMBDA",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SNS",
+];
 
 /// A call that was answered.
 #[derive(Debug, Clone)]
@@ -44,34 +60,39 @@ struct State {
 /// The endpoint, which answers until the program ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    port: u16,
+    ports: Vec<u16>,
     state: Arc<Mutex<State>>,
 }
 
 impl Endpoint {
-    /// Starts it on a free port.
-    pub(crate) async fn start(acceptor: TlsAcceptor) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let endpoint = Self { port: listener.local_addr()?.port(), state: Arc::default() };
-        let answering = endpoint.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, endpoint) = (acceptor.clone(), answering.clone());
-                tokio::spawn(async move {
-                    let _ = stream.set_nodelay(true);
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    endpoint.state().connections += 1;
-                    let service = service_fn(|request| endpoint.respond(request));
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
+    /// Starts it on free ports.
+    pub(crate) async fn start(acceptor: &TlsAcceptor) -> Result<Self> {
+        let mut endpoint = Self { ports: Vec::new(), state: Arc::default() };
+        for _ in VARIABLES {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            endpoint.ports.push(listener.local_addr()?.port());
+            tokio::spawn(endpoint.clone().serve(listener, acceptor.clone()));
+        }
         Ok(endpoint)
     }
 
-    /// Where it listens.
-    pub(crate) fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+    async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, endpoint) = (acceptor.clone(), self.clone());
+            tokio::spawn(async move {
+                let _ = stream.set_nodelay(true);
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                endpoint.state().connections += 1;
+                let service = service_fn(|request| endpoint.respond(request));
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+
+    /// What tells its callers where it is.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let url = |port: &u16| format!("https://127.0.0.1:{port}");
+        VARIABLES.into_iter().zip(self.ports.iter().map(url)).collect()
     }
 
     /// Begins anew, with this account and this delay before each answer.

@@ -75,7 +75,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
     let stage = Stage {
-        endpoint: Endpoint::start(tls.acceptor).await?,
+        endpoint: Endpoint::start(&tls.acceptor).await?,
         functions: std::path::absolute(arguments.functions)?,
         root: std::path::absolute(arguments.root)?,
         bundle,

@@ -127,8 +127,7 @@ impl Stage {
     pub(crate) fn ours(&self, name: &str) -> Program {
         let place = self.functions.join(name);
         let arn = |what: &str| format!("arn:aws:{what}");
-        let environment = vec![
-            ("AWS_ENDPOINT_URL", self.endpoint.url()),
+        let mut environment = vec![
             ("SSL_CERT_FILE", self.bundle.display().to_string()),
             ("FIREBREAK_ACCOUNT", ACCOUNT.to_owned()),
             ("FIREBREAK_BUS", "firebreak".to_owned()),
@@ -143,6 +142,7 @@ impl Stage {
             ("FIREBREAK_TABLE", "firebreak-ledger".to_owned()),
             ("FIREBREAK_TOPIC_ARN", arn(&format!("sns:{REGION}:{ACCOUNT}:firebreak-pages"))),
         ];
+        environment.extend(self.endpoint.environment());
         Program { name: name.to_owned(), command: vec![place.join("bootstrap")], place, environment }
     }
 
@@ -151,11 +151,9 @@ impl Stage {
         let mut services: Vec<&str> = calls.iter().map(|call| call.call.service).collect();
         services.sort_unstable();
         services.dedup();
-        let environment = vec![
-            ("AWS_ENDPOINT_URL", self.endpoint.url()),
-            ("AWS_CA_BUNDLE", self.bundle.display().to_string()),
-            ("BENCH_SERVICES", services.join(",")),
-        ];
+        let mut environment =
+            vec![("AWS_CA_BUNDLE", self.bundle.display().to_string()), ("BENCH_SERVICES", services.join(","))];
+        environment.extend(self.endpoint.environment());
         let command = vec![self.python.clone(), "-m".into(), "awslambdaric".into(), "same_calls.handler".into()];
         let place = self.root.join("bench").join("python");
         Program { name: "same-calls".to_owned(), command, place, environment }

@@ -17,6 +17,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
     HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use firebreak_model::ids;
 
 use crate::config;
@@ -39,10 +40,21 @@ pub fn load() -> SdkConfig {
         .http_client(transport())
         .sleep_impl(TokioSleep::new())
         .retry_config(RetryConfig::standard().with_max_attempts(5))
+        .service_config(OfService)
         .timeout_config(timeouts.build());
     sdk.set_endpoint_url(config::endpoint_url());
     sdk.set_use_fips(config::fips_endpoints());
     sdk.build()
+}
+
+/// What is set for one service: `AWS_ENDPOINT_URL_IAM` and the like, which every SDK knows.
+#[derive(Debug)]
+struct OfService;
+
+impl LoadServiceConfig for OfService {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        config::of_service(key.env(), key.service_id())
+    }
 }
 
 /// One pool of connections for all clients, whose trusted roots are read once, and here: during the start, when Lambda

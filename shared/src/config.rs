@@ -48,7 +48,7 @@ pub struct Base {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-fn read(name: &'static str) -> Option<String> {
+fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -83,6 +83,11 @@ pub fn start_is_awaited() -> bool {
 /// Where AWS is (`AWS_ENDPOINT_URL`): set by what stands in for AWS, never by Lambda.
 pub fn endpoint_url() -> Option<String> {
     read("AWS_ENDPOINT_URL")
+}
+
+/// A variable of that name for one service alone: `AWS_ENDPOINT_URL_CLOUDWATCH_LOGS`.
+pub fn of_service(name: &str, service: &str) -> Option<String> {
+    read(&format!("{name}_{}", service.to_uppercase().replace(' ', "_")))
 }
 
 /// Whether endpoints must be the FIPS ones (`AWS_USE_FIPS_ENDPOINT`).
