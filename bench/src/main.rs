@@ -104,7 +104,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let provisioned = to_deny(&stage, &provisioned, &Events::Findings, spawns).await?;
     let first = ours.warm_calls.first().context("nothing was denied")?;
     let theirs = to_deny(&stage, &stage.theirs(first), &Events::Calls(&ours.warm_calls), spawns).await?;
-    let report = Report { setting: setting(spawns, tls.roots, load, &stage.python), rows, ours, provisioned, theirs };
+    let report = Report { setting: setting(spawns, tls.roots, &load, &stage.python), rows, ours, provisioned, theirs };
 
     let markdown = report.markdown();
     println!("{markdown}");
@@ -124,7 +124,7 @@ fn put_into(path: &Path, markdown: &str) -> Result<()> {
     Ok(())
 }
 
-fn setting(spawns: u32, roots: usize, load: String, python: &Path) -> Vec<(&'static str, String)> {
+fn setting(spawns: u32, roots: usize, load: &str, python: &Path) -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let said = |program: &Path, argument: &str| {
         let output = Command::new(program).arg(argument).output();

@@ -89,7 +89,7 @@ pub(crate) async fn starts(stage: &Stage, program: &Program, case: &Case, event:
         let calls = counts(&stage.went_well(&function, &answered)?);
         ensure!(start.calls.is_empty() || start.calls == calls, "`{}` made other calls: {calls:?}", program.name);
         (start.calls, start.connections) = (calls, connections);
-        start.wall_ms.push(ms(function.spawned, answered.answered));
+        start.wall_ms.push(ms(function.spawned, answered.at));
         start.cpu_ms.push(answered.usage.cpu_ms);
         start.peak_mb.push(answered.usage.peak_mb);
         start.first_call_cpu_ms.push(first.map_or(f64::NAN, |usage| usage.cpu_ms));
@@ -163,7 +163,9 @@ mod tests {
         let mut series = Series::default();
         let figures = |series: &Series| (series.median().to_string(), series.worst().to_string());
         assert_eq!(figures(&series), ("NaN".to_owned(), "NaN".to_owned()));
-        [3.0, 1.0, 2.0].into_iter().for_each(|figure| series.push(figure));
+        for figure in [3.0, 1.0, 2.0] {
+            series.push(figure);
+        }
         assert_eq!(figures(&series), ("2".to_owned(), "3".to_owned()));
         series.push(4.0);
         assert_eq!(figures(&series), ("2.5".to_owned(), "4".to_owned()));

@@ -25,7 +25,7 @@ use crate::endpoint::serve_plain;
 use crate::world::{ACCOUNT, REGION};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// CPU and memory of a process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,7 +42,7 @@ pub(crate) struct Answered {
     /// When the event was handed out.
     pub(crate) handed: Instant,
     /// When the answer was there.
-    pub(crate) answered: Instant,
+    pub(crate) at: Instant,
     /// What the process had used until then, since it started.
     pub(crate) usage: Usage,
     /// What the function returned, or its error.
@@ -179,7 +179,7 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Fu
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let result = if path.ends_with("/response") { Ok(value) } else { Err(value) };
     let handed = shared.handed.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(arrived);
-    let _ = shared.answers.send(Answered { handed, answered: arrived, usage, result });
+    let _ = shared.answers.send(Answered { handed, at: arrived, usage, result });
     Response::builder().status(202).body(Full::default()).unwrap_or_default()
 }
 

@@ -29,12 +29,11 @@ pub async fn up(containment: &Containment) {
         let role_read = role_read.map_err(|error| ActionError::of("iam:GetRole", &role, error));
         [pause.err().map(|error| chain(&error)), role_read.err().map(|error| chain(&error))]
     };
-    match tokio::time::timeout(PATIENCE, reads).await {
-        Ok(problems) => {
-            for problem in problems.into_iter().flatten() {
-                info!("the first event opens its own connection: {problem}");
-            }
-        }
-        Err(_) => info!("the first event opens its own connections: no answer within {PATIENCE:?}"),
+    let Ok(problems) = tokio::time::timeout(PATIENCE, reads).await else {
+        info!("the first event opens its own connections: no answer within {PATIENCE:?}");
+        return;
+    };
+    for problem in problems.into_iter().flatten() {
+        info!("the first event opens its own connection: {problem}");
     }
 }

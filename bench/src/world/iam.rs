@@ -53,7 +53,10 @@ impl World {
             }
             "ListRolePolicies" => {
                 let own = self.inline.keys().filter(|(role, _)| *role == name);
-                let members: String = own.map(|(_, policy)| format!("<member>{policy}</member>")).collect();
+                let mut members = String::new();
+                for (_, policy) in own {
+                    let _ = write!(members, "<member>{policy}</member>");
+                }
                 format!("<PolicyNames>{members}</PolicyNames><IsTruncated>false</IsTruncated>")
             }
             "GetRolePolicy" => match self.inline.get(&(name.clone(), policy.clone())) {
