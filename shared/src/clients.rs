@@ -1,26 +1,70 @@
-//! Builds AWS clients: credentials, endpoint and Region from the environment that Lambda sets.
+//! Builds AWS clients: credentials, endpoint and Region from the environment that Lambda sets, and from nowhere else.
+//!
+//! No chain of providers is asked, no file is read, no metadata service is called: what Lambda does not set is not
+//! there. See `docs/decisions/0020-what-a-cold-start-pays-for.md`.
 
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_iam::config::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use firebreak_model::ids;
+
+use crate::config;
+
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// The shared configuration of every client: five tries with jittered back-off, and time-outs well under
 /// a function's own, so that a hanging connection is an error that is handled rather than the end of the invocation.
-pub async fn load() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
+pub fn load() -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(Duration::from_secs(8))
+        .operation_timeout(Duration::from_secs(20));
+    let mut sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(config::region().map(Region::new))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .identity_cache(IdentityCache::lazy().build())
+        .http_client(transport())
+        .sleep_impl(TokioSleep::new())
         .retry_config(RetryConfig::standard().with_max_attempts(5))
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(2))
-                .operation_attempt_timeout(Duration::from_secs(8))
-                .operation_timeout(Duration::from_secs(20))
-                .build(),
-        )
-        .load()
-        .await
+        .service_config(OfService)
+        .timeout_config(timeouts.build());
+    sdk.set_endpoint_url(config::endpoint_url());
+    sdk.set_use_fips(config::fips_endpoints());
+    sdk.build()
+}
+
+/// What is set for one service: `AWS_ENDPOINT_URL_IAM` and the like, which every SDK knows.
+#[derive(Debug)]
+struct OfService;
+
+impl LoadServiceConfig for OfService {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        config::of_service(key.env(), key.service_id())
+    }
+}
+
+/// One pool of connections for all clients, whose trusted roots are read once, and here: during the start, when Lambda
+/// gives the whole CPU. By default each client reads them for itself, twice.
+fn transport() -> SharedHttpClient {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT).build();
+    let connector = Connector::builder().connector_settings(settings).sleep_impl(TokioSleep::new());
+    let connector = connector.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build();
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 /// A Lambda client for the Region that a function lives in.
@@ -51,7 +95,7 @@ pub fn guardduty_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_guarddu
 pub fn lambda_invoking(config: &SdkConfig) -> aws_sdk_lambda::Client {
     let patience = Duration::from_mins(1);
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(2))
+        .connect_timeout(CONNECT)
         .operation_attempt_timeout(patience)
         .operation_timeout(patience)
         .build();

@@ -48,7 +48,7 @@ pub struct Base {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-fn read(name: &'static str) -> Option<String> {
+fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -68,6 +68,31 @@ impl Base {
         let partition: Partition = parsed("FIREBREAK_PARTITION", "aws, aws-cn or aws-us-gov", |t| t.parse().ok())?;
         Ok(Self { home: Home { partition, account }, stack: required("FIREBREAK_STACK")? })
     }
+}
+
+/// The Region that the function runs in (`AWS_REGION`, which Lambda sets).
+pub fn region() -> Option<String> {
+    read("AWS_REGION")
+}
+
+/// Whether an event waits for this start (`AWS_LAMBDA_INITIALIZATION_TYPE`): not where concurrency is provisioned.
+pub fn start_is_awaited() -> bool {
+    read("AWS_LAMBDA_INITIALIZATION_TYPE").is_none_or(|kind| kind == "on-demand")
+}
+
+/// Where AWS is (`AWS_ENDPOINT_URL`): set by what stands in for AWS, never by Lambda.
+pub fn endpoint_url() -> Option<String> {
+    read("AWS_ENDPOINT_URL")
+}
+
+/// A variable of that name for one service alone: `AWS_ENDPOINT_URL_CLOUDWATCH_LOGS`.
+pub fn of_service(name: &str, service: &str) -> Option<String> {
+    read(&format!("{name}_{}", service.to_uppercase().replace(' ', "_")))
+}
+
+/// Whether endpoints must be the FIPS ones (`AWS_USE_FIPS_ENDPOINT`).
+pub fn fips_endpoints() -> Option<bool> {
+    read("AWS_USE_FIPS_ENDPOINT").map(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// The log filter (`FIREBREAK_LOG`), `info` by default.

@@ -26,3 +26,4 @@ pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod warm;

@@ -1,21 +1,32 @@
 //! Logs: one JSON object a line, with the fields of all its spans (`request.id`, `incident.id`) on each.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config;
 
 /// Starts logging to standard output, which Lambda takes to the function's log group.
 pub fn start() {
-    let filter = EnvFilter::try_new(config::log_filter()).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    tracing_subscriber::registry().with(filter(&config::log_filter())).with(lines()).init();
+}
+
+/// What is logged: a level, or levels by module (`info,firebreak_shared::ledger=debug`). What cannot be read is `info`.
+fn filter(text: &str) -> Targets {
+    text.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
+}
+
+fn lines<S>() -> impl tracing_subscriber::Layer<S>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(true)
         .with_target(false)
         .with_ansi(false)
-        .with_env_filter(filter)
-        .init();
 }
 
 /// An error with its sources, outermost first: what an operator needs in one line.
@@ -31,4 +42,27 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::filter;
+
+    #[test]
+    fn a_level_counts_for_all_and_what_cannot_be_read_is_info() {
+        for (text, ledger, other) in [
+            ("warn", Level::WARN, Level::WARN),
+            ("info,firebreak_shared::ledger=debug", Level::DEBUG, Level::INFO),
+            ("no such level", Level::INFO, Level::INFO),
+        ] {
+            let filter = filter(text);
+            for (target, level) in [("firebreak_shared::ledger", ledger), ("hyper", other)] {
+                assert!(filter.would_enable(target, &level), "{text}: {target}");
+                let more = if level == Level::WARN { Level::INFO } else { Level::TRACE };
+                assert!(!filter.would_enable(target, &more), "{text}: {target}");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@
     reason = "progress, results and errors are for the person at the terminal"
 )]
 
+mod bench;
 mod checks;
 mod package;
 mod process;
@@ -48,6 +49,18 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measures the functions as they are deployed, beside boto3 functions that make the same calls.
+    Bench {
+        /// How often each program is started.
+        #[arg(long, default_value_t = 20)]
+        spawns: u32,
+        /// Also writes the figures as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Also puts the tables into a document, between its marks (docs/PERFORMANCE.md).
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+    },
     /// Has independent tools examine the template.
     CheckTemplate,
     /// Checks the format and runs clippy with warnings denied.
@@ -72,6 +85,7 @@ fn run() -> Result<ExitCode> {
             package::functions(&root, profile)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench { spawns, json, into } => bench::run(&root, bench::Options { spawns, json, into }),
         Command::CheckTemplate => {
             let counts = checks::run(&root)?;
             println!("\n{counts}");

@@ -122,14 +122,15 @@ fn package(root: &Path, profile: Profile, name: &str, program: &Path) -> Result<
         fs::copy(from, place.join(inside)).with_context(|| format!("cannot copy `{}`", from.display()))?;
     }
     // Compressing programs of the development profile takes longer than the emulator needs to read them.
-    let method = match profile {
-        Profile::Quick => CompressionMethod::Stored,
-        Profile::Release => CompressionMethod::Deflated,
+    let options = SimpleFileOptions::default();
+    let options = match profile {
+        Profile::Quick => options.compression_method(CompressionMethod::Stored),
+        Profile::Release => options.compression_method(CompressionMethod::Deflated).compression_level(Some(9)),
     };
     let unfinished = archive.with_extension("zip.part");
     let mut zip = ZipWriter::new(BufWriter::new(File::create(&unfinished)?));
     for (inside, from, mode) in files {
-        zip.start_file(inside, SimpleFileOptions::default().compression_method(method).unix_permissions(mode))?;
+        zip.start_file(inside, options.unix_permissions(mode))?;
         io::copy(&mut File::open(from)?, &mut zip)?;
     }
     zip.finish()?;

@@ -13,13 +13,13 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let isolation = Arc::new(isolation().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let isolation = Arc::new(isolation().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(isolation.clone(), event))).await
 }
 
-async fn isolation() -> Result<Isolation, ConfigError> {
+fn isolation() -> Result<Isolation, ConfigError> {
     let stack = Base::from_env()?.stack;
     let table = config::table()?;
-    let sdk = clients::load().await;
+    let sdk = clients::load();
     Ok(Isolation { ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table), sdk, stack })
 }

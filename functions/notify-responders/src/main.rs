@@ -12,14 +12,14 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let notifier = Arc::new(notifier().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let notifier = Arc::new(notifier().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(notifier.clone(), event))).await
 }
 
-async fn notifier() -> Result<Notifier, ConfigError> {
+fn notifier() -> Result<Notifier, ConfigError> {
     let stack = Base::from_env()?.stack;
     let table = config::table()?;
     let topic_arn = config::topic_arn()?;
     let deny_policy_arn = config::deny_policy_arn()?;
-    Ok(Notifier::new(&clients::load().await, table, topic_arn, stack, deny_policy_arn))
+    Ok(Notifier::new(&clients::load(), table, topic_arn, stack, deny_policy_arn))
 }

@@ -12,12 +12,12 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let publisher = Arc::new(publisher().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let publisher = Arc::new(publisher().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(publisher.clone(), event))).await
 }
 
-async fn publisher() -> Result<Publisher, ConfigError> {
+fn publisher() -> Result<Publisher, ConfigError> {
     let bus = config::bus()?;
-    let sdk = clients::load().await;
+    let sdk = clients::load();
     Ok(Publisher { events: aws_sdk_eventbridge::Client::new(&sdk), bus })
 }

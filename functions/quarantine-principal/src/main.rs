@@ -7,23 +7,24 @@ use std::sync::Arc;
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::contain::Containment;
 use firebreak_shared::ledger::Ledger;
-use firebreak_shared::{clients, telemetry};
+use firebreak_shared::{clients, telemetry, warm};
 use lambda_runtime::{Error, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let containment = Arc::new(containment().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let containment = Arc::new(containment().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    warm::up(&containment).await;
     run(service_fn(|event| handler::handle(containment.clone(), event))).await
 }
 
-async fn containment() -> Result<Containment, ConfigError> {
+fn containment() -> Result<Containment, ConfigError> {
     let base = Base::from_env()?;
     let playbook = config::playbook()?;
     let ceiling = config::mode_ceiling()?;
     let deny_policy_arn = config::deny_policy_arn()?;
     let table = config::table()?;
-    let sdk = clients::load().await;
+    let sdk = clients::load();
     Ok(Containment {
         ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
         iam: aws_sdk_iam::Client::new(&sdk),

@@ -13,16 +13,16 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let releasing = Arc::new(releasing().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let releasing = Arc::new(releasing().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(releasing.clone(), event))).await
 }
 
-async fn releasing() -> Result<Releasing, ConfigError> {
+fn releasing() -> Result<Releasing, ConfigError> {
     let base = Base::from_env()?;
     let deny_policy_arn = config::deny_policy_arn()?;
     let lead = config::revocation_lead()?;
     let table = config::table()?;
-    let sdk = clients::load().await;
+    let sdk = clients::load();
     Ok(Releasing {
         ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
         iam: aws_sdk_iam::Client::new(&sdk),

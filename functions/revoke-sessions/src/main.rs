@@ -13,14 +13,14 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let revocation = Arc::new(revocation().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let revocation = Arc::new(revocation().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(revocation.clone(), event))).await
 }
 
-async fn revocation() -> Result<Revocation, ConfigError> {
+fn revocation() -> Result<Revocation, ConfigError> {
     let home = Base::from_env()?.home;
     let table = config::table()?;
-    let sdk = clients::load().await;
+    let sdk = clients::load();
     let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table);
     Ok(Revocation { ledger, iam: aws_sdk_iam::Client::new(&sdk), home })
 }

@@ -12,12 +12,12 @@ use lambda_runtime::{Error, run, service_fn};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::start();
-    let snapshots = Arc::new(snapshots().await.inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    let snapshots = Arc::new(snapshots().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
     run(service_fn(|event| handler::handle(snapshots.clone(), event))).await
 }
 
-async fn snapshots() -> Result<Snapshots, ConfigError> {
+fn snapshots() -> Result<Snapshots, ConfigError> {
     let (bucket, key_arn) = config::evidence()?;
     let table = config::table()?;
-    Ok(Snapshots::new(clients::load().await, bucket, key_arn, table))
+    Ok(Snapshots::new(clients::load(), bucket, key_arn, table))
 }
