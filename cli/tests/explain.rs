@@ -1,6 +1,6 @@
 //! `firebreak explain` as a script meets it: the program itself, real files, its exit code.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,9 @@ fn folder(name: &str) -> PathBuf {
 fn every_sample_is_one_object_on_its_line_in_the_order_given() {
     let mut files: Vec<String> = std::fs::read_dir(events())
         .unwrap()
-        .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
-        .filter(|path| path.ends_with(".json"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.to_str().unwrap().to_owned())
         .collect();
     files.sort();
     files.reverse();
