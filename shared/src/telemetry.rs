@@ -13,7 +13,10 @@ pub fn start() {
 
 /// What is logged: a level, or levels by module (`info,firebreak_shared::ledger=debug`). What cannot be read is `info`.
 fn filter(text: &str) -> Targets {
-    text.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
+    // A word that is no level would be taken for a module's name, and silence all others.
+    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let parsed = text.split(',').all(is_known).then(|| text.parse().ok()).flatten();
+    parsed.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 fn lines<S>() -> impl tracing_subscriber::Layer<S>
