@@ -11,12 +11,11 @@ pub fn start() {
     tracing_subscriber::registry().with(filter(&config::log_filter())).with(lines()).init();
 }
 
-/// What is logged: a level, or levels by module (`info,firebreak_shared::ledger=debug`). What cannot be read is `info`.
+/// What is logged: a level, or levels by module (`info,firebreak_shared::ledger=debug`). What names no level for all
+/// leaves it at `info`: a slip of the pen must not silence a function.
 fn filter(text: &str) -> Targets {
-    // A word that is no level would be taken for a module's name, and silence all others.
-    let is_known = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    let parsed = text.split(',').all(is_known).then(|| text.parse().ok()).flatten();
-    parsed.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+    let targets: Targets = text.parse().unwrap_or_default();
+    if targets.default_level().is_some() { targets } else { targets.with_default(LevelFilter::INFO) }
 }
 
 fn lines<S>() -> impl tracing_subscriber::Layer<S>
@@ -58,7 +57,9 @@ mod tests {
         for (text, ledger, other) in [
             ("warn", Level::WARN, Level::WARN),
             ("info,firebreak_shared::ledger=debug", Level::DEBUG, Level::INFO),
+            ("firebreak_shared::ledger=debug", Level::DEBUG, Level::INFO),
             ("no such level", Level::INFO, Level::INFO),
+            ("info,a=b=c", Level::INFO, Level::INFO),
         ] {
             let filter = filter(text);
             for (target, level) in [("firebreak_shared::ledger", ledger), ("hyper", other)] {

@@ -6,34 +6,74 @@
 
 use std::time::Duration;
 
+use aws_sdk_iam::Client;
+use firebreak_model::action::FunctionName;
 use tracing::info;
 
 use crate::action::ActionError;
 use crate::config;
-use crate::contain::Containment;
+use crate::ledger::Ledger;
 use crate::telemetry::chain;
 
 /// The longest that a start waits for its connections.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Has connections to the ledger and to IAM ready for the first event, unless it is there already.
-pub async fn up(containment: &Containment) {
+/// Has connections to the ledger and to IAM ready for the first event, unless it is there already. `stack` is our stack.
+pub async fn up(ledger: &Ledger, iam: &Client, stack: &str) {
     if config::start_is_awaited() {
         return;
     }
-    // The only role whose name is known before there is an event: the function's own.
-    let role = format!("{}-quarantine-principal", containment.base.stack);
-    let reads = async {
-        let role_read = containment.iam.get_role().role_name(&role).send();
-        let (pause, role_read) = tokio::join!(containment.ledger.paused(), role_read);
-        let role_read = role_read.map_err(|error| ActionError::of("iam:GetRole", &role, error));
-        [pause.err().map(|error| chain(&error)), role_read.err().map(|error| chain(&error))]
-    };
-    let Ok(problems) = tokio::time::timeout(PATIENCE, reads).await else {
+    let Ok(problems) = tokio::time::timeout(PATIENCE, read(ledger, iam, stack)).await else {
         info!("the first event opens its own connections: no answer within {PATIENCE:?}");
         return;
     };
-    for problem in problems.into_iter().flatten() {
+    for problem in problems {
         info!("the first event opens its own connection: {problem}");
+    }
+}
+
+/// Reads what is there before any event: the pause, and the function's own role. Answers what went wrong.
+async fn read(ledger: &Ledger, iam: &Client, stack: &str) -> Vec<String> {
+    let name = format!("{stack}-{}", FunctionName::QuarantinePrincipal);
+    let role = async {
+        let role = iam.get_role().role_name(&name).send().await;
+        role.map(|_| ()).map_err(|error| chain(&ActionError::of("iam:GetRole", &name, error)))
+    };
+    let pause = async { ledger.paused().await.map(|_| ()).map_err(|error| chain(&error)) };
+    let (pause, role) = tokio::join!(pause, role);
+    [pause, role].into_iter().filter_map(Result::err).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Answer, Wire, json_error, ok, query_error};
+
+    async fn problems(ledger: Answer, iam: Answer) -> (usize, Vec<String>) {
+        let (ledger, iam) = (Wire::answering([ledger]), Wire::answering([iam]));
+        let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned());
+        let problems = read(&reads, &Client::new(&iam.config()), "firebreak").await.len();
+        assert_eq!((ledger.unused(), iam.unused()), (0, 0));
+        (problems, [ledger.requests(), iam.requests()].concat())
+    }
+
+    #[tokio::test]
+    async fn the_pause_and_our_own_role_are_read() {
+        let role = "<GetRoleResponse><GetRoleResult><Role><Path>/</Path><RoleName>r</RoleName><RoleId>AROA</RoleId>\
+                    <Arn>a</Arn><CreateDate>2026-01-12T08:00:00Z</CreateDate></Role></GetRoleResult></GetRoleResponse>";
+        let (problems, requests) = problems(ok("{}"), ok(role)).await;
+        assert_eq!((problems, requests.len()), (0, 2), "{requests:?}");
+        assert!(requests[0].contains("DynamoDB_20120810.GetItem"), "{requests:?}");
+        assert!(
+            requests[1].contains("Action=GetRole") && requests[1].contains("RoleName=firebreak-quarantine-principal")
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_keeps_nobody_from_the_other() {
+        let denied = || query_error(403, "AccessDenied");
+        assert_eq!(problems(json_error(400, "AccessDeniedException"), denied()).await.0, 2);
+        assert_eq!(problems(Answer::Lost, denied()).await.0, 2);
+        assert_eq!(problems(ok("{}"), denied()).await.0, 1);
     }
 }

@@ -14,7 +14,7 @@ use lambda_runtime::{Error, run, service_fn};
 async fn main() -> Result<(), Error> {
     telemetry::start();
     let containment = Arc::new(containment().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
-    warm::up(&containment).await;
+    warm::up(&containment.ledger, &containment.iam, &containment.base.stack).await;
     run(service_fn(|event| handler::handle(containment.clone(), event))).await
 }
 
