@@ -12,11 +12,10 @@ use firebreak_model::ids::IncidentId;
 use firebreak_model::judge::{Course, Judge, Judgement};
 use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::playbook::{Glob, Playbook};
-use firebreak_model::principal::Identity;
+use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
 use firebreak_model::trigger::{self, Malformed, Trigger};
 use jiff::Timestamp;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -30,9 +29,9 @@ use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger};
 use crate::payload;
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use crate::telemetry::chain;
-use candidate::{Chosen, Noted, Reading, Received};
+use candidate::{Chosen, Event, Noted, Reading, Received};
 
 /// Everything that containing needs.
 #[derive(Debug)]
@@ -61,13 +60,16 @@ impl Containment {
         let received = Received { now: clock::now(), invocation };
         let payload = &match payload::read(payload) {
             Ok(payload) => payload,
-            Err(malformed) => return self.on_malformed(malformed, payload.get().to_owned(), received).await,
+            Err(malformed) => {
+                return self.on_malformed(malformed, &Event::of(payload.get().to_owned()), received).await;
+            }
         };
+        let event = || Event::of(payload.to_string());
         match trigger::read(payload, &self.base.home) {
             Trigger::Findings(findings, unread) => {
-                Box::pin(self.on_findings(findings, unread, payload, received)).await
+                Box::pin(self.on_findings(findings, unread, &event(), received)).await
             }
-            Trigger::Malformed(malformed) => self.on_malformed(malformed, payload.to_string(), received).await,
+            Trigger::Malformed(malformed) => self.on_malformed(malformed, &event(), received).await,
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Request(request) => match *request {
                 Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
@@ -93,7 +95,7 @@ impl Containment {
     async fn on_malformed(
         &self,
         malformed: Malformed,
-        event: String,
+        event: &Event,
         received: Received<'_>,
     ) -> Result<Answer, Failure> {
         warn!(envelope.id = %malformed.id, "an event that cannot be read: {}", malformed.reason);
@@ -107,13 +109,13 @@ impl Containment {
         &self,
         findings: Vec<Finding>,
         unread: Option<Malformed>,
-        event: &Value,
+        event: &Event,
         received: Received<'_>,
     ) -> Result<Answer, Failure> {
         let mut answers = Vec::new();
         let mut failures = Vec::new();
         if let Some(malformed) = unread
-            && let Err(failure) = self.on_malformed(malformed, event.to_string(), received).await
+            && let Err(failure) = self.on_malformed(malformed, event, received).await
         {
             failures.push(failure);
         }
@@ -126,7 +128,7 @@ impl Containment {
         settle(answers, failures)
     }
 
-    async fn on_finding(&self, finding: Finding, event: &Value, received: Received<'_>) -> Result<Answer, Failure> {
+    async fn on_finding(&self, finding: Finding, event: &Event, received: Received<'_>) -> Result<Answer, Failure> {
         let mut finding = self.whole(finding).await?;
         let mut chosen: Vec<Chosen> = Vec::new();
         let mut noted: Vec<Noted> = Vec::new();
@@ -207,34 +209,36 @@ impl Containment {
         Resolver { iam: &self.iam, sdk: &self.sdk, account: &self.base.home.account }
     }
 
-    /// Judges a subject; what must be looked up or read first is, once, and it is judged again.
+    /// Judges a subject; what must be looked up or read first is, and it is judged again.
     async fn judge(&self, finding: &Finding, subject: Subject) -> Result<(Subject, Judgement), Failure> {
         let rails = self.rails(Some(finding.source));
         let judge = Judge { playbook: &self.playbook, rails, ceiling: self.ceiling };
-        let mut subject = subject;
         let mut judgement = judge.judge(finding, &subject, None);
-        if let (Course::LookUp(lookup), Subject::Lookup { access_key, .. }) = (&judgement.course, &subject) {
-            match self.resolver().subject(lookup, finding.region.as_ref()).await {
-                Ok(Subject::Principal { principal, function, .. }) => {
-                    subject = Subject::Principal { principal, access_key: access_key.clone(), function };
-                    judgement = judge.judge(finding, &subject, None);
-                }
-                Ok(_) => {}
-                Err(error) if error.is_transient() => return Err(Failure::Transient(chain(&error))),
-                Err(error) => judgement.course = Course::note(chain(&error)),
+        match self.find(&judgement.course, finding).await {
+            Ok(None) => Ok((subject, judgement)),
+            Ok(Some(principal)) => {
+                let subject = subject.known_as(principal);
+                let judgement = judge.judge(finding, &subject, None);
+                Ok((subject, judgement))
+            }
+            Err(error) if error.is_transient() => Err(Failure::Transient(chain(&error))),
+            Err(error) => {
+                judgement.course = Course::note(chain(&error));
+                Ok((subject, judgement))
             }
         }
-        if let (Course::ReadPath(named), Subject::Principal { principal, .. }) = (&judgement.course, &mut subject) {
-            match identity::read(&self.iam, &named.name).await {
-                Ok(identity) => {
-                    principal.arn = Some(identity.arn);
-                    judgement = judge.judge(finding, &subject, None);
-                }
-                Err(error) if error.is_transient() => return Err(Failure::Transient(chain(&error))),
-                Err(error) => judgement.course = Course::note(chain(&error)),
+    }
+
+    /// The principal that a course asks to be looked up, or to be read for its path; `None` where it asks for neither.
+    async fn find(&self, course: &Course, finding: &Finding) -> Result<Option<Principal>, ResolveError> {
+        match course {
+            Course::LookUp(lookup) => self.resolver().principal(lookup, finding.region.as_ref()).await.map(Some),
+            Course::ReadPath(principal) => {
+                let arn = Some(identity::read(&self.iam, &principal.name).await?.arn);
+                Ok(Some(Principal { arn, ..principal.clone() }))
             }
+            Course::Contain { .. } | Course::Note { .. } => Ok(None),
         }
-        Ok((subject, judgement))
     }
 
     async fn on_request(&self, contain: Contain, asked: Asked, received: Received<'_>) -> Result<Answer, Failure> {

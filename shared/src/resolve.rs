@@ -74,23 +74,15 @@ pub struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// The principal that a lookup leads to, with its ARN; with the function where it is a function's role. `region` is
-    /// that of the finding.
-    pub async fn subject(&self, lookup: &Lookup, region: Option<&Region>) -> Result<Subject, ResolveError> {
-        let of = |principal| Subject::Principal { principal, access_key: None, function: None };
-        Ok(match lookup {
-            Lookup::Function { function } => Subject::Principal {
-                principal: self.role_of_function(function, lookup).await?,
-                access_key: None,
-                function: Some(function.clone()),
-            },
-            Lookup::InstanceProfile { arn } => of(self.role_of_profile(arn, lookup).await?),
-            Lookup::Task { task, definition } => {
-                of(self.role_of_task(task.as_ref(), definition.as_ref(), lookup).await?)
-            }
-            Lookup::UniqueId { kind, id } => of(self.by_id(*kind, id, lookup).await?),
-            Lookup::Federation { access_key } => of(self.federator(access_key, region, lookup).await?),
-        })
+    /// The principal that a lookup leads to, with its ARN. `region` is that of the finding.
+    pub async fn principal(&self, lookup: &Lookup, region: Option<&Region>) -> Result<Principal, ResolveError> {
+        match lookup {
+            Lookup::Function { function } => self.role_of_function(function, lookup).await,
+            Lookup::InstanceProfile { arn } => self.role_of_profile(arn, lookup).await,
+            Lookup::Task { task, definition } => self.role_of_task(task.as_ref(), definition.as_ref(), lookup).await,
+            Lookup::UniqueId { kind, id } => self.by_id(*kind, id, lookup).await,
+            Lookup::Federation { access_key } => self.federator(access_key, region, lookup).await,
+        }
     }
 
     fn ours(&self, account: &AccountId, lookup: &Lookup) -> Result<(), ResolveError> {
@@ -295,24 +287,21 @@ mod tests {
     use super::*;
     use crate::testing::{Wire, json_error, ok, query_error};
 
-    async fn subject(wire: &Wire, lookup: &Lookup) -> Result<Subject, ResolveError> {
+    async fn led_to(wire: &Wire, lookup: &Lookup) -> Result<Principal, ResolveError> {
         let sdk = wire.config();
         let iam = aws_sdk_iam::Client::new(&sdk);
         let account = "111122223333".parse().unwrap();
         let region = "eu-central-1".parse().unwrap();
-        Resolver { iam: &iam, sdk: &sdk, account: &account }.subject(lookup, Some(&region)).await
+        Resolver { iam: &iam, sdk: &sdk, account: &account }.principal(lookup, Some(&region)).await
     }
 
     /// The ARN of whom a lookup led to.
     async fn arn(wire: &Wire, lookup: &Lookup) -> String {
-        match subject(wire, lookup).await.unwrap() {
-            Subject::Principal { principal, .. } => principal.arn.unwrap(),
-            other => format!("{other:?}"),
-        }
+        led_to(wire, lookup).await.unwrap().arn.unwrap()
     }
 
     async fn problem(wire: &Wire, lookup: &Lookup) -> String {
-        crate::telemetry::chain(&subject(wire, lookup).await.unwrap_err())
+        crate::telemetry::chain(&led_to(wire, lookup).await.unwrap_err())
     }
 
     const ROLE: &str = "arn:aws:iam::111122223333:role/app/web-role";
@@ -350,11 +339,11 @@ mod tests {
         assert!(problem(&wire, &profile(PROFILE)).await.contains("made again"));
         for code in ["NoSuchEntity", "AccessDenied"] {
             let wire = Wire::answering([query_error(403, code)]);
-            let error = subject(&wire, &profile(PROFILE)).await.unwrap_err();
+            let error = led_to(&wire, &profile(PROFILE)).await.unwrap_err();
             assert!(!error.is_transient(), "{code}: {error}");
         }
         let wire = Wire::answering([query_error(400, "Throttling")]);
-        assert!(subject(&wire, &profile(PROFILE)).await.unwrap_err().is_transient());
+        assert!(led_to(&wire, &profile(PROFILE)).await.unwrap_err().is_transient());
         let foreign = profile("arn:aws:iam::444455556666:instance-profile/web");
         let wire = Wire::answering([]);
         assert!(problem(&wire, &foreign).await.contains("only in its own"));
@@ -400,7 +389,7 @@ mod tests {
         assert!(problem(&wire, &task()).await.contains("no role"));
         // Nothing but the definition is left to say whose role it was: a throttle is no reason to take the wrong one.
         let wire = Wire::answering([json_error(400, "ThrottlingException")]);
-        assert!(subject(&wire, &task()).await.unwrap_err().is_transient());
+        assert!(led_to(&wire, &task()).await.unwrap_err().is_transient());
     }
 
     fn roles(ids: &[(&str, &str)], marker: Option<&str>) -> String {

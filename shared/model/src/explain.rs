@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::action::{ActionId, Response, named};
 use crate::decision::{Decision, Mode};
+use crate::each_once;
 use crate::finding::{Finding, Format, Subject, SubjectKind};
 use crate::foreign::partition_of;
 use crate::guard::Rails;
@@ -200,17 +201,9 @@ impl Explainer<'_> {
             let judgement = judge.judge(finding, &subject, users);
             let decision = judgement.decision();
             highest = highest.max(decision);
-            for target in targets(&subject, &rails) {
-                if !explanation.targets.contains(&target) {
-                    explanation.targets.push(target);
-                }
-            }
+            each_once::extend(&mut explanation.targets, targets(&subject, &rails));
             if decision.opens_incident() {
-                for action in actions(&judgement, &subject) {
-                    if !explanation.actions.contains(&action) {
-                        explanation.actions.push(action);
-                    }
-                }
+                each_once::extend(&mut explanation.actions, actions(&judgement, &subject));
             }
             reasons.push((decision, reason(&judgement, &subject)));
         }
@@ -220,11 +213,7 @@ impl Explainer<'_> {
         explanation.decision = highest.into();
         reasons.sort_by_key(|(decision, _)| std::cmp::Reverse(*decision));
         let mut said: Vec<String> = Vec::new();
-        for (_, reason) in reasons {
-            if !said.contains(&reason) {
-                said.push(reason);
-            }
-        }
+        each_once::extend(&mut said, reasons.into_iter().map(|(_, reason)| reason));
         explanation.reason = said.join("; ");
         explanation
     }
@@ -236,17 +225,16 @@ impl Explainer<'_> {
     /// The subject, as far as the inventory knows more about it than the finding says.
     fn known(&self, subject: &Subject) -> Subject {
         match subject {
-            Subject::Lookup { lookup, access_key } => match self.inventory.resolve(lookup) {
-                Some(Subject::Principal { principal, function, .. }) => {
-                    Subject::Principal { principal, access_key: access_key.clone(), function }
+            Subject::Lookup { lookup, .. } => match self.inventory.resolve(lookup) {
+                Some(principal) => subject.clone().known_as(principal),
+                None => subject.clone(),
+            },
+            Subject::Principal { principal, .. } if principal.arn.is_none() => {
+                match self.inventory.with_path(principal) {
+                    Some(principal) => subject.clone().known_as(principal),
+                    None => subject.clone(),
                 }
-                _ => subject.clone(),
-            },
-            Subject::Principal { principal, access_key, function } if principal.arn.is_none() => Subject::Principal {
-                principal: self.inventory.with_path(principal).unwrap_or_else(|| principal.clone()),
-                access_key: access_key.clone(),
-                function: function.clone(),
-            },
+            }
             Subject::Principal { .. } | Subject::NotContainable { .. } => subject.clone(),
         }
     }
@@ -277,7 +265,7 @@ impl Explainer<'_> {
         Explanation {
             decision: if refused.is_some() { Outcome::Ignore } else { Outcome::Act },
             targets: found,
-            actions: if refused.is_some() { Vec::new() } else { each_once(&plan) },
+            actions: if refused.is_some() { Vec::new() } else { actions_of(&plan) },
             reason: if let Some(reason) = refused {
                 format!("the request is refused: {reason}")
             } else {
@@ -372,14 +360,16 @@ fn of_function(function: &FunctionArn, rails: &Rails<'_>) -> Target {
 fn actions(judgement: &Judgement, subject: &Subject) -> Vec<ActionId> {
     let response = &judgement.ruling.response;
     match (&judgement.course, subject) {
-        (Course::Contain { principal, functions, .. }, _) => each_once(&Plan::of(&principal.name, functions, response)),
+        (Course::Contain { principal, functions, .. }, _) => {
+            actions_of(&Plan::of(&principal.name, functions, response))
+        }
         (Course::LookUp(lookup), _) => {
             let functions: Vec<_> = lookup.function().cloned().into_iter().collect();
             of_kind(lookup.kind(), &functions, response)
         }
         (Course::ReadPath(principal), Subject::Principal { function, .. }) => {
             let functions: Vec<_> = function.iter().cloned().collect();
-            each_once(&Plan::of(&principal.name, &functions, response))
+            actions_of(&Plan::of(&principal.name, &functions, response))
         }
         (Course::ReadPath(_) | Course::Note { .. }, _) => Vec::new(),
     }
@@ -391,16 +381,12 @@ fn of_kind(kind: PrincipalKind, functions: &[FunctionArn], response: &[Response]
         PrincipalKind::Role => "unknown".parse().map(PrincipalName::Role),
         PrincipalKind::User => "unknown".parse().map(PrincipalName::User),
     };
-    name.map(|name| each_once(&Plan::of(&name, functions, response))).unwrap_or_default()
+    name.map(|name| actions_of(&Plan::of(&name, functions, response))).unwrap_or_default()
 }
 
-fn each_once(plan: &Plan) -> Vec<ActionId> {
+fn actions_of(plan: &Plan) -> Vec<ActionId> {
     let mut actions = Vec::new();
-    for step in &plan.steps {
-        if !actions.contains(&step.action) {
-            actions.push(step.action);
-        }
-    }
+    each_once::extend(&mut actions, plan.steps.iter().map(|step| step.action));
     actions
 }
 
@@ -435,16 +421,8 @@ fn rank(outcome: Outcome) -> usize {
 /// Two events of one input: the higher decision speaks, the targets of both are listed.
 fn merge(before: Explanation, next: Explanation) -> Explanation {
     let (mut first, second) = if rank(next.decision) > rank(before.decision) { (next, before) } else { (before, next) };
-    for target in second.targets {
-        if !first.targets.contains(&target) {
-            first.targets.push(target);
-        }
-    }
-    for action in second.actions {
-        if !first.actions.contains(&action) {
-            first.actions.push(action);
-        }
-    }
+    each_once::extend(&mut first.targets, second.targets);
+    each_once::extend(&mut first.actions, second.actions);
     if !first.reason.contains(&second.reason) {
         first.reason = format!("{}; {}", first.reason, second.reason);
     }

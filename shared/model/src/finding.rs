@@ -209,6 +209,19 @@ impl Subject {
         }
     }
 
+    /// The same, now that the principal is known: what it was looked up for, or with its path. What cannot be contained
+    /// stays so.
+    #[must_use]
+    pub fn known_as(self, principal: Principal) -> Self {
+        match self {
+            Self::Lookup { lookup, access_key } => {
+                Self::Principal { principal, access_key, function: lookup.function().cloned() }
+            }
+            Self::Principal { access_key, function, .. } => Self::Principal { principal, access_key, function },
+            Self::NotContainable { .. } => self,
+        }
+    }
+
     /// A principal without more.
     pub(crate) fn principal(principal: Principal) -> Self {
         Self::Principal { principal, access_key: None, function: None }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::finding::{Lookup, Subject};
+use crate::finding::Lookup;
 use crate::foreign::{list, text};
 use crate::ids::{FunctionArn, RoleArn};
 use crate::principal::{Principal, PrincipalName};
@@ -74,28 +74,24 @@ impl Inventory {
         }
     }
 
-    /// The subject that a lookup leads to, where the inventory knows.
-    pub fn resolve(&self, lookup: &Lookup) -> Option<Subject> {
+    /// The principal that a lookup leads to, where the inventory knows.
+    pub fn resolve(&self, lookup: &Lookup) -> Option<Principal> {
         let of_arn = |arn: &str| Principal::from_arn(&self.roles.get(arn)?.to_string()).ok();
-        Some(match lookup {
-            Lookup::Function { function } => Subject::Principal {
-                principal: of_arn(&function.unqualified().to_string())?,
-                access_key: None,
-                function: Some(function.clone()),
-            },
-            Lookup::InstanceProfile { arn } => Subject::principal(of_arn(&arn.to_string())?),
+        match lookup {
+            Lookup::Function { function } => of_arn(&function.unqualified().to_string()),
+            Lookup::InstanceProfile { arn } => of_arn(&arn.to_string()),
             Lookup::Task { task, definition } => {
                 let task = task.as_ref().map(ToString::to_string);
                 let by_task =
                     task.as_deref().and_then(|task| of_arn(task).or_else(|| of_arn(self.definitions.get(task)?)));
-                Subject::principal(by_task.or_else(|| of_arn(&definition.as_ref()?.to_string()))?)
+                by_task.or_else(|| of_arn(&definition.as_ref()?.to_string()))
             }
             Lookup::UniqueId { kind, id } => {
                 let principal = self.by_id.get(id.as_str()).filter(|p| p.name.kind() == *kind)?;
-                Subject::principal(Principal { unique_id: Some(id.clone()), ..principal.clone() })
+                Some(Principal { unique_id: Some(id.clone()), ..principal.clone() })
             }
-            Lookup::Federation { .. } => return None,
-        })
+            Lookup::Federation { .. } => None,
+        }
     }
 
     /// The principal with its path, where the finding did not give it and the inventory knows the only one of its name.
@@ -132,7 +128,7 @@ fn family(arn: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use serde_json::json;
 
@@ -170,10 +166,7 @@ mod tests {
     }
 
     fn name(inventory: &Inventory, lookup: &Lookup) -> Option<String> {
-        match inventory.resolve(lookup)? {
-            Subject::Principal { principal, .. } => Some(principal.name.to_string()),
-            other => panic!("{other:?}"),
-        }
+        Some(inventory.resolve(lookup)?.name.to_string())
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::SCHEMA;
 use crate::action::{Response, named};
 use crate::decision::{Decision, Mode};
+use crate::each_once;
 use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, IncidentId};
 use crate::plan::{Plan, Step};
 use crate::principal::Principal;
@@ -255,9 +256,9 @@ impl Incident {
     fn grown(&self, candidate: &Incident) -> Joined {
         let mut next = self.clone();
         let mut changed = next.plan.absorb(&candidate.plan);
-        changed |= extend(&mut next.access_keys, &candidate.access_keys);
-        changed |= extend(&mut next.functions, &candidate.functions);
-        changed |= extend(&mut next.response, &candidate.response);
+        changed |= each_once::extend(&mut next.access_keys, candidate.access_keys.iter().cloned());
+        changed |= each_once::extend(&mut next.functions, candidate.functions.iter().cloned());
+        changed |= each_once::extend(&mut next.response, candidate.response.iter().copied());
         let raised = candidate.decision > self.decision;
         if raised {
             next.decision = candidate.decision;
@@ -330,16 +331,6 @@ impl Incident {
             updated_at: now,
         }
     }
-}
-
-fn extend<T: Clone + PartialEq>(into: &mut Vec<T>, from: &[T]) -> bool {
-    let before = into.len();
-    for value in from {
-        if !into.contains(value) {
-            into.push(value.clone());
-        }
-    }
-    into.len() != before
 }
 
 #[cfg(test)]

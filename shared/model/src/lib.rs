@@ -8,6 +8,7 @@ pub mod action;
 mod actor;
 pub mod cloudtrail;
 pub mod decision;
+pub mod each_once;
 pub mod explain;
 pub mod finding;
 mod foreign;

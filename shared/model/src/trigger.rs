@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::each_once;
 use crate::finding::{Finding, Format, MOST_SUBJECTS, Source};
 use crate::foreign::list;
 use crate::ids::{shown, shown_id};
@@ -70,18 +71,16 @@ pub fn read(payload: &Value, home: &Home) -> Trigger {
     }
     let mut findings = Vec::new();
     let mut reasons: Vec<String> = Vec::new();
-    let mut unread = |reason: String| {
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    };
     for read in findings_of(payload, source, format) {
         match read {
             Ok(_) if findings.len() == MOST_FINDINGS => {
-                unread(format!("the event holds more than {MOST_FINDINGS} findings: the rest is not read"));
+                let reason = format!("the event holds more than {MOST_FINDINGS} findings: the rest is not read");
+                each_once::add(&mut reasons, reason);
             }
             Ok(finding) => findings.push(finding),
-            Err(reason) => unread(reason),
+            Err(reason) => {
+                each_once::add(&mut reasons, reason);
+            }
         }
     }
     let each = match findings.len() {

@@ -3,6 +3,7 @@
 use firebreak_model::SCHEMA;
 use firebreak_model::action::Response;
 use firebreak_model::decision::{Decision, Mode, Verdict};
+use firebreak_model::each_once;
 use firebreak_model::finding::{Finding, Source};
 use firebreak_model::ids::{AccessKeyId, FindingKey, FunctionArn, IncidentId, sha256_hex};
 use firebreak_model::ledger::{FindingRecord, Incident, IncidentState, Origin};
@@ -12,7 +13,6 @@ use firebreak_model::principal::Principal;
 use firebreak_model::request::{Asked, Contain};
 use firebreak_model::trigger::Malformed;
 use jiff::Timestamp;
-use serde_json::Value;
 
 /// The most of an event that is kept in the ledger, in bytes: an item holds 400 KB at most.
 const EVENT_BYTES: usize = 200_000;
@@ -28,7 +28,7 @@ pub(super) struct Received<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading<'a> {
     pub(super) finding: &'a Finding,
-    pub(super) event: &'a Value,
+    pub(super) event: &'a Event,
     pub(super) playbook: &'a str,
 }
 
@@ -63,14 +63,8 @@ pub(super) fn choose(
         let access_keys = access_key.into_iter().collect();
         return chosen.push(Chosen { principal, access_keys, functions, ruling });
     };
-    if let Some(key) = access_key.filter(|key| !known.access_keys.contains(key)) {
-        known.access_keys.push(key);
-    }
-    for function in functions {
-        if !known.functions.contains(&function) {
-            known.functions.push(function);
-        }
-    }
+    each_once::extend(&mut known.access_keys, access_key);
+    each_once::extend(&mut known.functions, functions);
     known.principal.arn = known.principal.arn.take().or(principal.arn);
     known.principal.unique_id = known.principal.unique_id.take().or(principal.unique_id);
     if ruling.verdict.effective > known.ruling.verdict.effective {
@@ -81,25 +75,31 @@ pub(super) fn choose(
 /// Why nothing is done, each reason once.
 pub(super) fn reasons(noted: &[Noted]) -> String {
     let mut said: Vec<&str> = Vec::new();
-    for noted in noted {
-        if !said.contains(&noted.reason.as_str()) {
-            said.push(&noted.reason);
-        }
-    }
+    each_once::extend(&mut said, noted.iter().map(|noted| noted.reason.as_str()));
     said.join("; ")
 }
 
-/// The event as text, cut where it is too long; whether it was cut; the SHA-256 of the whole.
-fn event_text(text: String) -> (String, bool, String) {
-    let digest = sha256_hex(text.as_bytes());
-    if text.len() <= EVENT_BYTES {
-        return (text, false, digest);
+/// The event as it goes on record, made once however many records it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its text, cut where it is too long.
+    text: String,
+    truncated: bool,
+    /// Of the whole.
+    sha256: String,
+}
+
+impl Event {
+    pub(super) fn of(mut text: String) -> Self {
+        let sha256 = sha256_hex(text.as_bytes());
+        let truncated = text.len() > EVENT_BYTES;
+        let mut end = text.len().min(EVENT_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        Self { text, truncated, sha256 }
     }
-    let mut end = EVENT_BYTES;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    (text.get(..end).unwrap_or_default().to_owned(), true, digest)
 }
 
 impl Reading<'_> {
@@ -109,8 +109,7 @@ impl Reading<'_> {
     }
 
     fn record_of(&self, incident_id: Option<IncidentId>, verdict: &Verdict, received: Received<'_>) -> FindingRecord {
-        let (event, event_truncated, event_sha256) = event_text(self.event.to_string());
-        let finding = self.finding;
+        let Self { finding, event, .. } = self;
         FindingRecord {
             schema: SCHEMA,
             finding_key: finding.key(),
@@ -133,9 +132,9 @@ impl Reading<'_> {
             first_seen: finding.first_seen,
             last_seen: finding.last_seen,
             received_at: received.now,
-            event,
-            event_truncated,
-            event_sha256,
+            event: event.text.clone(),
+            event_truncated: event.truncated,
+            event_sha256: event.sha256.clone(),
         }
     }
 }
@@ -159,15 +158,14 @@ pub(super) fn noted(reading: &Reading<'_>, noted: &[Noted], received: Received<'
 /// The record of an event that cannot be read.
 pub(super) fn malformed(
     malformed: &Malformed,
-    event: String,
+    event: &Event,
     received: Received<'_>,
     playbook: &str,
     mode: Mode,
 ) -> FindingRecord {
-    let (event, event_truncated, event_sha256) = event_text(event);
     FindingRecord {
         schema: SCHEMA,
-        finding_key: FindingKey::of(&malformed.id, &event_sha256),
+        finding_key: FindingKey::of(&malformed.id, &event.sha256),
         incident_id: None,
         finding_id: malformed.id.clone(),
         finding_type: "malformed".to_owned(),
@@ -187,9 +185,9 @@ pub(super) fn malformed(
         first_seen: None,
         last_seen: None,
         received_at: received.now,
-        event,
-        event_truncated,
-        event_sha256,
+        event: event.text.clone(),
+        event_truncated: event.truncated,
+        event_sha256: event.sha256.clone(),
     }
 }
 
@@ -290,7 +288,12 @@ mod tests {
                 ruling: ruling.clone(),
             })
             .collect();
-        let record = noted(&Reading { finding, event: &event, playbook: playbook.digest() }, &all, received).unwrap();
+        let record = noted(
+            &Reading { finding, event: &Event::of(event.to_string()), playbook: playbook.digest() },
+            &all,
+            received,
+        )
+        .unwrap();
         let bytes = serde_json::to_string(&record).unwrap().len();
         assert!(record.event_truncated && bytes < ITEM_BYTES, "{bytes} bytes");
     }
@@ -298,10 +301,10 @@ mod tests {
     #[test]
     fn a_long_event_is_cut_on_a_character_and_its_digest_is_of_the_whole() {
         let event = serde_json::json!({"text": "é".repeat(EVENT_BYTES)});
-        let (text, cut, digest) = event_text(event.to_string());
-        assert!(cut && text.len() <= EVENT_BYTES);
-        assert_eq!(digest, sha256_hex(event.to_string().as_bytes()));
-        let (whole, cut, _) = event_text(r#"{"a":1}"#.to_owned());
-        assert_eq!((whole.as_str(), cut), (r#"{"a":1}"#, false));
+        let cut = Event::of(event.to_string());
+        assert!(cut.truncated && cut.text.len() <= EVENT_BYTES);
+        assert_eq!(cut.sha256, sha256_hex(event.to_string().as_bytes()));
+        let whole = Event::of(r#"{"a":1}"#.to_owned());
+        assert_eq!((whole.text.as_str(), whole.truncated), (r#"{"a":1}"#, false));
     }
 }

@@ -79,6 +79,25 @@ fn is_iam_path(path: &str) -> bool {
     path.starts_with('/') && path.ends_with('/') && all(path, 1..=512, |b| b.is_ascii_graphic())
 }
 
+/// An ARN goes in and out of records as its text.
+macro_rules! goes_as_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(arn: $name) -> String {
+                arn.to_string()
+            }
+        }
+    };
+}
+
 macro_rules! iam_arn {
     ($(#[$doc:meta])* $name:ident, $resource:literal, $entity:ty, $what:literal, $expected:literal) => {
         $(#[$doc])*
@@ -139,19 +158,7 @@ macro_rules! iam_arn {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(arn: $name) -> String {
-                arn.to_string()
-            }
-        }
+        goes_as_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,19 +231,7 @@ macro_rules! ecs_arn {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(arn: $name) -> String {
-                arn.to_string()
-            }
-        }
+        goes_as_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -357,19 +352,7 @@ impl FromStr for FunctionArn {
     }
 }
 
-impl TryFrom<String> for FunctionArn {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<FunctionArn> for String {
-    fn from(arn: FunctionArn) -> String {
-        arn.to_string()
-    }
-}
+goes_as_text!(FunctionArn);
 
 impl fmt::Display for FunctionArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{details_of, guardduty_type, is_guardduty, last_part, nature, of_resource, severity_of_label};
+use super::{guardduty_type, is_guardduty, last_part, nature, of_resource, severity_of_label};
 use crate::actor::Actor;
 use crate::finding::{Caller, Finding, Format, Source, Subject};
 use crate::foreign::{account, address, at, flag, list, number, text, time};
@@ -118,7 +118,7 @@ fn of_actor(actor: &Value, owner: &AccountId) -> Option<Subject> {
     if user.is_none() && issuer.is_none() {
         return None;
     }
-    let user = details_of(user.unwrap_or(&Value::Null), "user");
+    let user = user.unwrap_or(&Value::Null);
     let account = account(user, &["account", "uid"]).unwrap_or_else(|| owner.clone());
     let key = text(user, &["credential_uid"]).and_then(|t| t.parse().ok());
     let who = Actor {
