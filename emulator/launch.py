@@ -34,6 +34,7 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import iam_policies  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
@@ -338,6 +339,9 @@ if "guardduty" in gateway.SERVICE_HANDLERS:
 iam_actions.SERVICE_TO_IAM_NAMESPACE["guardduty"] = "guardduty"
 iam_actions._BOTOCORE_SERVICE_MAP["guardduty"] = ["guardduty"]
 gateway.SERVICE_HANDLERS["guardduty"] = guardduty
+
+# 11. Managed policies: quotas, policies that are not there, AWSDenyAll, `iam:PermissionsBoundary`. See that file.
+iam_policies.correct(replace, refuse)
 
 if __name__ == "__main__":
     gateway.main()

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{IncidentId, sha256_hex};
+use firebreak_model::ladder;
 use firebreak_model::ledger::{IncidentState, StepState};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -197,8 +198,8 @@ pub async fn is_not_touched(stage: &mut Stage, before: &World, role: &Role) -> R
 /// Where the ledger cannot be read.
 pub async fn measure_the_deny(stage: &mut Stage, id: &IncidentId, sent: Timestamp) -> Result<()> {
     let book = stage.look().await?;
-    let denies = [ActionId::QuarantineRole, ActionId::QuarantineUser];
-    let deny = book.steps_of(id).into_iter().find(|step| denies.contains(&step.action)).and_then(|s| s.verified_at);
+    let mut denies = book.steps_of(id).into_iter().filter(|step| ladder::top(step.action).is_some());
+    let deny = denies.find_map(|step| step.verified_at);
     if let Some(verified) = deny {
         stage.measure("finding to verified deny", sent, verified);
     }

@@ -85,7 +85,7 @@ impl Bench {
 
     fn incident(&self, on: ActionId) -> (Incident, Step) {
         let (arn, functions) = match on {
-            ActionId::QuarantineUser | ActionId::DeactivateAccessKeys => {
+            ActionId::QuarantineUser | ActionId::BoundUser | ActionId::DeactivateAccessKeys => {
                 (format!("arn:aws:iam::111122223333:user/firebreak-drill/{}", self.user.name), Vec::new())
             }
             _ => (self.victim.role.arn.clone(), vec![self.victim.function_arn.parse().unwrap()]),
@@ -94,6 +94,8 @@ impl Bench {
         let target = match on {
             ActionId::QuarantineRole
             | ActionId::QuarantineUser
+            | ActionId::BoundRole
+            | ActionId::BoundUser
             | ActionId::DeactivateAccessKeys
             | ActionId::RevokeSessions => Target::from(&principal.name),
             _ => Target::Function(self.victim.function_arn.parse().unwrap()),

@@ -2,15 +2,16 @@
 //! back, record. What `quarantine-principal` does.
 
 mod candidate;
+mod ladder;
 
 use aws_config::SdkConfig;
-use firebreak_model::action::{FunctionName, Response};
+use firebreak_model::action::Response;
 use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::guard::{Rails, Veto};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::judge::{Course, Judge, Judgement};
-use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord, StepState};
+use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState};
 use firebreak_model::playbook::{Glob, Playbook};
 use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
@@ -20,11 +21,9 @@ use serde_json::value::RawValue;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::action::ActionError;
-use crate::actions;
 use crate::answer::Answer;
 use crate::clock;
 use crate::config::Base;
-use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger};
@@ -315,22 +314,7 @@ impl Containment {
             // What the plan holds, others do: their steps say how it went.
             return Ok(Answer::on("ordered", &id, &[]));
         }
-        conclude(&id, executed)
-    }
-
-    async fn quarantine(&self, incident: &Incident, fresh: bool) -> Result<Vec<Executed>, Failure> {
-        let mut executed = Vec::new();
-        for step in incident.plan.owned_by(FunctionName::QuarantinePrincipal) {
-            let action = actions::for_principal(step.action, &self.iam, &self.deny_policy_arn)
-                .ok_or_else(|| Failure::Permanent(format!("`{}` is no action on a principal", step.action)))?;
-            let run = if fresh {
-                executor::execute_fresh(&self.ledger, incident, step, action.as_ref()).await
-            } else {
-                executor::execute(&self.ledger, incident, step, action.as_ref()).await
-            };
-            executed.push(run?);
-        }
-        Ok(executed)
+        ladder::conclude(&incident, executed)
     }
 
     /// Puts the ARN and the unique id that were read on record: a namesake made later is not ours.
@@ -426,20 +410,4 @@ fn settle(answers: Vec<Answer>, failures: Vec<Failure>) -> Result<Answer, Failur
         Some(failure) => Err(failure),
         None => answers.into_iter().next().ok_or_else(|| Failure::Permanent("the event led to nothing".to_owned())),
     }
-}
-
-/// The answer, or the failure that has Lambda try again.
-fn conclude(id: &IncidentId, executed: Vec<Executed>) -> Result<Answer, Failure> {
-    let transient = executed.iter().any(|e| e.transient);
-    let records: Vec<StepRecord> = executed.into_iter().map(|e| e.record).collect();
-    let unfinished: Vec<String> = records
-        .iter()
-        .filter(|r| !matches!(r.state, StepState::Applied | StepState::Gone))
-        .map(|r| format!("`{}`: {}", r.step, r.detail))
-        .collect();
-    if unfinished.is_empty() {
-        return Ok(Answer::on("contained", id, &records));
-    }
-    let text = format!("incident `{id}` is not contained: {}", unfinished.join("; "));
-    Err(if transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }

@@ -322,6 +322,8 @@ impl Incident {
             state: StepState::Intended,
             prior: None,
             detail: String::new(),
+            refused: None,
+            filled_by: Vec::new(),
             attempts: 0,
             ordered_at: self.ordered_since(),
             intended_at: None,
