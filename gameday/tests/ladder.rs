@@ -1,5 +1,5 @@
 //! The ladder over the wire, with IAM enforced: each rung refused in turn, by what refuses it on AWS.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod common;
 

@@ -62,8 +62,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let steps = book.steps_of(&id);
     let of = |action: ActionId| steps.iter().find(|step| step.action == action);
     let top = of(ActionId::QuarantineRole);
-    let (state, refused) = (top.map(|s| s.state.as_str()), top.and_then(|s| s.refused).map(Refusal::as_str));
-    stage.check(equal("the attached deny", "failed, quota", &format!("{}, {}", or(state), or(refused))));
+    let ended = top.map(|step| format!("{}, {}", step.state, or(step.refused.map(Refusal::as_str))));
+    stage.check(equal("the attached deny", "failed, quota", or(ended.as_deref())));
     let filling = top.map_or(0, |step| step.filled_by.len());
     stage.check(equal("policies on record that fill the quota", &attached.to_string(), &filling.to_string()));
     let recorded = of(ActionId::BoundRole).and_then(|step| step.prior.clone());

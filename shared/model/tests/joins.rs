@@ -172,7 +172,15 @@ impl Delivered {
 
 fn delivered() -> impl Strategy<Value = Delivered> {
     let seen = || prop::option::of(0i64..20);
-    (any::<bool>(), any::<bool>(), prop::collection::vec(0u8..3, 0..3), response(), prop::option::of(0u8..3), seen(), seen())
+    (
+        any::<bool>(),
+        any::<bool>(),
+        prop::collection::vec(0u8..3, 0..3),
+        response(),
+        prop::option::of(0u8..3),
+        seen(),
+        seen(),
+    )
         .prop_map(|(act, drill, functions, response, key, first_seen, last_seen)| Delivered {
             act,
             drill,
@@ -226,7 +234,10 @@ fn end(incident: &Incident) -> End {
 fn deliver(mut now: Option<Incident>, findings: &[Delivered]) -> Option<Incident> {
     for finding in findings {
         let candidate = finding.candidate();
-        let Some(incident) = &now else { now = Some(candidate); continue };
+        let Some(incident) = &now else {
+            now = Some(candidate);
+            continue;
+        };
         if let Joined::Changed { next, .. } = incident.join(&candidate, finding.last_seen.map(at)) {
             now = Some(*next);
         }

@@ -72,12 +72,11 @@ pub(super) fn conclude(incident: &Incident, executed: Vec<Executed>) -> Result<A
         if matches!(record.state, StepState::Applied | StepState::Gone) {
             continue;
         }
-        match in_its_place(record, &records) {
-            Some(holds) => instead.push(format!("`{holds}` holds in place of `{}`: {}", record.step, record.detail)),
-            None => {
-                again |= transient;
-                open.push(format!("`{}`: {}", record.step, record.detail));
-            }
+        if let Some(holds) = in_its_place(record, &records) {
+            instead.push(format!("`{holds}` holds in place of `{}`: {}", record.step, record.detail));
+        } else {
+            again |= transient;
+            open.push(format!("`{}`: {}", record.step, record.detail));
         }
     }
     if open.is_empty() {

@@ -80,8 +80,8 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
         at += 2;
     }
     if !incident.functions.is_empty() {
-        let stop = incident.functions.iter().map(stopped);
-        numbered(draft, at, "The functions that run as it, where no step above says that they are stopped.", stop);
+        let functions = incident.functions.iter().map(stopped);
+        numbered(draft, at, "The functions that run as it, where no step above says that they are stopped.", functions);
         at += 1;
     }
     numbered(
@@ -89,7 +89,7 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
         at,
         "Look whether it holds: this must say explicitDeny, and then the thief must be refused.",
         [Command::aws("iam simulate-principal-policy")
-            .option("policy-source-arn", &arn_of(incident, kind, name))
+            .option("policy-source-arn", &arn_of(incident, partition(setting), kind, name))
             .option("action-names", "s3:ListAllMyBuckets")
             .words("--query 'EvaluationResults[].EvalDecision'")],
     );
@@ -118,11 +118,11 @@ fn partition(setting: &Setting) -> Partition {
 }
 
 /// The ARN that was read; without a path where it never was.
-fn arn_of(incident: &Incident, kind: &str, name: &str) -> String {
+fn arn_of(incident: &Incident, partition: Partition, kind: &str, name: &str) -> String {
     let principal = &incident.principal;
     let pinned = principal.arn.as_deref().and_then(|arn| firebreak_model::principal::Principal::from_arn(arn).ok());
     match pinned.and_then(|read| read.arn) {
         Some(arn) => arn,
-        None => format!("arn:aws:iam::{}:{kind}/{name}", incident.account),
+        None => format!("arn:{partition}:iam::{}:{kind}/{name}", incident.account),
     }
 }

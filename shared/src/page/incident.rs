@@ -88,14 +88,7 @@ pub(super) fn page(
         by_hand::section(&mut draft, incident, steps, setting);
     }
     next_step(&mut draft, occasion, incident, steps, setting);
-    if matches!(
-        occasion,
-        Occasion::Step(..)
-            | Occasion::CannotContain(_)
-            | Occasion::Complete(_)
-            | Occasion::Ordered
-            | Occasion::Releasing
-    ) {
+    if matches!(occasion, Occasion::Step(..) | Occasion::Complete(_) | Occasion::Ordered | Occasion::Releasing) {
         undo::section(&mut draft, incident, steps, setting);
     }
     let drill = if incident.drill { "drill: " } else { "" };
