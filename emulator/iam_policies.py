@@ -73,7 +73,31 @@ def boundary_key(original):
     return request_tag_context
 
 
+def with_boundaries(original):
+    """Without: GetAccountAuthorizationDetails shows no role or user with a boundary."""
+
+    def details(params):
+        status, headers, body = original(params)
+        text = body.decode() if isinstance(body, bytes) else body
+        for entity in (*iam._roles.values(), *iam._users.values()):
+            if arn := entity.get("PermissionsBoundary"):
+                which = "RoleId" if "RoleId" in entity else "UserId"
+                unique = f"<{which}>{entity[which]}</{which}>"
+                boundary = (
+                    "<PermissionsBoundary><PermissionsBoundaryType>PermissionsBoundaryPolicy</PermissionsBoundaryType>"
+                    f"<PermissionsBoundaryArn>{arn}</PermissionsBoundaryArn></PermissionsBoundary>"
+                )
+                text = text.replace(unique, unique + boundary)
+        return status, headers, text.encode() if isinstance(body, bytes) else text
+
+    return details
+
+
 def correct(replace, refuse):
+    details = "GetAccountAuthorizationDetails"
+    if details not in iam._IAM_HANDLERS:
+        refuse(f"the handler of {details} is gone")
+    iam._IAM_HANDLERS[details] = with_boundaries(iam._IAM_HANDLERS[details])
     for kind in KINDS:
         name = f"Attach{kind}Policy"
         if name not in iam._IAM_HANDLERS:

@@ -54,9 +54,11 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let sent = stage.send_finding(&findings::access_key_of_role(&aws, &session)?).await?;
     stage.thief_is_stopped(&thief, sent).await?;
     let book = stage
-        .until("a rung of the ladder holds", |book, _| {
+        .until("the boundary holds, and every other step of the plan", |book, _| {
             let steps = book.steps_of(&id);
-            steps.iter().any(|s| s.action == ActionId::BoundRole && s.state == StepState::Applied)
+            let applied = steps.iter().filter(|step| step.state == StepState::Applied);
+            let bound = applied.clone().any(|step| step.action == ActionId::BoundRole);
+            bound && book.incident(&id).is_some_and(|incident| applied.count() == incident.plan.steps.len())
         })
         .await?;
     let steps = book.steps_of(&id);
