@@ -26,7 +26,7 @@ use crate::{clients, clock};
 /// What scanning needs.
 pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListFunctions", on: Resource::Any },
-    Permission { action: "iam:ListInstanceProfiles", on: Resource::InstanceProfile },
+    Permission { action: "iam:ListInstanceProfiles", on: Resource::Any },
     Permission { action: "ecs:ListTaskDefinitionFamilies", on: Resource::Any },
     Permission { action: "ecs:DescribeTaskDefinition", on: Resource::Any },
 ];
