@@ -460,3 +460,6 @@ fn conclude(id: &IncidentId, executed: Vec<Executed>) -> Result<Answer, Failure>
     let text = format!("incident `{id}` is not contained: {}", unfinished.join("; "));
     Err(if transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }
+
+#[cfg(test)]
+mod tests;
