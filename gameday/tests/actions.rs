@@ -120,12 +120,7 @@ impl Bench {
         self.action_of(id, &aws_sdk_iam::Client::new(config), &aws_sdk_lambda::Client::new(config))
     }
 
-    fn action_of(
-        &self,
-        id: ActionId,
-        iam: &aws_sdk_iam::Client,
-        lambda: &aws_sdk_lambda::Client,
-    ) -> Box<dyn Action> {
+    fn action_of(&self, id: ActionId, iam: &aws_sdk_iam::Client, lambda: &aws_sdk_lambda::Client) -> Box<dyn Action> {
         actions::for_principal(id, iam, &self.deny)
             .or_else(|| actions::for_function(id, lambda, "firebreak"))
             .expect("every action is one on a principal or on a function")

@@ -5,6 +5,7 @@
 //! The work is then dropped where it stands. The code under test has no switch for it.
 
 use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,6 +55,11 @@ impl Mortal {
         Self { inner, kill: None, calls: Arc::default(), killed: Arc::default() }
     }
 
+    /// The same process, one of whose clients reaches something else.
+    pub(crate) fn carrying(&self, inner: SharedHttpConnector) -> Self {
+        Self { inner, ..self.clone() }
+    }
+
     /// The configuration of this process's clients: as `like`, on this wire. No call is retried by a client.
     pub(crate) fn config(&self, like: &SdkConfig) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
@@ -61,18 +67,18 @@ impl Mortal {
         like.to_builder().http_client(SharedHttpClient::new(client)).build()
     }
 
-    /// How many calls it has begun.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-
     /// Runs the work to its end, or until the process is killed: `None`.
-    pub(crate) async fn live<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.killed.notified() => None,
-            done = work => Some(done),
-        }
+    pub(crate) fn live<'a, T>(
+        &'a self,
+        work: impl Future<Output = T> + 'a,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + 'a>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = self.killed.notified() => None,
+                done = work => Some(done),
+            }
+        })
     }
 
     async fn die<T>(&self) -> T {
