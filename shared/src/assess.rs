@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use aws_config::SdkConfig;
+use aws_sdk_ecs::operation::describe_task_definition::DescribeTaskDefinitionError;
 use firebreak_model::ids::Region;
 use firebreak_model::ledger::inventory_keys;
 use firebreak_model::principal::Home;
@@ -197,7 +198,11 @@ impl Assessment {
             let answer = match ecs.describe_task_definition().task_definition(family).send().await {
                 Ok(answer) => answer,
                 // Deregistered since it was listed.
-                Err(error) if error.as_service_error().is_some_and(|e| e.is_client_exception()) => continue,
+                Err(error)
+                    if error.as_service_error().is_some_and(DescribeTaskDefinitionError::is_client_exception) =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(ActionError::of("ecs:DescribeTaskDefinition", region.as_str(), error).into()),
             };
             let definition = answer.task_definition();

@@ -377,7 +377,6 @@ impl Containment {
             return Err(Failure::Refused(text));
         }
         warn!("withheld: {veto}");
-        let counted = incident.state == IncidentState::Ordered && incident.approval.is_none();
         let change = |mut now: Incident| {
             if now.episode != incident.episode || now.state == IncidentState::Withheld {
                 return Ok::<_, Failure>(None);
@@ -387,12 +386,7 @@ impl Containment {
             now.updated_at = clock::now();
             Ok(Some(now))
         };
-        let before = incident.version;
-        let now = self.ledger.update(&incident.incident_id, change).await?;
-        let by_us = now.is_some_and(|now| now.state == IncidentState::Withheld && now.version > before);
-        if counted && by_us {
-            self.ledger.uncount(incident).await?;
-        }
+        self.ledger.withhold(&incident.incident_id, change).await?;
         Ok(Answer::on("withheld", &incident.incident_id, &[]).saying(veto.to_string()))
     }
 

@@ -47,8 +47,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
         stage.until("the finding is on record", |book, _| book.finding(&on_record).is_some()).await?;
     }
     let book = stage.stay_quiet().await?;
-    let state = book.incident(&id).map_or("none", |incident| incident.state.as_str());
-    stage.check(equal("the incident, whatever was found since", "awaiting_approval", state));
+    let standing = book.incident(&id).map_or("none", |incident| incident.state.as_str());
+    stage.check(equal("the incident, whatever was found since", "awaiting_approval", standing));
     let acted: Vec<_> = book.findings.iter().filter(|f| f.incident_id.as_ref() == Some(&id)).collect();
     let done = acted.iter().filter(|finding| finding.effective.as_str() == "act").count();
     let found = format!("{done} of {}", acted.len());

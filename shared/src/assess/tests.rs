@@ -1,6 +1,6 @@
 //! The exact requests of a scan, and what is on record after one that was cut short.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use firebreak_model::ids::Partition;
 use firebreak_model::ledger::Record;
@@ -254,7 +254,7 @@ async fn a_record_that_cannot_be_read_is_written_anew_or_taken_away() {
 
 #[tokio::test]
 async fn more_task_definitions_than_a_scan_describes_are_said_to_be_more() {
-    let families: Vec<String> = (0..MOST_FAMILIES + 1).map(|n| format!("f{n}")).collect();
+    let families: Vec<String> = (0..=MOST_FAMILIES).map(|n| format!("f{n}")).collect();
     let described = ok(json!({"taskDefinition": {}}).to_string());
     let mut regional = vec![functions("eu-west-1", &[], None), ok(json!({"families": families}).to_string())];
     regional.extend(vec![described; MOST_FAMILIES]);

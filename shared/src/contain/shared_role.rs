@@ -43,17 +43,11 @@ impl Containment {
             return Ok(None);
         }
         warn!("a person is asked first: {why}");
-        let mut by_us = false;
         let change = |now: Incident| {
             let same = now.episode == incident.episode;
-            let held = if same { now.held_back(usage, &why, clock::now()) } else { None };
-            by_us = held.is_some();
-            Ok::<_, Failure>(held)
+            Ok::<_, Failure>(if same { now.held_back(usage, &why, clock::now()) } else { None })
         };
-        let now = self.ledger.update(&incident.incident_id, change).await?;
-        if by_us {
-            self.ledger.uncount(incident).await?;
-        }
+        let now = self.ledger.withhold(&incident.incident_id, change).await?;
         // A person may have approved meanwhile.
         Ok(now.filter(|now| now.state != IncidentState::Ordered))
     }
