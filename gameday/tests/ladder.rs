@@ -86,7 +86,7 @@ impl Bench {
     async fn set_up() -> Self {
         let emulator = Emulator::start(&common::settings().emulator).await.unwrap();
         let aws = Aws::operator(emulator.endpoint(), REGION);
-        common::create_ledger(&aws, "ledger").await;
+        common::table::create(&aws, "ledger").await;
         let ledger = Ledger::new(aws.dynamodb.clone(), "ledger".to_owned());
         Self { _emulator: emulator, aws, ledger }
     }

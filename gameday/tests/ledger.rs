@@ -19,7 +19,7 @@ async fn ledger() -> (Emulator, Ledger) {
     let program = common::settings().emulator;
     let emulator = Emulator::start(&program).await.unwrap();
     let aws = Aws::operator(emulator.endpoint(), REGION);
-    common::create_ledger(&aws, "ledger").await;
+    common::table::create(&aws, "ledger").await;
     (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned()))
 }
 
@@ -107,8 +107,14 @@ async fn what_a_guard_rail_withheld_is_not_counted() {
         let one = Claim { per_hour: 1, ..claim(candidate(&format!("role-{n}"), Decision::Act)) };
         let claimed = ledger.claim(&one).await.unwrap();
         assert_eq!(claimed.incident().state, IncidentState::Ordered, "claim {n}");
-        ledger.uncount(claimed.incident()).await.unwrap();
-        ledger.uncount(claimed.incident()).await.unwrap();
+        let withheld = |now: Incident| {
+            let next = (now.state == IncidentState::Ordered).then_some(now);
+            Ok::<_, LedgerError>(next.map(|now| Incident { state: IncidentState::Withheld, ..now }))
+        };
+        for _ in 0..2 {
+            let now = ledger.withhold(&claimed.incident().incident_id, withheld).await.unwrap().unwrap();
+            assert_eq!((now.state, now.version), (IncidentState::Withheld, 2), "claim {n}");
+        }
     }
 }
 

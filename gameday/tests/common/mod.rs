@@ -4,17 +4,17 @@
     dead_code,
     clippy::panic,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "each test program uses its part; a test fails by a panic"
 )]
+
+pub(crate) mod mortal;
+pub(crate) mod table;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
-};
-use gameday::aws::Aws;
 use gameday::theatre::{Settings, Theatre};
 use tokio::runtime::Runtime;
 
@@ -34,27 +34,6 @@ pub(crate) fn settings() -> Settings {
         functions: setting("FIREBREAK_FUNCTIONS"),
         template: setting("FIREBREAK_TEMPLATE"),
     }
-}
-
-/// A table with the keys of the ledger's, where no stack is needed.
-pub(crate) async fn create_ledger(aws: &Aws, name: &str) {
-    let attribute = |name: &str| {
-        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
-    };
-    let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
-    aws.dynamodb
-        .create_table()
-        .table_name(name)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute("pk"))
-        .attribute_definitions(attribute("sk"))
-        .key_schema(key("pk", KeyType::Hash))
-        .key_schema(key("sk", KeyType::Range))
-        .send()
-        .await
-        .unwrap();
-    let table = aws.dynamodb.describe_table().table_name(name).send().await.unwrap();
-    assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
 }
 
 struct House {

@@ -28,7 +28,8 @@ impl Containment {
                               tried in its place", below.action);
                         Some(below)
                     }
-                    None if fresh => None,
+                    // Of an incident that was opened just now, nothing can be on record.
+                    None if fresh && incident.version == 1 => None,
                     None => self.in_force_below(incident, &rung).await?,
                 };
                 executed.push(done);
