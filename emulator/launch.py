@@ -34,8 +34,9 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import simulation  # noqa: E402
 from ministack import app as gateway  # noqa: E402
-from ministack.core import iam_actions  # noqa: E402
+from ministack.core import iam_actions, iam_evaluator  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
 from ministack.services import dynamodb, ecs, iam, lambda_svc, s3  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
@@ -338,6 +339,9 @@ if "guardduty" in gateway.SERVICE_HANDLERS:
 iam_actions.SERVICE_TO_IAM_NAMESPACE["guardduty"] = "guardduty"
 iam_actions._BOTOCORE_SERVICE_MAP["guardduty"] = ["guardduty"]
 gateway.SERVICE_HANDLERS["guardduty"] = guardduty
+
+# 12. IAM's policy simulator (`simulation.py`).
+simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account_id, get_region)
 
 if __name__ == "__main__":
     gateway.main()

@@ -2,6 +2,7 @@
 //! back, record. What `quarantine-principal` does.
 
 mod candidate;
+mod put_back;
 
 use aws_config::SdkConfig;
 use firebreak_model::action::{FunctionName, Response};
@@ -64,6 +65,9 @@ impl Containment {
                 return self.on_malformed(malformed, &Event::of(payload.get().to_owned()), received).await;
             }
         };
+        if let Some(kind) = put_back::told(payload) {
+            return Box::pin(self.on_tampering(kind, payload, received)).await;
+        }
         let event = || Event::of(payload.to_string());
         match trigger::read(payload, &self.base.home) {
             Trigger::Findings(findings, unread) => {

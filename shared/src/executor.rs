@@ -34,6 +34,10 @@ pub async fn execute(
             let order = Order { incident, step, now: clock::now() };
             match prior_of(&record) {
                 Ok(prior) if matches!(action.verify(order, &prior).await, Ok(Verified::NotInForce(_))) => {
+                    // A release that began meanwhile is no tampering: what it undoes stays undone.
+                    if superseded(ledger, incident).await? {
+                        return Ok(Executed { record, transient: false });
+                    }
                     warn!(incident.id = %incident.incident_id, step = %record.step, "undone by someone: applied again");
                     carry_out(ledger, incident, step, action, record).await
                 }
@@ -168,7 +172,8 @@ async fn superseded(ledger: &Ledger, incident: &Incident) -> Result<bool, Ledger
     Ok(now.is_none_or(|now| now.episode != incident.episode || now.state != incident.state))
 }
 
-fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
+/// The prior state on record.
+pub(crate) fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
     match &record.prior {
         None => Ok(Value::Null),
         Some(text) => serde_json::from_str(text).map_err(|error| ActionError::Unreadable {

@@ -5,8 +5,10 @@
 //! [`firebreak_model::ledger`].
 
 mod claim;
+mod watch;
 
 pub use claim::{Claim, Claimed};
+pub use watch::Watched;
 
 use std::collections::HashMap;
 

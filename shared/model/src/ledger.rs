@@ -3,8 +3,8 @@
 mod records;
 
 pub use records::{
-    FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys, incident_keys,
-    pause_keys, step_partition, step_sort,
+    FindingRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
+    incident_keys, parts_keys, pause_keys, step_partition, step_sort, tamper_partition, watch_keys,
 };
 
 use jiff::Timestamp;
