@@ -130,6 +130,9 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
                 rules.insert("watch");
             }
             let owners = event.pointer("/detail/owners").and_then(Value::as_array).cloned().unwrap_or_default();
+            if event["detail-type"] == "Tampering Found" {
+                rules.insert("put-back");
+            }
             if event["detail-type"] == "Containment Undone" {
                 rules.insert("put-back");
                 for (owner, rule) in OWNERS {
