@@ -124,7 +124,7 @@ impl Guard {
         // An order of the bus is always looked at: the plan may have grown. A message of our own waits for its time.
         let ordered = event.get("detail-type").is_some();
         let span = info_span!("recheck", incident.id = %id);
-        self.check(&id, Cause::Recheck, ordered).instrument(span).await
+        Box::pin(self.check(&id, Cause::Recheck, ordered)).instrument(span).await
     }
 
     /// Looks at everything that is watched.
@@ -133,7 +133,7 @@ impl Guard {
         let mut failed = Vec::new();
         for one in &watched {
             let span = info_span!("sweep", incident.id = %one.id);
-            if let Err(failure) = self.check(&one.id, Cause::Sweep, false).instrument(span).await {
+            if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, false)).instrument(span).await {
                 warn!(incident.id = %one.id, "the containment could not be looked at: {failure}");
                 failed.push(format!("`{}`: {failure}", one.id));
             }
@@ -224,8 +224,13 @@ impl Guard {
             info!("the containment is {}", watch.standing);
         } else {
             let is_gone = |key: &String| gone.iter().any(|(step, _)| step == key);
-            let mut owners: Vec<FunctionName> =
-                incident.plan.steps.iter().filter(|step| is_gone(&step.key())).map(|step| step.owner()).collect();
+            let mut owners: Vec<FunctionName> = incident
+                .plan
+                .steps
+                .iter()
+                .filter(|step| is_gone(&step.key()))
+                .map(firebreak_model::plan::Step::owner)
+                .collect();
             owners.sort();
             owners.dedup();
             let tamper = Tamper::undone(incident, gone, owners, look.at);

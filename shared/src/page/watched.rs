@@ -142,7 +142,7 @@ pub(super) fn of_parts(parts: &PartsRecord, setting: &Setting) -> Page {
     draft.field("Since", &parts.since.to_string());
     draft.section("Next step");
     draft.line("CloudTrail says who did it. Deploy the stack again, or put each part back by hand. What changed:");
-    let drift = Command::aws("cloudformation detect-stack-drift").option("stack-name", &setting.stack);
-    draft.command(&drift.option("region", &setting.region).line().unwrap_or_default());
+    let compare = Command::aws("cloudformation detect-stack-drift").option("stack-name", &setting.stack);
+    draft.command(&compare.option("region", &setting.region).line().unwrap_or_default());
     draft.page("firebreak is blinded in part")
 }
