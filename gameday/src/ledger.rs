@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
 use firebreak_model::tamper::Tamper;
+use firebreak_model::usage::RoleUsage;
 use firebreak_model::watch::Watch;
 
 use crate::aws::Aws;
@@ -28,6 +29,8 @@ pub struct Book {
     pub watches: Vec<Watch>,
     /// What was done against it.
     pub tampers: Vec<Tamper>,
+    /// Who runs as which role.
+    pub inventory: Vec<RoleUsage>,
 }
 
 impl Book {
@@ -50,7 +53,9 @@ impl Book {
                 Record::Revocation(revocation) => book.revocations.push(revocation),
                 Record::Watch(watch) => book.watches.push(*watch),
                 Record::Tamper(tamper) => book.tampers.push(*tamper),
-                Record::Parts(_) | Record::Breaker {} => {}
+                Record::Parts(_) => {}
+                Record::Inventory(usage) => book.inventory.push(usage),
+                Record::Breaker {} => {}
             }
         }
         Ok(book)

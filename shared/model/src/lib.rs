@@ -27,6 +27,7 @@ pub mod request;
 pub mod securityhub;
 pub mod tamper;
 pub mod trigger;
+pub mod usage;
 pub mod watch;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).

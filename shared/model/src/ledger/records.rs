@@ -7,10 +7,11 @@ use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId};
+use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
 use crate::tamper::Tamper;
+use crate::usage::{self, RoleUsage};
 use crate::watch::{WATCHES, Watch};
 
 /// A step of an incident.
@@ -206,6 +207,8 @@ pub enum Record {
     Tamper(Box<Tamper>),
     /// How Firebreak's own parts were found.
     Parts(PartsRecord),
+    /// Who runs as a role.
+    Inventory(RoleUsage),
 }
 
 impl Record {
@@ -222,6 +225,7 @@ impl Record {
             Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
             Self::Parts(_) => parts_keys(),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
+            Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
 }
@@ -242,6 +246,17 @@ pub fn tamper_partition(subject: &str) -> String {
 /// The keys of how Firebreak's own parts were found.
 pub fn parts_keys() -> (String, String) {
     ("parts".to_owned(), "parts".to_owned())
+}
+
+/// The partition of what is known of an account's roles.
+pub fn inventory_partition(account: &AccountId) -> String {
+    format!("inventory#{account}")
+}
+
+/// The keys of what is known of a role's users.
+pub fn inventory_keys(account: &AccountId, role: &RoleName) -> (String, String) {
+    let digest: String = sha256_hex(usage::key(role).as_bytes()).chars().take(32).collect();
+    (inventory_partition(account), format!("role#{digest}"))
 }
 
 /// The keys of an incident.
