@@ -146,20 +146,19 @@ impl Comparison {
     fn holds(self, policy: &str, request: &str) -> bool {
         match self {
             Self::Equals => policy == request,
-            Self::EqualsIgnoreCase => policy.eq_ignore_ascii_case(request),
+            Self::EqualsIgnoreCase | Self::Bool => policy.eq_ignore_ascii_case(request),
             Self::Like => pattern::matches(policy, request),
             Self::Arn => pattern::arn_matches(policy, request),
-            Self::Bool => policy.eq_ignore_ascii_case(request),
             Self::Number(order) => {
-                policy.parse::<f64>().ok().zip(request.parse().ok()).is_some_and(|(p, r)| order.holds(r, p))
+                policy.parse::<f64>().ok().zip(request.parse().ok()).is_some_and(|(p, r)| order.holds(&r, &p))
             }
-            Self::Date(order) => date(policy).zip(date(request)).is_some_and(|(p, r)| order.holds(r, p)),
+            Self::Date(order) => date(policy).zip(date(request)).is_some_and(|(p, r)| order.holds(&r, &p)),
         }
     }
 }
 
 impl Order {
-    fn holds<T: PartialOrd>(self, request: T, policy: T) -> bool {
+    fn holds<T: PartialOrd>(self, request: &T, policy: &T) -> bool {
         match self {
             Self::Less => request < policy,
             Self::LessOrEqual => request <= policy,

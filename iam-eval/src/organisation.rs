@@ -43,7 +43,9 @@ impl Names {
                     _ => vec![item.clone()],
                 };
                 *items = items.iter().flat_map(list).collect();
-                items.iter_mut().for_each(|item| self.put_in(item));
+                for item in items {
+                    self.put_in(item);
+                }
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! The organisation's policy against the table of who may do what, and mutants of it, each of which the table notices.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use iam_eval::organisation::{Names, TEMPLATE, table};
 use iam_eval::{Decision, Policy};
