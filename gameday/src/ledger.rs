@@ -53,9 +53,8 @@ impl Book {
                 Record::Revocation(revocation) => book.revocations.push(revocation),
                 Record::Watch(watch) => book.watches.push(*watch),
                 Record::Tamper(tamper) => book.tampers.push(*tamper),
-                Record::Parts(_) => {}
                 Record::Inventory(usage) => book.inventory.push(usage),
-                Record::Breaker {} => {}
+                Record::Parts(_) | Record::Breaker {} => {}
             }
         }
         Ok(book)
