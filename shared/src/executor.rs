@@ -252,7 +252,7 @@ pub async fn revert(
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use firebreak_model::ledger::Record;
+    use firebreak_model::ledger::{IncidentState, Record};
 
     use super::*;
     use crate::actions::QuarantineRole;
@@ -322,11 +322,23 @@ mod tests {
             (vec![attached(DENY)], 1),
             (vec![attached("arn:aws:iam::aws:policy/ReadOnlyAccess"), attach(), attached(DENY)], 3),
         ] {
-            let (wire, iam) = (Wire::answering([stored(StepState::Applied), ok("{}")]), Wire::answering(answers));
+            let still = item(&Record::Incident(Box::new(incident.clone())));
+            let wire = Wire::answering([stored(StepState::Applied), still, ok("{}")]);
+            let iam = Wire::answering(answers);
             let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
             assert_eq!(executed.record.state, StepState::Applied);
             assert_eq!(iam.requests().len(), calls);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_release_undoes_meanwhile_is_not_applied_again() {
+        let (incident, step) = role_order("orders");
+        let releasing = Incident { state: IncidentState::Releasing, ..incident.clone() };
+        let wire = Wire::answering([stored(StepState::Applied), item(&Record::Incident(Box::new(releasing)))]);
+        let iam = Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]);
+        execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
+        assert_eq!(iam.requests().len(), 1, "it is read back, and left alone");
     }
 
     #[tokio::test]
