@@ -380,9 +380,9 @@ mod tests {
         let (incident, step) = role_order("orders");
         let releasing = Incident { state: IncidentState::Releasing, ..incident.clone() };
         let wire = Wire::answering([stored(StepState::Applied), item(&Record::Incident(Box::new(releasing)))]);
-        let iam = Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]);
+        let iam = Wire::answering([attached(OTHER)].into_iter().chain(whole_deny()));
         execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
-        assert_eq!(iam.requests().len(), 1, "it is read back, and left alone");
+        assert_eq!(iam.requests().len(), 3, "it is read back, and left alone");
     }
 
     #[tokio::test]

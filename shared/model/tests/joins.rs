@@ -1,5 +1,5 @@
 //! Any sequence of findings, requests and releases on one principal, against what must always hold.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 

@@ -8,8 +8,9 @@ use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
 use serde_json::Value;
 use tracing::{Instrument, info_span};
 
+use super::Containment;
 use super::candidate::Received;
-use super::{Containment, conclude};
+use super::ladder::conclude;
 use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::failure::Failure;
@@ -60,6 +61,6 @@ impl Containment {
         if executed.is_empty() {
             return Ok(Answer::on("nothing to do", id, &[]).saying("the plan holds no such step for this function"));
         }
-        conclude(id, executed)
+        conclude(&incident, executed)
     }
 }
