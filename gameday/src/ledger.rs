@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+use firebreak_model::ledger::{
+    ChainRecord, FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
+};
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -20,6 +22,8 @@ pub struct Book {
     pub pages: Vec<PageRecord>,
     /// The pause, where there is one.
     pub pause: Option<Pause>,
+    /// Sessions that were made from stolen ones.
+    pub chains: Vec<ChainRecord>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
 }
@@ -42,6 +46,7 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Chain(chain) => book.chains.push(*chain),
                 Record::Breaker {} => {}
             }
         }

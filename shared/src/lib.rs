@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod page;
 pub mod payload;
 pub mod publish;
+pub mod queue;
 pub mod registry;
 pub mod release;
 pub mod resolve;
@@ -26,4 +27,5 @@ pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod trace;
 pub mod warm;

@@ -3,8 +3,8 @@
 mod records;
 
 pub use records::{
-    FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys, incident_keys,
-    pause_keys, step_partition, step_sort,
+    ChainRecord, FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
+    chain_keys, incident_keys, pause_keys, step_partition, step_sort,
 };
 
 use jiff::Timestamp;
