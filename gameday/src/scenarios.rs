@@ -13,6 +13,7 @@ mod manual_containment;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
+mod role_chaining;
 mod sample_finding;
 mod securityhub_custom_action;
 mod securityhub_ocsf_finding;
@@ -70,6 +71,7 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    role_chaining::SCENARIO,
 ];
 
 /// The scenarios of these names, in the order that they are asked for; all of them where none is named.

@@ -343,9 +343,11 @@ impl Stage {
     pub async fn until_contained(&mut self, id: &IncidentId) -> Result<Book> {
         let book = self
             .until("every step of the plan is on record", |book, _| {
-                let planned = book.incident(id).map_or(usize::MAX, |incident| incident.plan.steps.len());
+                let Some(incident) = book.incident(id) else { return false };
                 let steps = book.steps_of(id);
-                steps.len() == planned && steps.iter().all(|step| step.state != StepState::Intended)
+                let is_recorded = |key: String| steps.iter().any(|step| step.step == key);
+                incident.plan.steps.iter().all(|step| is_recorded(step.key()))
+                    && steps.iter().all(|step| step.state != StepState::Intended)
             })
             .await?;
         let state = book.incident(id).map_or("none", |incident| incident.state.as_str());

@@ -95,7 +95,8 @@ impl Bench {
             ActionId::QuarantineRole
             | ActionId::QuarantineUser
             | ActionId::DeactivateAccessKeys
-            | ActionId::RevokeSessions => Target::from(&principal.name),
+            | ActionId::RevokeSessions
+            | ActionId::RevokeChainedSessions => Target::from(&principal.name),
             _ => Target::Function(self.victim.function_arn.parse().unwrap()),
         };
         assert_eq!(principal.name.kind() == PrincipalKind::User, functions.is_empty());
@@ -109,6 +110,10 @@ impl Bench {
         let lambda = aws_sdk_lambda::config::Builder::from(&self.aws.config).interceptor(fault.clone()).build();
         let iam = aws_sdk_iam::Client::from_conf(iam);
         let lambda = aws_sdk_lambda::Client::from_conf(lambda);
+        if id == ActionId::RevokeChainedSessions {
+            let session = format!("{}:thief", self.victim.role.id).parse().unwrap();
+            return Box::new(actions::RevokeChainedSessions::new(iam, [session].into(), clock::now()));
+        }
         actions::for_principal(id, &iam, &self.deny)
             .or_else(|| actions::for_function(id, &lambda, "firebreak"))
             .expect("every action is one on a principal or on a function")

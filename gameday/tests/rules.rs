@@ -15,11 +15,12 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 8] = [
+const RULES: [(&str, Bus); 9] = [
     ("findings", Bus::Default),
     ("drill-findings", Bus::Default),
     ("expire-revocations", Bus::Default),
     ("revoke", Bus::Outcomes),
+    ("trace", Bus::Outcomes),
     ("isolate", Bus::Outcomes),
     ("recycle", Bus::Outcomes),
     ("snapshot", Bus::Outcomes),
@@ -120,6 +121,7 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
         _ if name.starts_with("outcome-") => {
             rules.insert("notify");
             let ordered = event["detail-type"] == "Containment Ordered";
+            rules.extend(ordered.then_some("trace"));
             let responses = event.pointer("/detail/responses").and_then(Value::as_array).cloned().unwrap_or_default();
             for rule in ["revoke", "isolate", "recycle", "snapshot"] {
                 if ordered && responses.contains(&json!(rule)) {
@@ -368,6 +370,7 @@ fn every_outcome_and_every_response_reaches_its_function() {
                 if *kind == OutcomeKind::ContainmentOrdered {
                     let asked = responses.as_array().unwrap();
                     let rules = ["revoke", "isolate", "recycle", "snapshot"];
+                    wanted.insert("trace");
                     wanted.extend(rules.into_iter().filter(|rule| asked.contains(&json!(rule))));
                 }
                 assert_eq!(matching(aws, &patterns, &event).await, wanted, "{kind} {responses}");

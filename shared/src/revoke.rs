@@ -233,3 +233,6 @@ fn settled(executed: Executed) -> Result<StepRecord, Failure> {
     let text = format!("`{}`: {}", record.step, record.detail);
     Err(if executed.transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,13 +223,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    async fn read(
-        &mut self,
-        by: LookupAttributeKey,
-        value: &str,
-        pages: usize,
-        found: &mut Vec<Minting>,
-    ) -> End {
+    async fn read(&mut self, by: LookupAttributeKey, value: &str, pages: usize, found: &mut Vec<Minting>) -> End {
         let Ok(attribute) = LookupAttribute::builder().attribute_key(by).attribute_value(value).build() else {
             return End::Closed("the lookup cannot be made".to_owned());
         };

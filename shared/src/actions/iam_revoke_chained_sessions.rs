@@ -88,8 +88,7 @@ impl RevokeChainedSessions {
 /// The deny of the order's incident, and those of the others.
 fn apart(order: Order<'_>, denies: Vec<ChainedDeny>) -> (Option<ChainedDeny>, Vec<ChainedDeny>) {
     let id = &order.incident.incident_id;
-    let (own, others): (Vec<_>, Vec<_>) =
-        denies.into_iter().partition(|deny| deny.is_of(id, order.incident.episode));
+    let (own, others): (Vec<_>, Vec<_>) = denies.into_iter().partition(|deny| deny.is_of(id, order.incident.episode));
     (own.into_iter().next(), others)
 }
 
@@ -234,10 +233,7 @@ mod tests {
         let (incident, step) = chained_order();
         for (found, expected) in [
             (none(), vec![deny(&incident, &["x1", "x2"], "2026-11-21T03:01:05Z")]),
-            (
-                standing(&chained(&[others()])),
-                vec![others(), deny(&incident, &["x1", "x2"], "2026-11-21T03:01:05Z")],
-            ),
+            (standing(&chained(&[others()])), vec![others(), deny(&incident, &["x1", "x2"], "2026-11-21T03:01:05Z")]),
             // What was denied before stays denied, and the time only moves forward.
             (
                 standing(&chained(&[deny(&incident, &["x0"], "2026-11-21T04:00:00Z"), others()])),

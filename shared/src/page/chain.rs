@@ -26,7 +26,8 @@ pub(super) fn is_worth_a_page(chain: &ChainRecord) -> bool {
 pub(super) fn told(chain: &ChainRecord) -> String {
     let sessions = chain.sessions.len().to_string();
     let settled = chain.settled_at.is_some().to_string();
-    let parts: Vec<&str> = [sessions.as_str(), settled.as_str()].into_iter().chain(chain.gaps.iter().map(String::as_str)).collect();
+    let parts: Vec<&str> =
+        [sessions.as_str(), settled.as_str()].into_iter().chain(chain.gaps.iter().map(String::as_str)).collect();
     digest(&parts).chars().take(12).collect()
 }
 
@@ -80,7 +81,9 @@ pub(super) fn page(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord
     }
     draft.section("Next step");
     match chain.settled_at {
-        Some(at) => draft.line(&format!("CloudTrail was complete up to after the last deny at {at}: the search is over.")),
+        Some(at) => {
+            draft.line(&format!("CloudTrail was complete up to after the last deny at {at}: the search is over."))
+        }
         None => draft.line(&format!(
             "CloudTrail is complete to about {}. Firebreak looks again until it is complete up to after the last deny.",
             chain.complete_to
@@ -179,7 +182,8 @@ mod tests {
     #[test]
     fn what_lies_in_another_account_comes_with_the_policy_to_apply_there() {
         let (incident, _) = role_order("orders");
-        let record = chain(&incident, vec![link("111122223333", "billing", "x1"), link("444455556666", "partner", "x2")]);
+        let record =
+            chain(&incident, vec![link("111122223333", "billing", "x1"), link("444455556666", "partner", "x2")]);
         let target = Target::Role("billing".parse().unwrap());
         let step = Step { action: ActionId::RevokeChainedSessions, target };
         let mut step = incident.step_record(&step, incident.opened_at);
@@ -195,7 +199,8 @@ mod tests {
         )]);
         for expected in [
             "role/billing: applied: denied".to_owned(),
-            "AROAEXAMPLE000000002:x1, AssumeRole at 2026-11-21T02:58:00Z in eu-west-1 by ASIAEXAMPLE000000001".to_owned(),
+            "AROAEXAMPLE000000002:x1, AssumeRole at 2026-11-21T02:58:00Z in eu-west-1 by ASIAEXAMPLE000000001"
+                .to_owned(),
             "role/partner in account 444455556666:".to_owned(),
             format!(
                 "    aws iam put-role-policy --role-name 'partner' --policy-name 'firebreak-revoke-chained' \

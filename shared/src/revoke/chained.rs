@@ -68,7 +68,8 @@ impl Revocation {
             PrincipalName::User(_) => &[Call::AssumeRole, Call::GetFederationToken, Call::GetSessionToken],
         };
         let chain = Chain::of(root(incident), known.clone());
-        let Traced { chain, regions, mut gaps, mut again } = self.tracer.follow(chain, calls, since(incident, asked_at)).await;
+        let Traced { chain, regions, mut gaps, mut again } =
+            self.tracer.follow(chain, calls, since(incident, asked_at)).await;
         gaps.extend(chain.not_followed());
         let mut ended = Vec::new();
         let mut failure = None;

@@ -53,7 +53,8 @@ impl Trail {
 
     fn answer(&self, region: &str, body: &Value) -> (u16, Value) {
         let attribute = &body["LookupAttributes"][0];
-        let (name, value) = (attribute["AttributeKey"].as_str().unwrap(), attribute["AttributeValue"].as_str().unwrap());
+        let (name, value) =
+            (attribute["AttributeKey"].as_str().unwrap(), attribute["AttributeValue"].as_str().unwrap());
         let token = body["NextToken"].as_str().unwrap_or("0");
         let mut state = self.0.lock().unwrap();
         state.1.push(format!("{region} {name} {value} {token}"));
