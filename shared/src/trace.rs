@@ -143,7 +143,7 @@ impl Tracer {
         for place in places {
             let region = place.region;
             match &place.end {
-                End::Whole => continue,
+                End::Whole => {}
                 End::Cut => {
                     let most = self.bounds.pages * 50;
                     gaps.push(format!(

@@ -113,7 +113,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let book = stage.until("the sessions in both other roles are denied", |book, _| chained(book).len() == 2).await?;
     let mut denied = chained(&book);
     denied.sort();
-    let mut expected = vec![format!("role/{}", second.name), format!("role/{}", third.name)];
+    let mut expected = [format!("role/{}", second.name), format!("role/{}", third.name)];
     expected.sort();
     stage.check(equal("roles in which sessions are denied", &expected.join(", "), &denied.join(", ")));
     for one in &went_on {

@@ -7,7 +7,7 @@
 
 mod tree;
 
-pub use tree::{Chain, Link, MOST_LINKS, Root, Session};
+pub use tree::{Chain, Link, MOST_LINKS, OfRole, Root, Session};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -131,7 +131,7 @@ fn made(record: &Value, call: Call, at_time: Timestamp, by_session: bool) -> Res
     let role = arn.and_then(assumed_role).or_else(|| asked_for.and_then(role_of));
     match (role, parsed) {
         (Some((account, name)), Some(id)) => {
-            Ok(Session { role: Some(tree::OfRole { account, name, id }), access_key, ends_at })
+            Ok(Session { role: Some(OfRole { account, name, id }), access_key, ends_at })
         }
         _ => Err(format!(
             "`{call}` at {at_time} on `{}` made a session that the record does not name (`{}`)",

@@ -80,14 +80,12 @@ pub(super) fn page(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord
         }
     }
     draft.section("Next step");
-    match chain.settled_at {
-        Some(at) => {
-            draft.line(&format!("CloudTrail was complete up to after the last deny at {at}: the search is over."))
-        }
-        None => draft.line(&format!(
-            "CloudTrail is complete to about {}. Firebreak looks again until it is complete up to after the last deny.",
-            chain.complete_to
-        )),
+    if let Some(at) = chain.settled_at {
+        draft.line(&format!("CloudTrail was complete up to after the last deny at {at}: the search is over."));
+    } else {
+        draft
+            .line(&format!("CloudTrail is complete to about {}. Firebreak looks again until it is", chain.complete_to));
+        draft.line("complete up to after the last deny.");
     }
     draft.line("Look in CloudTrail for what these sessions did: the roles are as compromised as the first one was.");
     let drill = if incident.drill { "drill: " } else { "" };

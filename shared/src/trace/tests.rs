@@ -28,14 +28,20 @@ enum Shelf {
     Error(u16, &'static str),
 }
 
+#[derive(Debug, Default)]
+struct Hall {
+    shelves: BTreeMap<String, Shelf>,
+    calls: Vec<String>,
+}
+
 /// A CloudTrail.
 #[derive(Debug, Clone, Default)]
-struct Trail(Arc<Mutex<(BTreeMap<String, Shelf>, Vec<String>)>>);
+struct Trail(Arc<Mutex<Hall>>);
 
 impl Trail {
     fn of(shelves: impl IntoIterator<Item = (&'static str, Shelf)>) -> Self {
         let shelves = shelves.into_iter().map(|(region, shelf)| (region.to_owned(), shelf)).collect();
-        Self(Arc::new(Mutex::new((shelves, Vec::new()))))
+        Self(Arc::new(Mutex::new(Hall { shelves, calls: Vec::new() })))
     }
 
     fn sdk(&self) -> SdkConfig {
@@ -46,7 +52,7 @@ impl Trail {
 
     /// `region attribute value page` of every call.
     fn calls(&self) -> Vec<String> {
-        let mut calls = self.0.lock().unwrap().1.clone();
+        let mut calls = self.0.lock().unwrap().calls.clone();
         calls.sort();
         calls
     }
@@ -57,8 +63,8 @@ impl Trail {
             (attribute["AttributeKey"].as_str().unwrap(), attribute["AttributeValue"].as_str().unwrap());
         let token = body["NextToken"].as_str().unwrap_or("0");
         let mut state = self.0.lock().unwrap();
-        state.1.push(format!("{region} {name} {value} {token}"));
-        match state.0.get(region).cloned().unwrap_or(Shelf::Records(Vec::new(), 50)) {
+        state.calls.push(format!("{region} {name} {value} {token}"));
+        match state.shelves.get(region).cloned().unwrap_or(Shelf::Records(Vec::new(), 50)) {
             Shelf::Error(status, code) => (status, json!({"__type": code, "message": "scripted"})),
             Shelf::Circle => (200, json!({"Events": [], "NextToken": "round"})),
             Shelf::Records(records, most) => {
