@@ -5,6 +5,7 @@ use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
     ChainRecord, FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
 };
+use firebreak_model::usage::RoleUsage;
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -26,6 +27,8 @@ pub struct Book {
     pub chains: Vec<ChainRecord>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
+    /// Who runs as which role.
+    pub inventory: Vec<RoleUsage>,
 }
 
 impl Book {
@@ -47,6 +50,7 @@ impl Book {
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
                 Record::Chain(chain) => book.chains.push(*chain),
+                Record::Inventory(usage) => book.inventory.push(usage),
                 Record::Breaker {} => {}
             }
         }

@@ -14,9 +14,11 @@ mod observe_mode;
 mod pause_and_release;
 mod protected_role;
 mod role_chaining;
+mod role_without_its_function;
 mod sample_finding;
 mod securityhub_custom_action;
 mod securityhub_ocsf_finding;
+mod shared_role;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -72,6 +74,8 @@ pub const ALL: &[Scenario] = &[
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
     role_chaining::SCENARIO,
+    role_without_its_function::SCENARIO,
+    shared_role::SCENARIO,
 ];
 
 /// The scenarios of these names, in the order that they are asked for; all of them where none is named.

@@ -5,8 +5,10 @@
 //! [`firebreak_model::ledger`].
 
 mod claim;
+mod inventory;
 
 pub use claim::{Claim, Claimed};
+pub use inventory::Known;
 
 use std::collections::HashMap;
 
@@ -198,14 +200,24 @@ impl Ledger {
     pub async fn update<E: From<LedgerError>>(
         &self,
         id: &IncidentId,
+        change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+    ) -> Result<Option<Incident>, E> {
+        self.update_by(id, change, async |_, next| self.advance(next).await).await
+    }
+
+    /// The same, with a way of one's own to write `next` over what was read; it answers `false` where somebody else
+    /// wrote in between.
+    async fn update_by<E: From<LedgerError>>(
+        &self,
+        id: &IncidentId,
         mut change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+        write: impl AsyncFn(&Incident, &Incident) -> Result<bool, LedgerError>,
     ) -> Result<Option<Incident>, E> {
         for _ in 0..8 {
             let Some(now) = self.incident(id).await? else { return Ok(None) };
-            let version = now.version;
             let Some(mut next) = change(now.clone())? else { return Ok(Some(now)) };
-            next.version = version + 1;
-            if self.advance(&next).await? {
+            next.version = now.version + 1;
+            if write(&now, &next).await? {
                 return Ok(Some(next));
             }
         }
@@ -216,6 +228,11 @@ impl Ledger {
     pub async fn note(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
         // The first record of an update stands: a later delivery of the same update adds nothing.
         self.put_if_absent(&Record::Finding(Box::new(finding.clone()))).await.map(|_| ())
+    }
+
+    /// Puts the record of a finding anew: what was done about it turned out otherwise.
+    pub async fn amend(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Finding(Box::new(finding.clone()))).await
     }
 
     /// The findings that an incident is built on, or the one of an unattributed subject.

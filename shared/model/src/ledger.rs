@@ -4,7 +4,7 @@ mod records;
 
 pub use records::{
     ChainRecord, FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
-    chain_keys, incident_keys, pause_keys, step_partition, step_sort,
+    chain_keys, incident_keys, inventory_keys, inventory_partition, pause_keys, step_partition, step_sort,
 };
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use crate::each_once;
 use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, IncidentId};
 use crate::plan::{Plan, Step};
 use crate::principal::Principal;
+use crate::usage::Usage;
 
 named!(
     /// Where an incident stands. Whether it is contained, its steps say.
@@ -130,7 +131,8 @@ pub struct Incident {
     pub functions: Vec<FunctionArn>,
     /// Where it stands.
     pub state: IncidentState,
-    /// `approve` or `act`; never falls within an episode.
+    /// `approve` or `act`; never falls within an episode. What is to be acted on waits for a person all the same where
+    /// others run as the role.
     pub decision: Decision,
     /// The mode that was in force.
     pub mode: Mode,
@@ -142,6 +144,9 @@ pub struct Incident {
     pub playbook_digest: String,
     /// What was asked for.
     pub response: Vec<Response>,
+    /// Who runs as the role, as far as the inventory knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The frozen plan.
     pub plan: Plan,
     /// Access keys that findings name: a release does not re-activate them unless they are named.
@@ -205,6 +210,7 @@ impl Incident {
             plan: Plan::of(&principal.name, &functions, &response),
             principal,
             functions,
+            usage: None,
             state: IncidentState::Ordered,
             decision: Decision::Act,
             mode: Mode::Enforce,
@@ -227,7 +233,11 @@ impl Incident {
     /// What `candidate` makes of this incident. Decisions only rise and plans only grow; a released
     /// incident reopens only on activity after its release (`last_seen`), or by a person.
     pub fn join(&self, candidate: &Incident, last_seen: Option<Timestamp>) -> Joined {
-        let by_person = matches!(candidate.origin, Origin::Person { .. });
+        // An invocation that Lambda makes again asks for nothing new.
+        let by_person = match &candidate.origin {
+            Origin::Person { invocation, .. } => !self.is_on_record(invocation),
+            Origin::Finding { .. } => false,
+        };
         let newer = match (last_seen, self.release.as_ref().map(|r| r.at)) {
             (Some(seen), Some(released)) => seen > released,
             (_, None) => true,
@@ -259,7 +269,11 @@ impl Incident {
         changed |= each_once::extend(&mut next.access_keys, candidate.access_keys.iter().cloned());
         changed |= each_once::extend(&mut next.functions, candidate.functions.iter().cloned());
         changed |= each_once::extend(&mut next.response, candidate.response.iter().copied());
-        let raised = candidate.decision > self.decision;
+        // A person who asks for what waits for a person has it done.
+        let answered = by_person(candidate)
+            && self.state == IncidentState::AwaitingApproval
+            && candidate.state == IncidentState::Ordered;
+        let raised = candidate.decision > self.decision || answered;
         if raised {
             next.decision = candidate.decision;
             next.state = candidate.state;
@@ -274,14 +288,17 @@ impl Incident {
             changed = true;
         }
         if let Origin::Person { requested_by, reason, invocation } = &candidate.origin {
-            // Who asked is kept, whatever it changes: the order goes out once more.
-            next.approval = Some(Approval {
-                at: candidate.opened_at,
-                by: requested_by.clone(),
-                reason: reason.clone(),
-                invocation: invocation.clone(),
-            });
-            changed = true;
+            // Who asked is kept, whatever it changes: the order goes out once more. The same invocation once more is
+            // another try of it, and nobody has asked again.
+            if !self.is_on_record(invocation) {
+                next.approval = Some(Approval {
+                    at: candidate.opened_at,
+                    by: requested_by.clone(),
+                    reason: reason.clone(),
+                    invocation: invocation.clone(),
+                });
+                changed = true;
+            }
         }
         if !(raised || changed) {
             return Joined::Unchanged;
@@ -294,6 +311,12 @@ impl Incident {
         Joined::Changed { next: Box::new(next), counts }
     }
 
+    /// Whether a person's invocation opened this incident, or was the last to ask for it.
+    fn is_on_record(&self, invocation: &str) -> bool {
+        let opened = matches!(&self.origin, Origin::Person { invocation: id, .. } if id == invocation);
+        opened || self.approval.as_ref().is_some_and(|approval| approval.invocation == invocation)
+    }
+
     /// The candidate as it stands when the breaker or the pause holds it back.
     #[must_use]
     pub fn lowered(mut self, why: &str) -> Self {
@@ -302,6 +325,36 @@ impl Incident {
         self.ordered_at = None;
         self.reason = format!("{}; {why}", self.reason);
         self
+    }
+
+    /// Whether a person asked for it, or approved it.
+    pub fn is_asked_for(&self) -> bool {
+        by_person(self) || self.approval.is_some()
+    }
+
+    /// The incident as it waits for a person because others run as its role; `None` where a person asked for it already,
+    /// or it is not in force. The decision stands: no later finding of the same weight puts it in force unasked.
+    #[must_use]
+    pub fn held_back(&self, usage: &Usage, why: &str, now: Timestamp) -> Option<Self> {
+        if self.state != IncidentState::Ordered || self.is_asked_for() {
+            return None;
+        }
+        let reason =
+            if self.reason.ends_with(why) { self.reason.clone() } else { format!("{}; but {why}", self.reason) };
+        Some(Self {
+            state: IncidentState::AwaitingApproval,
+            ordered_at: None,
+            reason,
+            usage: Some(usage.clone()),
+            updated_at: now,
+            ..self.clone()
+        })
+    }
+
+    /// Who runs as the role beside the functions that the incident names, and how many of them are not named; `None` where
+    /// that is not known.
+    pub fn others(&self) -> Option<(Vec<&str>, usize)> {
+        self.usage.as_ref().map(|usage| usage.beside(&self.functions))
     }
 
     /// Since when the plan is in force, or when the incident was opened where it is not.
@@ -331,6 +384,10 @@ impl Incident {
             updated_at: now,
         }
     }
+}
+
+fn by_person(incident: &Incident) -> bool {
+    matches!(incident.origin, Origin::Person { .. })
 }
 
 #[cfg(test)]
@@ -415,6 +472,41 @@ pub(crate) mod tests {
         assert_eq!(incident(Decision::Act).join(&incident(Decision::Act), None), Joined::Unchanged);
     }
 
+    fn shared() -> Usage {
+        Usage {
+            users: vec!["a".into(), "b".into()],
+            count: 2,
+            scanned_at: seen("2026-11-21T02:45:00Z"),
+            unread: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_for_a_shared_role_is_put_in_force_by_a_person_alone() {
+        let held =
+            incident(Decision::Act).held_back(&shared(), "2 share the role", seen("2026-11-21T03:00:01Z")).unwrap();
+        assert_eq!(
+            (held.state, held.decision, held.ordered_at),
+            (IncidentState::AwaitingApproval, Decision::Act, None)
+        );
+        assert!(held.reason.ends_with("; but 2 share the role"), "{}", held.reason);
+        assert_eq!(held.join(&incident(Decision::Act), None), Joined::Unchanged, "the same finding again");
+        let mut wider = incident(Decision::Act);
+        wider.access_keys = vec!["ASIAEXAMPLEKEY000001".parse().unwrap()];
+        let Joined::Changed { next, counts } = held.join(&wider, None) else {
+            panic!("a new key changes the incident")
+        };
+        assert_eq!((next.state, counts), (IncidentState::AwaitingApproval, false));
+        let by_person = Incident {
+            origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() },
+            ..incident(Decision::Act)
+        };
+        let Joined::Changed { next, counts } = held.join(&by_person, None) else { panic!("a person puts it in force") };
+        assert_eq!((next.state, counts, next.is_asked_for()), (IncidentState::Ordered, true, true));
+        assert_eq!(next.held_back(&shared(), "why", seen("2026-11-21T03:00:02Z")), None, "a person has said so");
+        assert_eq!(by_person.held_back(&shared(), "why", seen("2026-11-21T03:00:02Z")), None);
+    }
+
     #[test]
     fn a_released_incident_reopens_on_new_activity_only() {
         let old = released("2026-11-21T03:00:00Z");
@@ -436,6 +528,26 @@ pub(crate) mod tests {
             ..incident(Decision::Act)
         };
         assert!(matches!(released("2026-11-21T03:00:00Z").join(&by_person, None), Joined::Changed { .. }));
+    }
+
+    #[test]
+    fn an_invocation_that_is_made_again_asks_for_nothing_new() {
+        let asked = |invocation: &str| Incident {
+            origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: invocation.into() },
+            ..incident(Decision::Act)
+        };
+        assert_eq!(asked("one").join(&asked("one"), None), Joined::Unchanged);
+        let Joined::Changed { next: twice, .. } = asked("one").join(&asked("two"), None) else {
+            panic!("who asks again is on record");
+        };
+        assert_eq!(twice.approval.as_ref().map(|a| a.invocation.as_str()), Some("two"));
+        assert_eq!(twice.join(&asked("two"), None), Joined::Unchanged);
+        let withheld = Incident { state: IncidentState::Withheld, ..asked("one") };
+        assert_eq!(withheld.join(&asked("one"), None), Joined::Unchanged);
+        assert!(matches!(withheld.join(&asked("two"), None), Joined::Changed { .. }));
+        let over = Incident { origin: asked("one").origin, ..released("2026-11-21T03:00:00Z") };
+        assert_eq!(over.join(&asked("one"), None), Joined::Stale);
+        assert!(matches!(over.join(&asked("two"), None), Joined::Changed { .. }));
     }
 
     #[test]

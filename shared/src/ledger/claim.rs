@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::{
     Update,
 };
 use firebreak_model::decision::Decision;
+use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
     FindingRecord, Incident, IncidentState, Joined, Origin, Record, breaker_keys, pause_keys,
 };
@@ -95,13 +96,13 @@ impl Ledger {
                 Some(existing) => match existing.join(&candidate, claim.last_seen) {
                     Joined::Changed { next, counts } => (*next, counts),
                     Joined::Unchanged => {
-                        self.note_joined(claim, None).await?;
+                        self.note_joined(claim, existing, None).await?;
                         return Ok(Claimed::Joined(existing.clone()));
                     }
                     Joined::Later => return Err(LedgerError::Releasing(candidate.incident_id)),
                     Joined::Stale => {
                         let why = "the activity is from before the incident was released: nothing is done";
-                        self.note_joined(claim, Some(why)).await?;
+                        self.note_joined(claim, existing, Some(why)).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -111,8 +112,12 @@ impl Ledger {
     }
 
     /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
-    async fn note_joined(&self, claim: &Claim, stale: Option<&str>) -> Result<(), LedgerError> {
+    async fn note_joined(&self, claim: &Claim, incident: &Incident, stale: Option<&str>) -> Result<(), LedgerError> {
         let Some(mut finding) = claim.finding.clone() else { return Ok(()) };
+        if incident.state == IncidentState::AwaitingApproval && finding.effective == Decision::Act {
+            finding.effective = Decision::Approve;
+            finding.reason.clone_from(&incident.reason);
+        }
         if let Some(why) = stale {
             finding.effective = Decision::Ignore;
             why.clone_into(&mut finding.reason);
@@ -120,27 +125,52 @@ impl Ledger {
         self.note(&finding).await
     }
 
-    /// Takes an incident out of the breaker's count again: it was counted, then a guard rail withheld it.
-    pub async fn uncount(&self, incident: &Incident) -> Result<(), LedgerError> {
-        if matches!(incident.origin, Origin::Person { .. }) {
-            return Ok(());
+    /// Updates an incident that was counted in the breaker to one that a guard rail withheld, and takes it out of the
+    /// count again. Both in one transaction: a function that is killed in between would leave the count too high.
+    pub async fn withhold<E: From<LedgerError>>(
+        &self,
+        id: &IncidentId,
+        change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+    ) -> Result<Option<Incident>, E> {
+        self.update_by(id, change, async |before, next| self.advance_uncounted(before, next).await).await
+    }
+
+    async fn advance_uncounted(&self, before: &Incident, next: &Incident) -> Result<bool, LedgerError> {
+        let was_counted = before.state == IncidentState::Ordered && before.approval.is_none();
+        if !was_counted || matches!(before.origin, Origin::Person { .. }) {
+            return self.advance(next).await;
         }
-        self.client
-            .update_item()
+        let put = Put::builder()
             .table_name(&self.table)
-            .set_key(Some(key(breaker_keys(&incident.account, incident.updated_at))))
+            .set_item(Some(item(&Record::Incident(Box::new(next.clone())))?))
+            .condition_expression("#version = :before")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":before", AttributeValue::N(before.version.to_string()));
+        let uncount = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(breaker_keys(&before.account, before.updated_at))))
             .update_expression("ADD #count :minus_one")
             .condition_expression("#count > :zero")
             .expression_attribute_names("#count", "count")
             .expression_attribute_values(":minus_one", AttributeValue::N("-1".to_owned()))
-            .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()))
-            .send()
-            .await
-            .map(|_| ())
-            .or_else(|error| match error.as_service_error() {
-                Some(e) if e.is_conditional_check_failed_exception() => Ok(()),
-                _ => Err(LedgerError::call("UpdateItem", error)),
-            })
+            .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()));
+        let parts = vec![
+            TransactWriteItem::builder().put(built(put.build())?).build(),
+            TransactWriteItem::builder().update(built(uncount.build())?).build(),
+        ];
+        let Err(error) = self.client.transact_write_items().set_transact_items(Some(parts)).send().await else {
+            return Ok(true);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+            return Err(LedgerError::call("TransactWriteItems", error));
+        };
+        let code = |index: usize| cancelled.cancellation_reasons().get(index).and_then(CancellationReason::code);
+        match (code(0), code(1)) {
+            (Some("ConditionalCheckFailed" | "TransactionConflict"), _) | (_, Some("TransactionConflict")) => Ok(false),
+            // The count is not what it was: there is nothing to take it out of.
+            (_, Some("ConditionalCheckFailed")) => self.advance(next).await,
+            _ => Err(LedgerError::call("TransactWriteItems", error)),
+        }
     }
 
     async fn transact(

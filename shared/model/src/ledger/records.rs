@@ -8,9 +8,10 @@ use crate::action::{ActionId, FunctionName};
 use crate::chain::Link;
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId, Region};
+use crate::ids::{AccountId, FindingKey, IncidentId, Region, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::usage::{self, RoleUsage};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -226,6 +227,8 @@ pub enum Record {
     Revocation(RevocationRecord),
     /// The sessions that a thief made from stolen ones.
     Chain(Box<ChainRecord>),
+    /// Who runs as a role.
+    Inventory(RoleUsage),
 }
 
 impl Record {
@@ -240,6 +243,7 @@ impl Record {
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), revocation_sort(r)),
             Self::Chain(r) => chain_keys(&r.incident_id, r.episode),
+            Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
 }
@@ -262,6 +266,17 @@ fn revocation_sort(revocation: &RevocationRecord) -> String {
 /// The keys of the sessions that were found for an episode of an incident.
 pub fn chain_keys(id: &IncidentId, episode: u32) -> (String, String) {
     (format!("chain#{id}"), format!("{episode:06}"))
+}
+
+/// The partition of what is known of an account's roles.
+pub fn inventory_partition(account: &AccountId) -> String {
+    format!("inventory#{account}")
+}
+
+/// The keys of what is known of a role's users.
+pub fn inventory_keys(account: &AccountId, role: &RoleName) -> (String, String) {
+    let digest: String = sha256_hex(usage::key(role).as_bytes()).chars().take(32).collect();
+    (inventory_partition(account), format!("role#{digest}"))
 }
 
 /// The keys of an incident.
