@@ -22,7 +22,7 @@ use crate::answer::Answer;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
-use crate::queue::{self, Handled, Next};
+use crate::queue::{self, Batch, Handled, Next};
 use crate::{actions, clients, clock};
 
 /// Everything that isolating needs.
@@ -60,8 +60,15 @@ impl Isolation {
     /// Handles one invocation: an outcome event, or messages of the queue that hold such events.
     pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
         if queue::is_batch(payload) {
-            let recycle = async |event: &Value| self.on_event(event, Part::Recycle).await.map(|_| Next::Done);
-            return queue::each(payload, recycle).await.map(Handled::Queue);
+            let mut batch = Batch::of(payload)?;
+            for (id, event) in batch.events() {
+                let end = match event {
+                    Ok(event) => self.on_event(&event, Part::Recycle).await.map(|_| Next::Done),
+                    Err(failure) => Err(failure),
+                };
+                batch.ended(id, end)?;
+            }
+            return Ok(batch.answer());
         }
         self.on_event(payload, Part::Isolate).await.map(Handled::Order)
     }

@@ -32,39 +32,50 @@ pub fn is_batch(payload: &Value) -> bool {
     payload.get("Records").is_some()
 }
 
-/// Has `handle` take the event of each message, and asks for those again that failed or are not done with. What cannot
-/// be read is no better the next time, and is let go.
-pub async fn each(
-    payload: &Value,
-    handle: impl AsyncFn(&Value) -> Result<Next, Failure>,
-) -> Result<SqsBatchResponse, Failure> {
-    let batch: SqsEvent = serde_json::from_value(payload.clone())
-        .map_err(|error| Failure::Malformed(format!("the messages cannot be read: {error}")))?;
-    let mut again = SqsBatchResponse::default();
-    for message in batch.records {
-        let failure = match event(&message) {
-            Ok(event) => match handle(&event).await {
-                Ok(Next::Done) => continue,
-                Ok(Next::Again(why)) => {
-                    info!("to come again: {why}");
-                    Failure::Transient(why)
-                }
-                Err(failure) => {
-                    error!(error.kind = failure.kind(), "{failure}");
-                    failure
-                }
-            },
+/// Messages, and those of them that are to come again.
+#[derive(Debug)]
+pub struct Batch {
+    messages: Vec<SqsMessage>,
+    again: SqsBatchResponse,
+}
+
+impl Batch {
+    /// Reads the messages.
+    pub fn of(payload: &Value) -> Result<Self, Failure> {
+        let batch: SqsEvent = serde_json::from_value(payload.clone())
+            .map_err(|error| Failure::Malformed(format!("the messages cannot be read: {error}")))?;
+        Ok(Self { messages: batch.records, again: SqsBatchResponse::default() })
+    }
+
+    /// The event of each message, with the message's id.
+    pub fn events(&self) -> Vec<(Option<String>, Result<Value, Failure>)> {
+        self.messages.iter().map(|message| (message.message_id.clone(), event(message))).collect()
+    }
+
+    /// What became of a message. What cannot be read is no better the next time, and is let go.
+    pub fn ended(&mut self, id: Option<String>, end: Result<Next, Failure>) -> Result<(), Failure> {
+        let failure = match end {
+            Ok(Next::Done) => return Ok(()),
+            Ok(Next::Again(why)) => {
+                info!("to come again: {why}");
+                Failure::Transient(why)
+            }
             Err(failure) => {
                 error!(error.kind = failure.kind(), "{failure}");
                 failure
             }
         };
         if !matches!(failure, Failure::Malformed(_)) {
-            let id = message.message_id.ok_or(failure)?;
-            again.add_failure(id);
+            let id = id.ok_or(failure)?;
+            self.again.add_failure(id);
         }
+        Ok(())
     }
-    Ok(again)
+
+    /// What the queue is told.
+    pub fn answer(self) -> Handled {
+        Handled::Queue(self.again)
+    }
 }
 
 fn event(message: &SqsMessage) -> Result<Value, Failure> {

@@ -25,7 +25,7 @@ use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::Ledger;
-use crate::queue::{self, Handled};
+use crate::queue::{self, Batch, Handled};
 use crate::trace::Tracer;
 
 mod chained;
@@ -57,7 +57,15 @@ impl Revocation {
     /// `release-containment`, or the schedule.
     pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
         if queue::is_batch(payload) {
-            return queue::each(payload, async |event| self.on_message(event).await).await.map(Handled::Queue);
+            let mut batch = Batch::of(payload)?;
+            for (id, event) in batch.events() {
+                let end = match event {
+                    Ok(event) => self.on_message(&event).await,
+                    Err(failure) => Err(failure),
+                };
+                batch.ended(id, end)?;
+            }
+            return Ok(batch.answer());
         }
         self.obey(payload).await.map(Handled::Order)
     }
