@@ -429,7 +429,7 @@ fn happenings(book: &Book) -> Vec<Happening> {
     }
     for revocation in &book.revocations {
         all.push(Happening {
-            thing: format!("revocation {}", revocation.incident_id),
+            thing: format!("revocation {} {}", revocation.incident_id, revocation.principal.name),
             state: format!("the revocation of {} stays until {}", revocation.principal.name, revocation.ends_at),
             at: firebreak_shared::clock::now(),
             who: FunctionName::RevokeSessions.as_str().to_owned(),
