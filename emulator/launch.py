@@ -39,6 +39,7 @@ import identity  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
+import simulation  # noqa: E402
 import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
@@ -354,7 +355,10 @@ propagation.install(replace, refuse, gateway, iam_evaluator, iam, sts, responses
 trail.install(replace, gateway, iam_actions, iam_evaluator, responses)
 conditions.install(replace, gateway)
 
-# 12. LookupEvents gives pages, and takes one attribute (`lookups.py`).
+# 12. IAM's policy simulator (`simulation.py`).
+simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account_id, get_region)
+
+# 13. LookupEvents gives pages, and takes one attribute (`lookups.py`).
 lookups.install(replace, cloudtrail)
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId, Region, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::tamper::Tamper;
 use crate::usage::{self, RoleUsage};
+use crate::watch::{WATCHES, Watch};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +209,17 @@ pub struct ChainRecord {
     pub updated_at: Timestamp,
 }
 
+/// How Firebreak's own parts were found by the guard's last sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartsRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// What is missing or changed, each in a sentence, in order; empty where all is there.
+    pub missing: Vec<String>,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
 /// Any record that the ledger's stream can carry, told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -227,6 +240,12 @@ pub enum Record {
     Revocation(RevocationRecord),
     /// The sessions that a thief made from stolen ones.
     Chain(Box<ChainRecord>),
+    /// A containment that the guard watches.
+    Watch(Box<Watch>),
+    /// Something that somebody did against a containment or against Firebreak.
+    Tamper(Box<Tamper>),
+    /// How Firebreak's own parts were found.
+    Parts(PartsRecord),
     /// Who runs as a role.
     Inventory(RoleUsage),
 }
@@ -243,6 +262,9 @@ impl Record {
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), revocation_sort(r)),
             Self::Chain(r) => chain_keys(&r.incident_id, r.episode),
+            Self::Watch(r) => watch_keys(&r.incident_id),
+            Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
+            Self::Parts(_) => parts_keys(),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
@@ -266,6 +288,21 @@ fn revocation_sort(revocation: &RevocationRecord) -> String {
 /// The keys of the sessions that were found for an episode of an incident.
 pub fn chain_keys(id: &IncidentId, episode: u32) -> (String, String) {
     (format!("chain#{id}"), format!("{episode:06}"))
+}
+
+/// The keys of the guard's watch over an incident.
+pub fn watch_keys(id: &IncidentId) -> (String, String) {
+    (WATCHES.to_owned(), id.to_string())
+}
+
+/// The partition of what was done against an incident, or against Firebreak itself.
+pub fn tamper_partition(subject: &str) -> String {
+    format!("tamper#{subject}")
+}
+
+/// The keys of how Firebreak's own parts were found.
+pub fn parts_keys() -> (String, String) {
+    ("parts".to_owned(), "parts".to_owned())
 }
 
 /// The partition of what is known of an account's roles.
