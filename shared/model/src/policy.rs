@@ -1,4 +1,8 @@
-//! The policy documents that Firebreak puts in force, and how to tell one that was weakened. No foreign text ever enters them.
+//! The policy documents that Firebreak writes, and how to tell one that was weakened. No foreign text ever enters them: parsed identifiers and times alone.
+
+mod chained;
+
+pub use chained::{CHAINED_POLICY, ChainedDeny, INLINE_QUOTA, chained, chained_denies, counted};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
