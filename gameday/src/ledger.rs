@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+use firebreak_model::usage::RoleUsage;
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -22,6 +23,8 @@ pub struct Book {
     pub pause: Option<Pause>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
+    /// Who runs as which role.
+    pub inventory: Vec<RoleUsage>,
 }
 
 impl Book {
@@ -42,6 +45,7 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Inventory(usage) => book.inventory.push(usage),
                 Record::Breaker {} => {}
             }
         }

@@ -5,8 +5,10 @@
 //! [`firebreak_model::ledger`].
 
 mod claim;
+mod inventory;
 
 pub use claim::{Claim, Claimed};
+pub use inventory::Known;
 
 use std::collections::HashMap;
 
@@ -226,6 +228,11 @@ impl Ledger {
     pub async fn note(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
         // The first record of an update stands: a later delivery of the same update adds nothing.
         self.put_if_absent(&Record::Finding(Box::new(finding.clone()))).await.map(|_| ())
+    }
+
+    /// Puts the record of a finding anew: what was done about it turned out otherwise.
+    pub async fn amend(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Finding(Box::new(finding.clone()))).await
     }
 
     /// The findings that an incident is built on, or the one of an unattributed subject.

@@ -7,9 +7,10 @@ use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId};
+use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::usage::{self, RoleUsage};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,6 +188,8 @@ pub enum Record {
     Breaker {},
     /// A revocation that is still in place.
     Revocation(RevocationRecord),
+    /// Who runs as a role.
+    Inventory(RoleUsage),
 }
 
 impl Record {
@@ -200,12 +203,24 @@ impl Record {
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
+            Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
 }
 
 /// The partition of revocations that are still in place.
 pub const REVOCATIONS: &str = "revocation";
+
+/// The partition of what is known of an account's roles.
+pub fn inventory_partition(account: &AccountId) -> String {
+    format!("inventory#{account}")
+}
+
+/// The keys of what is known of a role's users.
+pub fn inventory_keys(account: &AccountId, role: &RoleName) -> (String, String) {
+    let digest: String = sha256_hex(usage::key(role).as_bytes()).chars().take(32).collect();
+    (inventory_partition(account), format!("role#{digest}"))
+}
 
 /// The keys of an incident.
 pub fn incident_keys(id: &IncidentId) -> (String, String) {
