@@ -179,7 +179,7 @@ impl Proxy {
     }
 }
 
-/// The draw of that number: SplitMix64, which needs no state but the number.
+/// The draw of that number: `SplitMix64`, which needs no state but the number.
 pub(super) fn draw(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

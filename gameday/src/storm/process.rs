@@ -96,14 +96,12 @@ impl Function {
             answer = tokio::time::timeout(self.program.timeout, running.answers.recv()) => answer.ok().flatten(),
             _ = running.child.wait() => None,
         };
-        Ok(match ended {
-            Some(ended) => ended,
-            None => {
-                let _ = running.child.kill().await;
-                self.running = None;
-                Ended::Killed
-            }
-        })
+        if let Some(ended) = ended {
+            return Ok(ended);
+        }
+        let _ = running.child.kill().await;
+        self.running = None;
+        Ok(Ended::Killed)
     }
 }
 
