@@ -2,6 +2,7 @@
 
 mod attack_sequence_role_with_path;
 mod attack_sequence_without_its_block;
+mod deny_detached;
 mod ecs_task_role;
 mod forged_command_on_the_bus;
 mod iam_user_key_compromised;
@@ -13,6 +14,7 @@ mod manual_containment;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
+mod role_chaining;
 mod role_without_its_function;
 mod sample_finding;
 mod securityhub_custom_action;
@@ -72,6 +74,8 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    role_chaining::SCENARIO,
+    deny_detached::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
 ];

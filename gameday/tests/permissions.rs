@@ -84,6 +84,8 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         }
         Resource::FailureQueue => queue("function-failures"),
         Resource::RecycleQueue => queue("recycle"),
+        Resource::TraceQueue => queue("trace"),
+        Resource::RecheckQueue => queue("recheck"),
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],
     }
@@ -137,12 +139,13 @@ fn each_role_writes_its_own_kinds_of_record() {
                 vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
                 vec![],
             ),
-            (FunctionName::RevokeSessions, vec!["revocation", "step#revoke-sessions#*"], vec!["revocation"]),
+            (FunctionName::RevokeSessions, vec!["chain#*", "revocation", "step#revoke-sessions#*"], vec!["revocation"]),
             (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
             (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
             (FunctionName::PublishOutcomes, vec![], vec![]),
             (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
             (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
+            (FunctionName::GuardContainment, vec!["parts", "tamper#*", "watch"], vec!["watch"]),
             (FunctionName::AssessIdentities, vec!["inventory#*"], vec!["inventory#*"]),
         ] {
             let statements = statements(aws, &stack.function(function)).await;

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use firebreak_model::decision::Mode;
-use firebreak_model::ids::Partition;
+use firebreak_model::ids::{Partition, Region};
 use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
 use firebreak_model::principal::Home;
+use firebreak_model::watch::Pace;
 
 /// Why a function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,20 @@ pub fn revoke_function() -> Option<String> {
     read("FIREBREAK_REVOKE_FUNCTION")
 }
 
+/// The Regions that the account has opted in to, beside those that every account has (`FIREBREAK_OPT_IN_REGIONS`,
+/// comma-separated, may be empty).
+pub fn opt_in_regions() -> Result<Vec<Region>, ConfigError> {
+    let name = "FIREBREAK_OPT_IN_REGIONS";
+    let list = read(name).unwrap_or_default();
+    let wrong = |text: &str| ConfigError::Wrong {
+        name,
+        value: firebreak_model::ids::shown(text),
+        expected: "names of Regions, with commas between",
+    };
+    let names = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+    names.map(|text| text.parse().map_err(|_| wrong(text))).collect()
+}
+
 /// How long a release waits between the revocation that was read back and the end of the deny
 /// (`FIREBREAK_REVOCATION_LEAD_SECONDS`, 0–300 as the template allows, default 10): IAM takes seconds to propagate.
 pub fn revocation_lead() -> Result<Duration, ConfigError> {
@@ -151,6 +166,32 @@ pub fn revocation_lead() -> Result<Duration, ConfigError> {
         t.parse::<u64>().ok().filter(|s| *s <= 300)
     })?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// The guard's queue of re-checks (`FIREBREAK_RECHECK_QUEUE_URL`).
+pub fn recheck_queue() -> Result<String, ConfigError> {
+    required("FIREBREAK_RECHECK_QUEUE_URL")
+}
+
+/// What the simulator's control is asked about: the guard's own role (`FIREBREAK_GUARD_ROLE_ARN`), and the ledger's
+/// table that it may read (`FIREBREAK_TABLE_ARN`).
+pub fn control() -> Result<(String, String), ConfigError> {
+    Ok((required("FIREBREAK_GUARD_ROLE_ARN")?, required("FIREBREAK_TABLE_ARN")?))
+}
+
+/// When re-checks fall due (`FIREBREAK_RECHECK_SECONDS`, `FIREBREAK_CLOUDTRAIL_LAG_SECONDS`).
+pub fn pace() -> Result<Pace, ConfigError> {
+    let rising = |text: &str| {
+        let seconds: Vec<u32> = text.split(',').map(|one| one.trim().parse().ok()).collect::<Option<_>>()?;
+        let before = std::iter::once(0).chain(seconds.iter().copied());
+        let fits = before.zip(&seconds).all(|(before, one)| before < *one && one - before <= 900);
+        fits.then_some(seconds)
+    };
+    let rechecks = parsed("FIREBREAK_RECHECK_SECONDS", "rising numbers of seconds, no more than 900 apart", rising)?;
+    let trail_lag = parsed("FIREBREAK_CLOUDTRAIL_LAG_SECONDS", "a number from 0 to 900", |t| {
+        t.parse().ok().filter(|seconds| *seconds <= 900)
+    })?;
+    Ok(Pace { rechecks, trail_lag })
 }
 
 /// The Regions whose workloads are told apart by the roles that they run as: our own (`AWS_REGION`) first, then those of

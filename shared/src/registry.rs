@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, assess, identity, publish, release, resolve};
+use crate::{actions, assess, guard, identity, publish, release, resolve, trace};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -57,19 +57,31 @@ const RECYCLE_QUEUE: [Permission; 3] = [
     on(Resource::RecycleQueue, "sqs:ReceiveMessage"),
 ];
 
+/// What polling the queue of delayed looks at CloudTrail needs.
+const TRACE_QUEUE: [Permission; 3] = [
+    on(Resource::TraceQueue, "sqs:DeleteMessage"),
+    on(Resource::TraceQueue, "sqs:GetQueueAttributes"),
+    on(Resource::TraceQueue, "sqs:ReceiveMessage"),
+];
+
 /// The permissions of a function's role: all of them.
 pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     let parts: &[&[Permission]] = match function {
         FunctionName::QuarantinePrincipal => {
             &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
         }
-        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS],
+        FunctionName::RevokeSessions => {
+            &[&READ, &WRITE, &FORGET, &FAILURES, &TRACE_QUEUE, identity::PERMISSIONS, trace::PERMISSIONS]
+        }
         FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],
         FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
         FunctionName::NotifyResponders => &[&READ, &WRITE, &FAILURES, crate::page::PERMISSIONS],
         FunctionName::ReleaseContainment => {
             &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
+        }
+        FunctionName::GuardContainment => {
+            &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS]
         }
         FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };
@@ -79,7 +91,7 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     if function == FunctionName::ReleaseContainment {
         // Undoing is its work alone; and it recycles what was isolated, so that warm environments get fresh credentials.
         for record in records() {
-            let undone_here = record.id != firebreak_model::action::ActionId::RevokeSessions;
+            let undone_here = record.id.owner() != FunctionName::RevokeSessions;
             if undone_here {
                 all.extend(record.revert_permissions);
             }
@@ -88,9 +100,18 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
             }
         }
     }
+    if function == FunctionName::GuardContainment {
+        // It reads back what all actions did, and does nothing of it.
+        let reads = |permission: &&Permission| {
+            let call = permission.action.split(':').nth(1).unwrap_or_default();
+            ["Get", "List", "Describe"].iter().any(|verb| call.starts_with(verb))
+        };
+        let lasting = records().iter().filter(|record| firebreak_model::watch::lasts(record.id));
+        all.extend(lasting.flat_map(|record| record.permissions).filter(reads));
+    }
     if function == FunctionName::RevokeSessions {
         // The end of a revocation is its owner's work: it puts it there, and takes it away when its time is over.
-        for record in records().iter().filter(|r| r.id == firebreak_model::action::ActionId::RevokeSessions) {
+        for record in records().iter().filter(|r| r.id.owner() == function) {
             all.extend(record.revert_permissions);
         }
     }
@@ -127,6 +148,17 @@ mod tests {
                 let held = matches!(permission.on, Resource::RoleAndDenyPolicy | Resource::UserAndDenyPolicy);
                 assert_eq!(attaches, held, "{function}: {}", permission.action);
             }
+        }
+    }
+
+    #[test]
+    fn the_guard_changes_nothing_but_its_own_records_and_its_queue() {
+        for permission in permissions(FunctionName::GuardContainment) {
+            let (service, call) = permission.action.split_once(':').unwrap_or_default();
+            let own = matches!(permission.on, Resource::Table | Resource::RecheckQueue | Resource::FailureQueue)
+                || service == "logs";
+            let reads = ["Get", "List", "Describe", "Lookup", "Simulate"].iter().any(|verb| call.starts_with(verb));
+            assert!(own || reads, "the guard has {}", permission.action);
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod action;
 mod actor;
+pub mod chain;
 pub mod cloudtrail;
 pub mod decision;
 pub mod each_once;
@@ -25,8 +26,10 @@ pub mod policy;
 pub mod principal;
 pub mod request;
 pub mod securityhub;
+pub mod tamper;
 pub mod trigger;
 pub mod usage;
+pub mod watch;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).
 pub const SCHEMA: u32 = 1;
