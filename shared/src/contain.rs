@@ -292,7 +292,7 @@ impl Containment {
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
             Claimed::Opened(_) => true,
-            Claimed::Joined(_) => false,
+            Claimed::Widened(_) | Claimed::Joined(_) => false,
         };
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         self.carry_on(incident, read, rails, fresh).await
@@ -333,7 +333,7 @@ impl Containment {
         }
         let executed = match incident.state {
             IncidentState::AwaitingApproval => None,
-            _ => Some(self.quarantine(&incident, fresh).await?),
+            _ => Some(Box::pin(self.quarantine(&incident, fresh)).await?),
         };
         let functions = self.functions_of(&incident, usage, rails).await;
         self.pin(&incident, &identity, usage, functions.as_deref().unwrap_or_default()).await?;

@@ -253,7 +253,7 @@ mod tests {
         let top = || record(ActionId::QuarantineRole, StepState::Failed, None);
         let below = || record(ActionId::BoundRole, StepState::Applied, Some("null"));
         let ledger = Wire::answering([top(), ok("{}"), below(), below()]);
-        let read = [done(), attached(DENY)].into_iter().chain(whole_deny());
+        let read = [attached(DENY)].into_iter().chain(whole_deny());
         let iam = Wire::answering(read.chain([role_bounded_by(Some(DENY_ALL))]));
         let executed = containment(&ledger, &iam).quarantine(&incident, false).await.unwrap();
         assert!(executed.iter().all(|done| done.record.state == StepState::Applied));

@@ -76,6 +76,7 @@ impl Lack {
             ActionError::Quota { .. }
             | ActionError::PolicyGone { .. }
             | ActionError::Rejected { .. }
+            | ActionError::Unsigned { .. }
             | ActionError::Unreadable { .. } => Self::Rejected,
         }
     }
