@@ -233,7 +233,10 @@ impl Releasing {
 
     /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
     async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
-        let Some(function) = self.revoke_function.as_ref().filter(|_| !without) else {
+        // What `revoke-sessions` has written into the role, it alone takes out.
+        let wrote = |step: &Step| step.action == ActionId::QuarantineFunction;
+        let needed = !without || incident.plan.steps.iter().any(wrote);
+        let Some(function) = self.revoke_function.as_ref().filter(|_| needed) else {
             return Ok("no revocation was left in place, as asked".to_owned());
         };
         let Some(release) = &incident.release else {
