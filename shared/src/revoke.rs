@@ -133,12 +133,11 @@ impl Revocation {
         }
         let mut records = Vec::new();
         for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
-            let done = match self.kept_off(&incident, step).await? {
-                Some(record) => Executed { record, transient: false },
-                None => {
-                    let action = self.action_of(step);
-                    executor::execute(&self.ledger, &incident, step, action.as_ref()).await?
-                }
+            let done = if let Some(record) = self.kept_off(&incident, step).await? {
+                Executed { record, transient: false }
+            } else {
+                let action = self.action_of(step);
+                executor::execute(&self.ledger, &incident, step, action.as_ref()).await?
             };
             records.push(settled(done)?);
         }
