@@ -5,6 +5,7 @@ mod iam_bound_user;
 mod iam_boundary;
 mod iam_deactivate_access_keys;
 mod iam_deny_policy;
+mod iam_quarantine_function;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_chained_sessions;
@@ -24,6 +25,7 @@ mod target;
 pub use iam_bound_role::BoundRole;
 pub use iam_bound_user::BoundUser;
 pub use iam_deactivate_access_keys::DeactivateAccessKeys;
+pub use iam_quarantine_function::QuarantineFunction;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_chained_sessions::RevokeChainedSessions;
@@ -48,6 +50,7 @@ pub static RECORDS: &[&ActionRecord] = &[
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
     &iam_revoke_chained_sessions::RECORD,
+    &iam_quarantine_function::RECORD,
     &lambda_zero_concurrency::RECORD,
     &lambda_disable_event_sources::RECORD,
     &lambda_close_function_urls::RECORD,
@@ -66,6 +69,7 @@ pub fn for_principal(id: ActionId, iam: &aws_sdk_iam::Client, deny_policy_arn: &
         ActionId::BoundUser => Some(Box::new(BoundUser::new(iam, deny_policy_arn))),
         ActionId::DeactivateAccessKeys => Some(Box::new(DeactivateAccessKeys::new(iam))),
         ActionId::RevokeSessions => Some(Box::new(RevokeSessions::new(iam))),
+        ActionId::QuarantineFunction => Some(Box::new(QuarantineFunction::new(iam))),
         _ => None,
     }
 }
