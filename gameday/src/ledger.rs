@@ -3,7 +3,9 @@
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+use firebreak_model::tamper::Tamper;
 use firebreak_model::usage::RoleUsage;
+use firebreak_model::watch::Watch;
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -23,6 +25,10 @@ pub struct Book {
     pub pause: Option<Pause>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
+    /// What the guard watches.
+    pub watches: Vec<Watch>,
+    /// What was done against it.
+    pub tampers: Vec<Tamper>,
     /// Who runs as which role.
     pub inventory: Vec<RoleUsage>,
 }
@@ -45,8 +51,10 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Watch(watch) => book.watches.push(*watch),
+                Record::Tamper(tamper) => book.tampers.push(*tamper),
                 Record::Inventory(usage) => book.inventory.push(usage),
-                Record::Breaker {} => {}
+                Record::Parts(_) | Record::Breaker {} => {}
             }
         }
         Ok(book)
@@ -55,6 +63,17 @@ impl Book {
     /// An incident.
     pub fn incident(&self, id: &IncidentId) -> Option<&Incident> {
         self.incidents.iter().find(|incident| incident.incident_id == *id)
+    }
+
+    /// The guard's watch over an incident's present episode.
+    pub fn watch(&self, id: &IncidentId) -> Option<&Watch> {
+        let episode = self.incident(id)?.episode;
+        self.watches.iter().find(|watch| watch.incident_id == *id && watch.episode == episode)
+    }
+
+    /// What was done against an incident.
+    pub fn tampers_of(&self, id: &IncidentId) -> Vec<&Tamper> {
+        self.tampers.iter().filter(|tamper| tamper.incident_id.as_ref() == Some(id)).collect()
     }
 
     /// The steps of an incident's present episode, in the order of its plan.

@@ -6,9 +6,11 @@
 
 mod claim;
 mod inventory;
+mod watch;
 
 pub use claim::{Claim, Claimed};
 pub use inventory::Known;
+pub use watch::Watched;
 
 use std::collections::HashMap;
 

@@ -11,6 +11,7 @@ mod incident;
 mod tests;
 mod text;
 mod undo;
+mod watched;
 
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
 use firebreak_model::ledger::{FindingRecord, Incident, Pause, StepRecord, StepState};

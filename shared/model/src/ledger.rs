@@ -3,8 +3,9 @@
 mod records;
 
 pub use records::{
-    FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys, incident_keys,
-    inventory_keys, inventory_partition, pause_keys, step_partition, step_sort,
+    FindingRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
+    incident_keys, inventory_keys, inventory_partition, parts_keys, pause_keys, step_partition, step_sort,
+    tamper_partition, watch_keys,
 };
 
 use jiff::Timestamp;

@@ -25,8 +25,10 @@ pub mod policy;
 pub mod principal;
 pub mod request;
 pub mod securityhub;
+pub mod tamper;
 pub mod trigger;
 pub mod usage;
+pub mod watch;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).
 pub const SCHEMA: u32 = 1;

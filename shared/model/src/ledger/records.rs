@@ -10,7 +10,9 @@ use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::tamper::Tamper;
 use crate::usage::{self, RoleUsage};
+use crate::watch::{WATCHES, Watch};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +172,17 @@ pub struct RevocationRecord {
     pub ends_at: Timestamp,
 }
 
+/// How Firebreak's own parts were found by the guard's last sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartsRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// What is missing or changed, each in a sentence, in order; empty where all is there.
+    pub missing: Vec<String>,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
 /// Any record that the ledger's stream can carry, told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -188,6 +201,12 @@ pub enum Record {
     Breaker {},
     /// A revocation that is still in place.
     Revocation(RevocationRecord),
+    /// A containment that the guard watches.
+    Watch(Box<Watch>),
+    /// Something that somebody did against a containment or against Firebreak.
+    Tamper(Box<Tamper>),
+    /// How Firebreak's own parts were found.
+    Parts(PartsRecord),
     /// Who runs as a role.
     Inventory(RoleUsage),
 }
@@ -202,6 +221,9 @@ impl Record {
             Self::Page(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
+            Self::Watch(r) => watch_keys(&r.incident_id),
+            Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
+            Self::Parts(_) => parts_keys(),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
@@ -210,6 +232,21 @@ impl Record {
 
 /// The partition of revocations that are still in place.
 pub const REVOCATIONS: &str = "revocation";
+
+/// The keys of the guard's watch over an incident.
+pub fn watch_keys(id: &IncidentId) -> (String, String) {
+    (WATCHES.to_owned(), id.to_string())
+}
+
+/// The partition of what was done against an incident, or against Firebreak itself.
+pub fn tamper_partition(subject: &str) -> String {
+    format!("tamper#{subject}")
+}
+
+/// The keys of how Firebreak's own parts were found.
+pub fn parts_keys() -> (String, String) {
+    ("parts".to_owned(), "parts".to_owned())
+}
 
 /// The partition of what is known of an account's roles.
 pub fn inventory_partition(account: &AccountId) -> String {
