@@ -7,7 +7,7 @@ use crate::SCHEMA;
 use crate::action::named;
 use crate::decision::Decision;
 use crate::ids::IncidentId;
-use crate::ledger::{Incident, IncidentState, Record, StepState};
+use crate::ledger::{ChainRecord, Incident, IncidentState, Record, StepState};
 use crate::watch::{Standing, Watch};
 
 /// The source of our events. Anyone who may put events can forge one: an event carries an id, never an order.
@@ -24,6 +24,8 @@ named!(
         ContainmentWithheld = "Containment Withheld",
         /// A step came to an end.
         StepRecorded = "Step Recorded",
+        /// Sessions were found that were made from stolen ones, or the search for them came to its end.
+        SessionsTraced = "Sessions Traced",
         /// A release began.
         ReleaseStarted = "Release Started",
         /// A release is done.
@@ -90,6 +92,21 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
                 "state": new.state,
             });
             vec![Outcome { kind: OutcomeKind::StepRecorded, detail }]
+        }
+        (old, Some(Record::Chain(new))) => {
+            let told = |r: &ChainRecord| (r.sessions.len(), r.gaps.clone(), r.settled_at.is_some());
+            let same = matches!(old, Some(Record::Chain(old)) if told(old) == told(new));
+            // That nobody chained anything is no news until it is certain.
+            if same || (old.is_none() && new.sessions.is_empty() && new.settled_at.is_none()) {
+                return Vec::new();
+            }
+            let detail = json!({
+                "schema": SCHEMA,
+                "incident_id": new.incident_id,
+                "episode": new.episode,
+                "sessions": new.sessions.len(),
+            });
+            vec![Outcome { kind: OutcomeKind::SessionsTraced, detail }]
         }
         (None, Some(Record::Finding(new))) if new.effective == Decision::Notify => {
             let detail = json!({
