@@ -123,9 +123,9 @@ impl Adversary {
             let before = self.attempts.len();
             self.round(stage, denied.is_some()).await?;
             let made = self.attempts.get(before..).unwrap_or_default();
-            // What it holds on to in other names is counted, and is another containment.
+            // What it does in other names is counted too, and is the matter of their own containment.
             let achieved = |attempt: &Attempt| {
-                attempt.went_through && (attempt.who == SESSION || Move::UNDOING.contains(&attempt.which))
+                attempt.went_through && (attempt.who == SESSION || Move::FREEING.contains(&attempt.which))
             };
             if denied.is_none() || made.iter().any(achieved) {
                 last = Instant::now();

@@ -70,8 +70,12 @@ impl Move {
     pub const UNDOING: [Self; 5] =
         [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::DropRevocation, Self::FreeFunction];
 
-    /// What is done once, as soon as there is time: first what outlives the session.
-    pub const GREEDY: [Self; 8] = [
+    /// What would set the principal free.
+    pub const FREEING: [Self; 3] = [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary];
+
+    /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
+    /// whoever may write the ledger there is the policy, and nothing else to measure.)
+    pub const GREEDY: [Self; 7] = [
         Self::MintUser,
         Self::ChainRole,
         Self::MintRole,
@@ -79,17 +83,18 @@ impl Move {
         Self::TagItself,
         Self::FillQuota,
         Self::ForgeEvent,
-        Self::ForgeRecord,
     ];
 
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
-    pub const BLINDING: [Self; 6] = [
+    pub const BLINDING: [Self; 8] = [
         Self::InvokeRelease,
         Self::EmptyDenyPolicy,
         Self::DisableRule,
         Self::RemovePermission,
         Self::StopResponder,
         Self::StopTrail,
+        Self::ForgeEvent,
+        Self::ForgeRecord,
     ];
 
     /// Its name.

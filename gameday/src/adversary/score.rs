@@ -37,9 +37,9 @@ pub struct Score {
     pub deny_written_ms: Option<i64>,
     /// From the finding to the first call of the stolen session that was refused.
     pub first_refusal_ms: Option<i64>,
-    /// From the finding to the last thing that any identity of the adversary achieved.
+    /// From the finding to the last thing that the stolen session achieved, or that set its role free.
     pub last_achievement_ms: Option<i64>,
-    /// Whether it achieved nothing more, with every identity, for as long as was waited.
+    /// Whether there was no such thing any more, for as long as was waited.
     pub held: bool,
     /// How often a part of the containment was undone.
     pub undone: usize,
@@ -97,7 +97,8 @@ impl Score {
         let achieved = || attempts.iter().filter(|attempt| attempt.went_through);
         self.deny_written_ms = denied.map(ms);
         self.first_refusal_ms = first_refusal.map(ms);
-        self.last_achievement_ms = achieved().map(|attempt| ms(attempt.at)).max();
+        let counts = |attempt: &&Attempt| attempt.who == SESSION || Move::FREEING.contains(&attempt.which);
+        self.last_achievement_ms = achieved().filter(counts).map(|attempt| ms(attempt.at)).max();
         for attempt in achieved() {
             let is_after = first_refusal.is_some_and(|first| attempt.at > first);
             if Move::UNDOING.contains(&attempt.which) {

@@ -52,8 +52,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
         let score = adversary.fight(stage, &conditions).await?;
         let name = |what: &str| format!("events after {delay:?}: {what}");
         let is_undoing = |of: &BTreeMap<String, usize>| {
-            let quarantine = [Move::DetachDeny, Move::DropBoundary, Move::ReplaceBoundary];
-            quarantine.iter().filter(|which| of.contains_key(which.name())).map(|w| w.name().to_owned()).collect()
+            Move::FREEING.iter().filter(|which| of.contains_key(which.name())).map(|w| w.name().to_owned()).collect()
         };
         let undone: Vec<String> =
             [&score.before_the_deny, &score.in_the_window, &score.after_by_the_session, &score.after_by_others]
@@ -78,7 +77,7 @@ async fn nothing_is_blinded(stage: &mut Stage) -> Result<()> {
     Conditions { scp: Some(policy()?), ..Conditions::default() }.set(&endpoint).await?;
     let before = World::look(&stage.aws).await?;
     let mut through = Vec::new();
-    for which in [Move::BLINDING.as_slice(), &[Move::ForgeEvent, Move::ForgeRecord]].concat() {
+    for which in Move::BLINDING {
         let outcome = adversary.attempt(which).await?;
         let tone = if outcome.is_stopped() { Tone::Good } else { Tone::Bad };
         stage.tell("an administrator", tone, &format!("{}: {}", which.name(), outcome.shown()));
