@@ -31,10 +31,19 @@ use crate::thief::Outcome;
 const POLL: Duration = Duration::from_millis(500);
 
 /// The longest that a bout takes.
-const BOUT: Duration = Duration::from_secs(45);
+const BOUT: Duration = Duration::from_mins(1);
 
 /// How long nothing may be achieved, beyond both delays, before the containment counts as holding.
 const PROOF: Duration = Duration::from_secs(4);
+
+/// What the adversary goes for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greed {
+    /// It fights for its session alone.
+    Alone,
+    /// It also makes itself other identities, and goes on with each.
+    Minting,
+}
 
 /// Somebody that the adversary is.
 #[derive(Debug)]
@@ -50,6 +59,7 @@ pub struct Adversary {
     identities: Vec<Identity>,
     access_key: String,
     attempts: Vec<Attempt>,
+    greed: Greed,
     minted: bool,
 }
 
@@ -58,7 +68,7 @@ impl Adversary {
     ///
     /// # Errors
     /// Where AWS refuses.
-    pub async fn set_up(stage: &Stage, suffix: &str) -> Result<Self> {
+    pub async fn set_up(stage: &Stage, suffix: &str, greed: Greed) -> Result<Self> {
         let aws = &stage.aws;
         let victim = Victim::set_up(aws, suffix, "").await?;
         let all = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
@@ -74,7 +84,7 @@ impl Adversary {
         let incident = victim.role.incident()?;
         let (stack, suffix) = (stage.stack.clone(), suffix.to_owned());
         let target = Target { victim, other, stack, incident, trail, suffix };
-        Ok(Self { target, identities, access_key, attempts: Vec::new(), minted: false })
+        Ok(Self { target, identities, access_key, attempts: Vec::new(), greed, minted: false })
     }
 
     /// What it is after.
@@ -133,7 +143,7 @@ impl Adversary {
             held = last.elapsed() > proof;
             tokio::time::sleep(POLL).await;
         }
-        let mut score = Score::under(conditions, POLL);
+        let mut score = Score::under(conditions, self.greed, POLL);
         score.held = held;
         score.count(sent, denied, &self.attempts);
         score.still_at_work = self.still_at_work().await?;
@@ -157,6 +167,8 @@ impl Adversary {
             let mut moves = vec![Move::Steal];
             if provoked {
                 moves.extend(self.what_holds_it(&aws).await);
+            }
+            if provoked && self.greed == Greed::Minting {
                 let achieved = |which: &Move| self.attempts.iter().any(|a| a.which == *which && a.went_through);
                 moves.extend(Move::GREEDY.iter().filter(|which| !achieved(which)));
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Greed;
 use super::moves::Move;
 use crate::conditions::Conditions;
 
@@ -27,6 +28,8 @@ pub struct Attempt {
 pub struct Score {
     /// Whether the organisation's policy was in force.
     pub policy: bool,
+    /// Whether it also made itself other identities.
+    pub minting: bool,
     /// From a call to its event.
     pub event_delay_ms: u64,
     /// From a change of IAM to its being in force.
@@ -64,10 +67,11 @@ pub const SESSION: &str = "the stolen session";
 
 impl Score {
     /// A score of nothing yet, under these conditions.
-    pub fn under(conditions: &Conditions, poll: Duration) -> Self {
+    pub fn under(conditions: &Conditions, greed: Greed, poll: Duration) -> Self {
         let ms = |delay: Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Self {
             policy: conditions.scp.is_some(),
+            minting: greed == Greed::Minting,
             event_delay_ms: ms(conditions.cloudtrail_delay.unwrap_or_default()),
             iam_delay_ms: ms(conditions.iam_delay),
             poll_ms: ms(poll),
@@ -130,9 +134,10 @@ impl Score {
     pub fn shown(&self) -> String {
         let time = |ms: Option<i64>| ms.map_or("never".to_owned(), |ms| format!("{ms} ms"));
         format!(
-            "{}, events after {} ms, IAM after {} ms: deny written {}, first refusal {}, undone {} times ({} after it), \
+            "{}, {}, events after {} ms, IAM after {} ms: deny written {}, first refusal {}, undone {} times ({} after it), \
              last achievement {}, {}; in the window: {}; after it, by the session: {}; by others: {}; still at work: {}",
             if self.policy { "with the policy" } else { "without the policy" },
+            if self.minting { "minting" } else { "alone" },
             self.event_delay_ms,
             self.iam_delay_ms,
             time(self.deny_written_ms),
@@ -180,7 +185,7 @@ mod tests {
             attempt(7, "the minted user", Move::DetachDeny, true),
             attempt(8, SESSION, Move::Steal, false),
         ];
-        let mut score = Score::under(&Conditions::default(), Duration::from_millis(500));
+        let mut score = Score::under(&Conditions::default(), Greed::Alone, Duration::from_millis(500));
         score.count(at(0), Some(at(2)), &attempts);
         assert_eq!((score.deny_written_ms, score.first_refusal_ms), (Some(2000), Some(5000)));
         assert_eq!((score.undone, score.undone_after_refusal), (2, 1));
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn what_was_refused_before_the_deny_is_no_sign_of_it() {
         let attempts = [attempt(1, SESSION, Move::Steal, false), attempt(3, SESSION, Move::Steal, true)];
-        let mut score = Score::under(&Conditions::default(), Duration::ZERO);
+        let mut score = Score::under(&Conditions::default(), Greed::Alone, Duration::ZERO);
         score.count(at(0), Some(at(2)), &attempts);
         assert_eq!(score.first_refusal_ms, None);
     }

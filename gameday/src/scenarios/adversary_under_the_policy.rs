@@ -8,8 +8,8 @@ use iam_eval::organisation::Names;
 use serde_json::Value;
 
 use super::{House, Playing, Scenario};
-use crate::adversary::Adversary;
 use crate::adversary::moves::Move;
+use crate::adversary::{Adversary, Greed};
 use crate::check::{judged, listed};
 use crate::conditions::Conditions;
 use crate::narrator::Tone;
@@ -47,7 +47,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     for delay in EVENT_DELAYS {
         let suffix = random_hex(6);
         stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}"));
-        let adversary = Adversary::set_up(stage, &suffix).await?;
+        let adversary = Adversary::set_up(stage, &suffix, Greed::Minting).await?;
         let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: Some(policy()?) };
         let score = adversary.fight(stage, &conditions).await?;
         let name = |what: &str| format!("events after {delay:?}: {what}");
@@ -72,7 +72,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
 /// What blinds Firebreak is refused to an administrator that nobody contains, and goes through without the policy.
 async fn nothing_is_blinded(stage: &mut Stage) -> Result<()> {
     let suffix = random_hex(6);
-    let adversary = Adversary::set_up(stage, &suffix).await?;
+    let adversary = Adversary::set_up(stage, &suffix, Greed::Minting).await?;
     let endpoint = stage.aws.endpoint.clone();
     Conditions { scp: Some(policy()?), ..Conditions::default() }.set(&endpoint).await?;
     let before = World::look(&stage.aws).await?;

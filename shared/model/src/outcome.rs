@@ -178,10 +178,13 @@ fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
 fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
     let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
     // A person who asks again has the order go out again: it may have been lost on its way.
-    let same_order = old.is_some_and(|old| old.plan == new.plan && old.approval == new.approval);
+    let same_plan = old.is_some_and(|old| old.plan == new.plan);
+    let same_order = same_plan && old.is_some_and(|old| old.approval == new.approval);
     let kind = match new.state {
         IncidentState::Ordered if same_state && same_order => return None,
         IncidentState::Ordered => OutcomeKind::ContainmentOrdered,
+        // What an approval would do is more than was asked about.
+        IncidentState::AwaitingApproval if same_state && !same_plan => OutcomeKind::ApprovalRequested,
         _ if same_state => return None,
         IncidentState::AwaitingApproval => OutcomeKind::ApprovalRequested,
         IncidentState::Withheld => OutcomeKind::ContainmentWithheld,
@@ -237,6 +240,11 @@ mod tests {
         };
         let asked_again = Incident { approval: Some(approval), version: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&asked_again))), [OutcomeKind::ContainmentOrdered]);
+        let waiting = incident(Decision::Approve);
+        let mut wider = Incident { version: 2, ..waiting.clone() };
+        assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&wider))), []);
+        wider.plan.steps.reverse();
+        assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&wider))), [OutcomeKind::ApprovalRequested]);
         let again = Incident { episode: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&again))), [OutcomeKind::ContainmentOrdered]);
     }

@@ -28,7 +28,7 @@ pub(super) struct Grip {
 }
 
 /// At AWS's pace of some 100 ms a call: quiet for longer than IAM is known to take, and no longer than 40 seconds.
-pub(super) const GRIP: Grip = Grip { pause: Duration::from_millis(150), quiet: 25, longest: 110 };
+pub(super) const GRIP: Grip = Grip { pause: Duration::from_millis(150), quiet: 40, longest: 130 };
 
 impl Containment {
     /// Applies what was undone again, and holds it.
