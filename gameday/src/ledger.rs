@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+use firebreak_model::ledger::{
+    FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
+};
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -22,6 +24,8 @@ pub struct Book {
     pub pause: Option<Pause>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
+    /// Records that were refused.
+    pub forgeries: Vec<ForgeryRecord>,
 }
 
 impl Book {
@@ -42,6 +46,7 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Forgery(forgery) => book.forgeries.push(forgery),
                 Record::Breaker {} => {}
             }
         }

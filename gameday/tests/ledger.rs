@@ -6,13 +6,14 @@ mod common;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{FunctionName, Response};
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Origin, Pause, ReleaseOrder, StepState};
 use firebreak_model::principal::Principal;
-use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError};
+use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError, Seal};
 use futures_util::future::join_all;
 use gameday::aws::{Aws, REGION};
 use gameday::emulator::Emulator;
@@ -39,7 +40,9 @@ async fn ledger() -> (Emulator, Ledger) {
         .unwrap();
     let table = aws.dynamodb.describe_table().table_name("ledger").send().await.unwrap();
     assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
-    (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned()))
+    let key = aws.kms.create_key().key_spec(KeySpec::Hmac256).key_usage(KeyUsageType::GenerateVerifyMac);
+    let key = key.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+    (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned(), Seal::new(&aws.config, key)))
 }
 
 fn now() -> Timestamp {

@@ -215,6 +215,8 @@ pub enum Resource {
     EvidenceObject,
     /// The key.
     Key,
+    /// The key that the ledger's seals are made with.
+    SealKey,
     /// The ledger's table.
     Table,
     /// The ledger's stream.

@@ -1,6 +1,7 @@
 //! From an event or a request to a verified deny: parse, decide, {claim ‖ read the principal}, deny, read
 //! back, record. What `quarantine-principal` does.
 
+mod at_least;
 mod candidate;
 
 use aws_config::SdkConfig;
@@ -27,11 +28,21 @@ use crate::config::Base;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
-use crate::ledger::{Claim, Claimed, Ledger};
+use crate::ledger::{Claim, Claimed, Ledger, LedgerError};
 use crate::payload;
 use crate::resolve::{ResolveError, Resolver};
 use crate::telemetry::chain;
 use candidate::{Chosen, Event, Noted, Reading, Received};
+
+/// What the ledger can hold of an incident's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    None,
+    Some,
+}
+
+/// The claim, where this invocation wrote the incident with it just now.
+type Opened<'a> = Option<(&'a Claim, Steps)>;
 
 /// Everything that containing needs.
 #[derive(Debug)]
@@ -269,18 +280,25 @@ impl Containment {
     async fn contain(&self, claim: Claim, rails: Rails<'_>) -> Result<Answer, Failure> {
         let principal = claim.candidate.principal.clone();
         let (claimed, identity) = tokio::join!(self.ledger.claim(&claim), identity::read(&self.iam, &principal.name));
-        let claimed = claimed?;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(error @ (LedgerError::Forged { .. } | LedgerError::OtherSchema { .. } | LedgerError::NoSeal(_))) => {
+                return Err(self.deny_at_least(&claim.candidate, identity, rails, error).await);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let incident = claimed.incident().clone();
-        let fresh = match &claimed {
+        let opened = match &claimed {
             Claimed::Stale(_) => {
                 info!("the finding is about activity from before the release: recorded, nothing changed");
                 let message = "the incident is released, and the finding is about activity from before that";
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
-            Claimed::Opened(_) => true,
-            Claimed::Joined(_) => false,
+            Claimed::Opened(_) => Some((&claim, Steps::None)),
+            Claimed::TakenOver(_) => Some((&claim, Steps::Some)),
+            Claimed::Joined(_) => None,
         };
-        self.carry_on(incident, identity, rails, fresh).await
+        self.carry_on(incident, identity, rails, opened).await
     }
 
     /// From a claimed incident and what was read of its principal to the end.
@@ -289,7 +307,7 @@ impl Containment {
         incident: Incident,
         identity: Result<Identity, ActionError>,
         rails: Rails<'_>,
-        fresh: bool,
+        opened: Opened<'_>,
     ) -> Result<Answer, Failure> {
         let id = incident.incident_id.clone();
         let open = matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval);
@@ -303,14 +321,15 @@ impl Containment {
         };
         let identity = match checked {
             Ok(identity) => identity,
-            Err(veto) => return self.withhold(&incident, &veto).await,
+            Err(veto) => return self.withhold(&incident, opened, &veto).await,
         };
         if incident.state == IncidentState::AwaitingApproval {
-            self.pin(&incident, &identity).await?;
+            self.pin(&incident, opened, &identity).await?;
             return Ok(Answer::on("awaiting approval", &id, &[]).saying(incident.reason));
         }
+        let fresh = matches!(opened, Some((_, Steps::None)));
         let executed = self.quarantine(&incident, fresh).await?;
-        self.pin(&incident, &identity).await?;
+        self.pin(&incident, opened, &identity).await?;
         if executed.is_empty() {
             // What the plan holds, others do: their steps say how it went.
             return Ok(Answer::on("ordered", &id, &[]));
@@ -333,30 +352,50 @@ impl Containment {
         Ok(executed)
     }
 
+    /// Writes the next version of an incident. One that this invocation claimed just now may carry no seal yet: it is
+    /// written from what was claimed, whether anything changes or not; where somebody wrote in between, it is claimed
+    /// once more, so that nothing of the claim is lost.
+    async fn write(
+        &self,
+        incident: &Incident,
+        opened: Opened<'_>,
+        mut change: impl FnMut(Incident) -> Option<Incident>,
+    ) -> Result<Option<Incident>, Failure> {
+        if let Some((claim, _)) = opened {
+            let mut next = change(incident.clone()).unwrap_or_else(|| incident.clone());
+            next.version = incident.version + 1;
+            if self.ledger.advance(&next).await? {
+                return Ok(Some(next));
+            }
+            self.ledger.claim(claim).await?;
+        }
+        self.ledger.update(&incident.incident_id, |now| Ok(change(now))).await
+    }
+
     /// Puts the ARN and the unique id that were read on record: a namesake made later is not ours.
-    async fn pin(&self, incident: &Incident, identity: &Identity) -> Result<(), Failure> {
+    async fn pin(&self, incident: &Incident, opened: Opened<'_>, identity: &Identity) -> Result<(), Failure> {
         let pinned = |incident: &Incident| {
             incident.principal.unique_id.as_ref() == Some(&identity.unique_id)
                 && incident.principal.arn.as_ref() == Some(&identity.arn)
         };
-        if pinned(incident) {
+        if pinned(incident) && opened.is_none() {
             return Ok(());
         }
         let change = |mut now: Incident| {
             if now.episode != incident.episode || pinned(&now) {
-                return Ok::<_, Failure>(None);
+                return None;
             }
             now.principal.unique_id = Some(identity.unique_id.clone());
             now.principal.arn = Some(identity.arn.clone());
-            Ok(Some(now))
+            Some(now)
         };
-        self.ledger.update(&incident.incident_id, change).await?;
+        self.write(incident, opened, change).await?;
         Ok(())
     }
 
     /// Withholds an incident of which nothing was done yet. One that was begun stays as it is: its steps are to be
     /// released, whatever became of the principal since.
-    async fn withhold(&self, incident: &Incident, veto: &Veto) -> Result<Answer, Failure> {
+    async fn withhold(&self, incident: &Incident, opened: Opened<'_>, veto: &Veto) -> Result<Answer, Failure> {
         if !self.ledger.steps(incident, incident.plan.owners()).await?.is_empty() {
             let text = format!("incident `{}` is contained in part or whole, but now: {veto}", incident.incident_id);
             return Err(Failure::Refused(text));
@@ -365,15 +404,15 @@ impl Containment {
         let counted = incident.state == IncidentState::Ordered && incident.approval.is_none();
         let change = |mut now: Incident| {
             if now.episode != incident.episode || now.state == IncidentState::Withheld {
-                return Ok::<_, Failure>(None);
+                return None;
             }
             now.state = IncidentState::Withheld;
             now.reason = format!("{}; withheld: {veto}", now.reason);
             now.updated_at = clock::now();
-            Ok(Some(now))
+            Some(now)
         };
         let before = incident.version;
-        let now = self.ledger.update(&incident.incident_id, change).await?;
+        let now = self.write(incident, opened, change).await?;
         let by_us = now.is_some_and(|now| now.state == IncidentState::Withheld && now.version > before);
         if counted && by_us {
             self.ledger.uncount(incident).await?;
@@ -413,7 +452,7 @@ impl Containment {
         async {
             let identity = identity::read(&self.iam, &incident.principal.name).await;
             let source = incident.drill.then_some(Source::Drill);
-            self.carry_on(incident, identity, self.rails(source), false).await
+            self.carry_on(incident, identity, self.rails(source), None).await
         }
         .instrument(span)
         .await

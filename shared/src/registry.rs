@@ -32,6 +32,9 @@ const CLAIM: [Permission; 2] =
 /// What forgetting a record needs.
 const FORGET: [Permission; 1] = [on(Resource::Table, "dynamodb:DeleteItem")];
 
+/// What telling and making the seals of records needs: all who act on one.
+const SEAL: &[Permission] = crate::ledger::SEAL_PERMISSIONS;
+
 /// What every function needs to write its logs.
 const LOGS: [Permission; 2] =
     [on(Resource::OwnLogs, "logs:CreateLogStream"), on(Resource::OwnLogs, "logs:PutLogEvents")];
@@ -58,15 +61,15 @@ const RECYCLE_QUEUE: [Permission; 3] = [
 pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     let parts: &[&[Permission]] = match function {
         FunctionName::QuarantinePrincipal => {
-            &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
+            &[&READ, &WRITE, &CLAIM, SEAL, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
         }
-        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS],
-        FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],
-        FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
+        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS],
+        FunctionName::IsolateFunction => &[&READ, &WRITE, SEAL, &FAILURES, &RECYCLE_QUEUE],
+        FunctionName::SnapshotLogs => &[&READ, &WRITE, SEAL, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
         FunctionName::NotifyResponders => &[&READ, &WRITE, &FAILURES, crate::page::PERMISSIONS],
         FunctionName::ReleaseContainment => {
-            &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }
     };
     let own = parts.iter().flat_map(|part| part.iter()).chain(&LOGS);

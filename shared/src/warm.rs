@@ -47,11 +47,12 @@ async fn read(ledger: &Ledger, iam: &Client, stack: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Seal;
     use crate::testing::{Answer, Wire, json_error, ok, query_error};
 
     async fn problems(ledger: Answer, iam: Answer) -> (usize, Vec<String>) {
         let (ledger, iam) = (Wire::answering([ledger]), Wire::answering([iam]));
-        let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned());
+        let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned(), Seal::none());
         let problems = read(&reads, &Client::new(&iam.config()), "firebreak").await.len();
         assert_eq!((ledger.unused(), iam.unused()), (0, 0));
         (problems, [ledger.requests(), iam.requests()].concat())

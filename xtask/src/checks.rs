@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use crate::process::{Counts, command};
 use crate::setup;
 
-const CHECKS: [(&str, &str); 3] = [("checks", "lint.py"), ("checks", "policies.py"), ("checkov", "posture.py")];
+const CHECKS: [(&str, &str); 4] =
+    [("checks", "lint.py"), ("checks", "policies.py"), ("checks", "writers.py"), ("checkov", "posture.py")];
 
 /// Runs every check of the template.
 pub(crate) fn run(root: &Path) -> Result<Counts> {

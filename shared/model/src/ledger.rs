@@ -3,8 +3,8 @@
 mod records;
 
 pub use records::{
-    FindingRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys, incident_keys,
-    pause_keys, step_partition, step_sort,
+    FindingRecord, ForgeryRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
+    forgery_partition, incident_keys, pause_keys, step_partition, step_sort,
 };
 
 use jiff::Timestamp;
@@ -302,6 +302,25 @@ impl Incident {
         self.ordered_at = None;
         self.reason = format!("{}; {why}", self.reason);
         self
+    }
+
+    /// Whether a claim can have left it behind before it was sealed: nothing but an order or a question was made of it,
+    /// for the first time.
+    pub fn is_claim(&self) -> bool {
+        self.episode == 1
+            && self.approval.is_none()
+            && self.release.is_none()
+            && matches!(self.state, IncidentState::Ordered | IncidentState::AwaitingApproval)
+    }
+
+    /// Whether both ask for the same to be done to the same.
+    pub fn asks_for_the_same(&self, other: &Incident) -> bool {
+        self.principal.name == other.principal.name
+            && self.account == other.account
+            && (self.state, self.decision, self.drill) == (other.state, other.decision, other.drill)
+            && self.plan == other.plan
+            && self.functions == other.functions
+            && self.access_keys == other.access_keys
     }
 
     /// Since when the plan is in force, or when the incident was opened where it is not.

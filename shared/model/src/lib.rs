@@ -24,6 +24,7 @@ pub mod playbook;
 pub mod policy;
 pub mod principal;
 pub mod request;
+pub mod seal;
 pub mod securityhub;
 pub mod trigger;
 

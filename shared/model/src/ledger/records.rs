@@ -169,6 +169,23 @@ pub struct RevocationRecord {
     pub ends_at: Timestamp,
 }
 
+/// A record that one of our functions refused to act on, because it is not as one of them wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeryRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident that the record is about.
+    pub incident_id: IncidentId,
+    /// The keys of the record.
+    pub record: String,
+    /// Tells the state that was refused from another one of the same record.
+    pub digest: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// When it was found.
+    pub found_at: Timestamp,
+}
+
 /// Any record that the ledger's stream can carry, told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -187,6 +204,8 @@ pub enum Record {
     Breaker {},
     /// A revocation that is still in place.
     Revocation(RevocationRecord),
+    /// A record that was refused.
+    Forgery(ForgeryRecord),
 }
 
 impl Record {
@@ -200,12 +219,18 @@ impl Record {
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
+            Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
         }
     }
 }
 
 /// The partition of revocations that are still in place.
 pub const REVOCATIONS: &str = "revocation";
+
+/// The partition of the records about an incident that were refused.
+pub fn forgery_partition(id: &IncidentId) -> String {
+    format!("forgery#{id}")
+}
 
 /// The keys of an incident.
 pub fn incident_keys(id: &IncidentId) -> (String, String) {
