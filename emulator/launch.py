@@ -34,10 +34,15 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import conditions  # noqa: E402
+import identity  # noqa: E402
+import organisation  # noqa: E402
+import propagation  # noqa: E402
+import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
-from ministack.core import iam_actions  # noqa: E402
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import dynamodb, ecs, iam, lambda_svc, s3  # noqa: E402
+from ministack.services import dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -338,6 +343,15 @@ if "guardduty" in gateway.SERVICE_HANDLERS:
 iam_actions.SERVICE_TO_IAM_NAMESPACE["guardduty"] = "guardduty"
 iam_actions._BOTOCORE_SERVICE_MAP["guardduty"] = ["guardduty"]
 gateway.SERVICE_HANDLERS["guardduty"] = guardduty
+
+# 11. Whose a session is (`identity.py`), and what a game day sets while it plays (`conditions.py`): the delay of IAM's
+#     changes (`propagation.py`), the organisation's policy (`organisation.py`), CloudTrail's events (`trail.py`). The
+#     last one is round all others.
+identity.install(replace, iam_evaluator, lambda_runtime, lambda_svc)
+organisation.install(replace, iam_actions, iam_evaluator, get_account_id)
+propagation.install(replace, refuse, gateway, iam_evaluator, iam, sts, responses.AccountScopedDict)
+trail.install(replace, gateway, iam_actions, iam_evaluator, responses)
+conditions.install(replace, gateway)
 
 if __name__ == "__main__":
     gateway.main()

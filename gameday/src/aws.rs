@@ -50,6 +50,8 @@ pub struct Aws {
     pub guardduty: aws_sdk_guardduty::Client,
     /// CloudWatch Logs.
     pub logs: aws_sdk_cloudwatchlogs::Client,
+    /// CloudTrail.
+    pub cloudtrail: aws_sdk_cloudtrail::Client,
     /// CloudFormation.
     pub cloudformation: aws_sdk_cloudformation::Client,
 }
@@ -93,6 +95,7 @@ impl Aws {
             ecs: aws_sdk_ecs::Client::new(&config),
             guardduty: aws_sdk_guardduty::Client::new(&config),
             logs: aws_sdk_cloudwatchlogs::Client::new(&config),
+            cloudtrail: aws_sdk_cloudtrail::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             config,
         }

@@ -8,6 +8,7 @@ pub mod acts;
 pub mod archive;
 pub mod aws;
 pub mod check;
+pub mod conditions;
 pub mod deploy;
 pub mod emulator;
 pub mod findings;

@@ -46,10 +46,40 @@ impl World {
         changes
     }
 
+    /// The world but for points in time, such as the one in a revocation.
+    #[must_use]
+    pub fn without_times(&self) -> World {
+        World(self.0.iter().map(|(name, value)| (name.clone(), without_times(value))).collect())
+    }
+
     /// What AWS says of a thing.
     pub fn thing(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+}
+
+/// A text with `TIME` for every point in time of ISO 8601 in it, to the hour or finer.
+pub fn without_times(text: &str) -> String {
+    const SHAPE: &[u8] = b"0000-00-00T00";
+    let begins = |rest: &str| {
+        let mut bytes = rest.bytes();
+        SHAPE.iter().all(|shape| {
+            bytes.next().is_some_and(|byte| if *shape == b'0' { byte.is_ascii_digit() } else { byte == *shape })
+        })
+    };
+    let mut without = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if begins(rest) {
+            without.push_str("TIME");
+            rest = rest.get(SHAPE.len()..).unwrap_or_default();
+            rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | '.' | 'Z'));
+        } else {
+            without.push(character);
+            rest = rest.get(character.len_utf8()..).unwrap_or_default();
+        }
+    }
+    without
 }
 
 async fn identities(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<()> {
@@ -202,6 +232,15 @@ mod tests {
         let after = world(&[("a", "1"), ("b", "2"), ("d", "1")]);
         assert_eq!(before.changes(&after), ["`b` was 1, is 2", "`c` is gone", "`d` is new"]);
         assert!(before.changes(&before).is_empty());
+    }
+
+    #[test]
+    fn a_time_is_no_difference_and_all_else_is() {
+        let at = |time: &str| without_times(&format!("{{\"until\":\"{time}\",\"reach\":5}} é {time}"));
+        assert_eq!(at("2026-11-21T03:00:00.123Z"), at("2027-01-02T04:05:06Z"));
+        assert_eq!(at("2026-11-21T03:00:00Z"), "{\"until\":\"TIME\",\"reach\":5} é TIME");
+        assert_eq!(without_times("breaker 2026-11-21T03"), "breaker TIME");
+        assert_eq!(without_times("2026-11-21 03:00"), "2026-11-21 03:00");
     }
 
     #[test]

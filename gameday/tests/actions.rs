@@ -3,10 +3,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "actions/killed.rs"]
+mod killed;
+#[path = "actions/sabotaged.rs"]
+mod sabotaged;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aws_config::SdkConfig;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -19,6 +24,7 @@ use firebreak_model::ledger::{Incident, Origin};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::{Principal, PrincipalKind};
 use firebreak_shared::action::{Action, Order, Reverted, Verified};
+use firebreak_shared::ledger::{Claim, Ledger};
 use firebreak_shared::{actions, clock};
 use gameday::aws::{Aws, REGION};
 use gameday::emulator::Emulator;
@@ -107,10 +113,16 @@ impl Bench {
     fn action(&self, id: ActionId, fault: &Fault) -> Box<dyn Action> {
         let iam = aws_sdk_iam::config::Builder::from(&self.aws.config).interceptor(fault.clone()).build();
         let lambda = aws_sdk_lambda::config::Builder::from(&self.aws.config).interceptor(fault.clone()).build();
-        let iam = aws_sdk_iam::Client::from_conf(iam);
-        let lambda = aws_sdk_lambda::Client::from_conf(lambda);
-        actions::for_principal(id, &iam, &self.deny)
-            .or_else(|| actions::for_function(id, &lambda, "firebreak"))
+        self.action_of(id, &aws_sdk_iam::Client::from_conf(iam), &aws_sdk_lambda::Client::from_conf(lambda))
+    }
+
+    fn action_with(&self, id: ActionId, config: &SdkConfig) -> Box<dyn Action> {
+        self.action_of(id, &aws_sdk_iam::Client::new(config), &aws_sdk_lambda::Client::new(config))
+    }
+
+    fn action_of(&self, id: ActionId, iam: &aws_sdk_iam::Client, lambda: &aws_sdk_lambda::Client) -> Box<dyn Action> {
+        actions::for_principal(id, iam, &self.deny)
+            .or_else(|| actions::for_function(id, lambda, "firebreak"))
             .expect("every action is one on a principal or on a function")
     }
 
@@ -122,6 +134,20 @@ impl Bench {
 /// The actions that change something, in the order of their ids.
 fn changing() -> impl Iterator<Item = ActionId> {
     ActionId::ALL.iter().copied().filter(|id| *id != ActionId::SnapshotLogs)
+}
+
+/// An incident that was ordered long enough ago for what waits for a revocation, and the step that does `id`.
+fn ordered_before(bench: &Bench, id: ActionId) -> (Incident, Step) {
+    let (incident, step) = bench.incident(id);
+    let at = clock::now() - SignedDuration::from_mins(3);
+    (Incident { opened_at: at, ordered_at: Some(at), ..incident }, step)
+}
+
+/// Puts an incident into the ledger, as a person's request does.
+async fn open(ledger: &Ledger, incident: &Incident) {
+    let now = incident.opened_at;
+    let claim = Claim { candidate: incident.clone(), finding: None, last_seen: None, per_hour: 10, now };
+    ledger.claim(&claim).await.unwrap();
 }
 
 async fn in_force(action: &dyn Action, order: Order<'_>, prior: &Value) {

@@ -3,9 +3,6 @@
 
 mod common;
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
-};
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{FunctionName, Response};
@@ -23,23 +20,7 @@ async fn ledger() -> (Emulator, Ledger) {
     let program = common::settings().emulator;
     let emulator = Emulator::start(&program).await.unwrap();
     let aws = Aws::operator(emulator.endpoint(), REGION);
-    let attribute = |name: &str| {
-        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
-    };
-    let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
-    aws.dynamodb
-        .create_table()
-        .table_name("ledger")
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute("pk"))
-        .attribute_definitions(attribute("sk"))
-        .key_schema(key("pk", KeyType::Hash))
-        .key_schema(key("sk", KeyType::Range))
-        .send()
-        .await
-        .unwrap();
-    let table = aws.dynamodb.describe_table().table_name("ledger").send().await.unwrap();
-    assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
+    common::table::create(&aws, "ledger").await;
     let key = aws.kms.create_key().key_spec(KeySpec::Hmac256).key_usage(KeyUsageType::GenerateVerifyMac);
     let key = key.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
     (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned(), Seal::new(&aws.config, key)))
@@ -129,8 +110,14 @@ async fn what_a_guard_rail_withheld_is_not_counted() {
         let one = Claim { per_hour: 1, ..claim(candidate(&format!("role-{n}"), Decision::Act)) };
         let claimed = ledger.claim(&one).await.unwrap();
         assert_eq!(claimed.incident().state, IncidentState::Ordered, "claim {n}");
-        ledger.uncount(claimed.incident()).await.unwrap();
-        ledger.uncount(claimed.incident()).await.unwrap();
+        let withheld = |now: Incident| {
+            let next = (now.state == IncidentState::Ordered).then_some(now);
+            Ok::<_, LedgerError>(next.map(|now| Incident { state: IncidentState::Withheld, ..now }))
+        };
+        for _ in 0..2 {
+            let now = ledger.withhold(&claimed.incident().incident_id, withheld).await.unwrap().unwrap();
+            assert_eq!((now.state, now.version), (IncidentState::Withheld, 2), "claim {n}");
+        }
     }
 }
 

@@ -34,15 +34,15 @@ use crate::resolve::{ResolveError, Resolver};
 use crate::telemetry::chain;
 use candidate::{Chosen, Event, Noted, Reading, Received};
 
-/// What the ledger can hold of an incident's steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Steps {
-    None,
-    Some,
+/// What this invocation wrote of the incident just now.
+#[derive(Debug, Clone, Copy)]
+struct Opened<'a> {
+    claim: &'a Claim,
+    /// Nobody can have recorded a step of it yet.
+    fresh: bool,
+    /// It may carry no seal yet: the key was not at hand.
+    unsealed: bool,
 }
-
-/// The claim, where this invocation wrote the incident with it just now.
-type Opened<'a> = Option<(&'a Claim, Steps)>;
 
 /// Everything that containing needs.
 #[derive(Debug)]
@@ -279,6 +279,7 @@ impl Containment {
     /// Claims and reads at once, then denies: two round trips to the deny.
     async fn contain(&self, claim: Claim, rails: Rails<'_>) -> Result<Answer, Failure> {
         let principal = claim.candidate.principal.clone();
+        let unsealed = !self.ledger.seals_at_once();
         let (claimed, identity) = tokio::join!(self.ledger.claim(&claim), identity::read(&self.iam, &principal.name));
         let claimed = match claimed {
             Ok(claimed) => claimed,
@@ -294,8 +295,8 @@ impl Containment {
                 let message = "the incident is released, and the finding is about activity from before that";
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
-            Claimed::Opened(_) => Some((&claim, Steps::None)),
-            Claimed::TakenOver(_) => Some((&claim, Steps::Some)),
+            Claimed::Opened(_) => Some(Opened { claim: &claim, fresh: true, unsealed }),
+            Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed }),
             Claimed::Joined(_) => None,
         };
         self.carry_on(incident, identity, rails, opened).await
@@ -307,7 +308,7 @@ impl Containment {
         incident: Incident,
         identity: Result<Identity, ActionError>,
         rails: Rails<'_>,
-        opened: Opened<'_>,
+        opened: Option<Opened<'_>>,
     ) -> Result<Answer, Failure> {
         let id = incident.incident_id.clone();
         let open = matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval);
@@ -327,7 +328,7 @@ impl Containment {
             self.pin(&incident, opened, &identity).await?;
             return Ok(Answer::on("awaiting approval", &id, &[]).saying(incident.reason));
         }
-        let fresh = matches!(opened, Some((_, Steps::None)));
+        let fresh = opened.is_some_and(|opened| opened.fresh);
         let executed = self.quarantine(&incident, fresh).await?;
         self.pin(&incident, opened, &identity).await?;
         if executed.is_empty() {
@@ -352,34 +353,43 @@ impl Containment {
         Ok(executed)
     }
 
-    /// Writes the next version of an incident. One that this invocation claimed just now may carry no seal yet: it is
-    /// written from what was claimed, whether anything changes or not; where somebody wrote in between, it is claimed
-    /// once more, so that nothing of the claim is lost.
+    /// Writes the next version of an incident. One that this invocation claimed unsealed is written from what was
+    /// claimed, whether anything changes or not; where somebody wrote in between, it is claimed once more, so that
+    /// nothing of the claim is lost.
     async fn write(
         &self,
         incident: &Incident,
-        opened: Opened<'_>,
+        opened: Option<Opened<'_>>,
         mut change: impl FnMut(Incident) -> Option<Incident>,
-    ) -> Result<Option<Incident>, Failure> {
-        if let Some((claim, _)) = opened {
+    ) -> Result<(), Failure> {
+        if let Some(Opened { claim, unsealed: true, .. }) = opened {
             let mut next = change(incident.clone()).unwrap_or_else(|| incident.clone());
             next.version = incident.version + 1;
             if self.ledger.advance(&next).await? {
-                return Ok(Some(next));
+                return Ok(());
             }
             self.ledger.claim(claim).await?;
         }
-        self.ledger.update(&incident.incident_id, |now| Ok(change(now))).await
+        self.ledger.update(&incident.incident_id, |now| Ok::<_, Failure>(change(now))).await?;
+        Ok(())
+    }
+
+    /// Seals what this invocation claimed unsealed.
+    async fn seal(&self, incident: &Incident, opened: Option<Opened<'_>>) -> Result<(), Failure> {
+        if opened.is_some_and(|opened| opened.unsealed) {
+            self.write(incident, opened, |_| None).await?;
+        }
+        Ok(())
     }
 
     /// Puts the ARN and the unique id that were read on record: a namesake made later is not ours.
-    async fn pin(&self, incident: &Incident, opened: Opened<'_>, identity: &Identity) -> Result<(), Failure> {
+    async fn pin(&self, incident: &Incident, opened: Option<Opened<'_>>, identity: &Identity) -> Result<(), Failure> {
         let pinned = |incident: &Incident| {
             incident.principal.unique_id.as_ref() == Some(&identity.unique_id)
                 && incident.principal.arn.as_ref() == Some(&identity.arn)
         };
-        if pinned(incident) && opened.is_none() {
-            return Ok(());
+        if pinned(incident) {
+            return self.seal(incident, opened).await;
         }
         let change = |mut now: Incident| {
             if now.episode != incident.episode || pinned(&now) {
@@ -389,34 +399,28 @@ impl Containment {
             now.principal.arn = Some(identity.arn.clone());
             Some(now)
         };
-        self.write(incident, opened, change).await?;
-        Ok(())
+        self.write(incident, opened, change).await
     }
 
     /// Withholds an incident of which nothing was done yet. One that was begun stays as it is: its steps are to be
     /// released, whatever became of the principal since.
-    async fn withhold(&self, incident: &Incident, opened: Opened<'_>, veto: &Veto) -> Result<Answer, Failure> {
+    async fn withhold(&self, incident: &Incident, opened: Option<Opened<'_>>, veto: &Veto) -> Result<Answer, Failure> {
         if !self.ledger.steps(incident, incident.plan.owners()).await?.is_empty() {
             let text = format!("incident `{}` is contained in part or whole, but now: {veto}", incident.incident_id);
             return Err(Failure::Refused(text));
         }
         warn!("withheld: {veto}");
-        let counted = incident.state == IncidentState::Ordered && incident.approval.is_none();
         let change = |mut now: Incident| {
             if now.episode != incident.episode || now.state == IncidentState::Withheld {
-                return None;
+                return Ok::<_, Failure>(None);
             }
             now.state = IncidentState::Withheld;
             now.reason = format!("{}; withheld: {veto}", now.reason);
             now.updated_at = clock::now();
-            Some(now)
+            Ok(Some(now))
         };
-        let before = incident.version;
-        let now = self.write(incident, opened, change).await?;
-        let by_us = now.is_some_and(|now| now.state == IncidentState::Withheld && now.version > before);
-        if counted && by_us {
-            self.ledger.uncount(incident).await?;
-        }
+        self.seal(incident, opened).await?;
+        self.ledger.withhold(&incident.incident_id, change).await?;
         Ok(Answer::on("withheld", &incident.incident_id, &[]).saying(veto.to_string()))
     }
 

@@ -9,6 +9,7 @@ mod claim;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use claim::{Claim, Claimed};
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
@@ -26,16 +27,12 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord,
-    forgery_partition, incident_keys, pause_keys, step_partition, step_sort,
+    FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, incident_keys,
+    pause_keys, step_partition, step_sort,
 };
-use firebreak_model::seal::Standing;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use tracing::{error, warn};
-
-use crate::clock;
-use crate::telemetry::chain;
+use tracing::warn;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -133,9 +130,6 @@ pub struct Ledger {
     seal: Seal,
 }
 
-const NO_SEAL: &str = "it carries no seal";
-const WRONG_SEAL: &str = "its seal does not fit: it was edited, moved or made by someone else";
-
 fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
@@ -183,6 +177,11 @@ impl Ledger {
         Self { client, table, seal }
     }
 
+    /// Whether what is claimed now is sealed by the claim.
+    pub fn seals_at_once(&self) -> bool {
+        self.seal.is_at_hand()
+    }
+
     async fn fetch(&self, keys: (String, String)) -> Result<Option<Item>, LedgerError> {
         let answer = self
             .client
@@ -199,54 +198,6 @@ impl Ledger {
     /// A record that nobody acts on.
     async fn get(&self, keys: (String, String)) -> Result<Option<Record>, LedgerError> {
         self.fetch(keys).await?.map(record).transpose()
-    }
-
-    /// The record of an item that is acted on, where it is as one of our functions wrote it. Any other is put on record
-    /// as refused, which pages.
-    async fn trusted(&self, item: Item, about: &IncidentId) -> Result<Record, LedgerError> {
-        let problem = match self.seal.standing(&self.table, &item).await? {
-            Standing::Sealed => return record(item),
-            Standing::Unsealed => match record(item.clone()) {
-                Ok(Record::Incident(incident)) if incident.is_claim() => {
-                    return Err(LedgerError::Unsealed(incident.incident_id));
-                }
-                Err(error @ LedgerError::OtherSchema { .. }) => return Err(error),
-                _ => NO_SEAL,
-            },
-            Standing::Forged => WRONG_SEAL,
-        };
-        self.refuse(&item, about, problem).await
-    }
-
-    /// Puts on record that an item was refused, once for each state of it, and says so.
-    async fn refuse<T>(&self, item: &Item, about: &IncidentId, problem: &'static str) -> Result<T, LedgerError> {
-        let key = shown_key(item);
-        error!(incident.id = %about, "the record `{key}` is refused: {problem}");
-        let forgery = ForgeryRecord {
-            schema: SCHEMA,
-            incident_id: about.clone(),
-            record: key.clone(),
-            digest: seal::digest(item)?,
-            problem: problem.to_owned(),
-            found_at: clock::now(),
-        };
-        if let Err(unrecorded) = self.put_if_absent(&Record::Forgery(forgery)).await {
-            error!(incident.id = %about, "that it was refused could not be recorded: {}", chain(&unrecorded));
-        }
-        Err(LedgerError::Forged { key, problem })
-    }
-
-    /// The records about an incident that were refused.
-    pub async fn forgeries(&self, id: &IncidentId) -> Result<Vec<ForgeryRecord>, LedgerError> {
-        let items = self.items(forgery_partition(id), "").await?;
-        let records = items.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
-        Ok(records
-            .into_iter()
-            .filter_map(|r| match r {
-                Record::Forgery(forgery) => Some(forgery),
-                _ => None,
-            })
-            .collect())
     }
 
     async fn putting(&self, record: &Record) -> Result<PutItemFluentBuilder, LedgerError> {
@@ -315,14 +266,24 @@ impl Ledger {
     pub async fn update<E: From<LedgerError>>(
         &self,
         id: &IncidentId,
+        change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+    ) -> Result<Option<Incident>, E> {
+        self.update_by(id, change, async |_, next| self.advance(next).await).await
+    }
+
+    /// The same, with a way of one's own to write `next` over what was read; it answers `false` where somebody else
+    /// wrote in between.
+    async fn update_by<E: From<LedgerError>>(
+        &self,
+        id: &IncidentId,
         mut change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+        write: impl AsyncFn(&Incident, &Incident) -> Result<bool, LedgerError>,
     ) -> Result<Option<Incident>, E> {
         for _ in 0..8 {
             let Some(now) = self.incident(id).await? else { return Ok(None) };
-            let version = now.version;
             let Some(mut next) = change(now.clone())? else { return Ok(Some(now)) };
-            next.version = version + 1;
-            if self.advance(&next).await? {
+            next.version = now.version + 1;
+            if write(&now, &next).await? {
                 return Ok(Some(next));
             }
         }

@@ -1,6 +1,15 @@
 //! What the tests over the deployed template share: one emulator a test program.
 
-#![allow(dead_code, clippy::panic, reason = "each test program uses its part; a test fails by a panic")]
+#![allow(
+    dead_code,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "each test program uses its part; a test fails by a panic"
+)]
+
+pub(crate) mod mortal;
+pub(crate) mod table;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -227,7 +227,11 @@ impl Incident {
     /// What `candidate` makes of this incident. Decisions only rise and plans only grow; a released
     /// incident reopens only on activity after its release (`last_seen`), or by a person.
     pub fn join(&self, candidate: &Incident, last_seen: Option<Timestamp>) -> Joined {
-        let by_person = matches!(candidate.origin, Origin::Person { .. });
+        // An invocation that Lambda makes again asks for nothing new.
+        let by_person = match &candidate.origin {
+            Origin::Person { invocation, .. } => !self.is_on_record(invocation),
+            Origin::Finding { .. } => false,
+        };
         let newer = match (last_seen, self.release.as_ref().map(|r| r.at)) {
             (Some(seen), Some(released)) => seen > released,
             (_, None) => true,
@@ -274,14 +278,17 @@ impl Incident {
             changed = true;
         }
         if let Origin::Person { requested_by, reason, invocation } = &candidate.origin {
-            // Who asked is kept, whatever it changes: the order goes out once more.
-            next.approval = Some(Approval {
-                at: candidate.opened_at,
-                by: requested_by.clone(),
-                reason: reason.clone(),
-                invocation: invocation.clone(),
-            });
-            changed = true;
+            // Who asked is kept, whatever it changes: the order goes out once more. The same invocation once more is
+            // another try of it, and nobody has asked again.
+            if !self.is_on_record(invocation) {
+                next.approval = Some(Approval {
+                    at: candidate.opened_at,
+                    by: requested_by.clone(),
+                    reason: reason.clone(),
+                    invocation: invocation.clone(),
+                });
+                changed = true;
+            }
         }
         if !(raised || changed) {
             return Joined::Unchanged;
@@ -292,6 +299,12 @@ impl Incident {
         next.version = self.version + 1;
         let counts = raised && next.state == IncidentState::Ordered;
         Joined::Changed { next: Box::new(next), counts }
+    }
+
+    /// Whether a person's invocation opened this incident, or was the last to ask for it.
+    fn is_on_record(&self, invocation: &str) -> bool {
+        let opened = matches!(&self.origin, Origin::Person { invocation: id, .. } if id == invocation);
+        opened || self.approval.as_ref().is_some_and(|approval| approval.invocation == invocation)
     }
 
     /// The candidate as it stands when the breaker or the pause holds it back.
@@ -455,6 +468,26 @@ pub(crate) mod tests {
             ..incident(Decision::Act)
         };
         assert!(matches!(released("2026-11-21T03:00:00Z").join(&by_person, None), Joined::Changed { .. }));
+    }
+
+    #[test]
+    fn an_invocation_that_is_made_again_asks_for_nothing_new() {
+        let asked = |invocation: &str| Incident {
+            origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: invocation.into() },
+            ..incident(Decision::Act)
+        };
+        assert_eq!(asked("one").join(&asked("one"), None), Joined::Unchanged);
+        let Joined::Changed { next: twice, .. } = asked("one").join(&asked("two"), None) else {
+            panic!("who asks again is on record");
+        };
+        assert_eq!(twice.approval.as_ref().map(|a| a.invocation.as_str()), Some("two"));
+        assert_eq!(twice.join(&asked("two"), None), Joined::Unchanged);
+        let withheld = Incident { state: IncidentState::Withheld, ..asked("one") };
+        assert_eq!(withheld.join(&asked("one"), None), Joined::Unchanged);
+        assert!(matches!(withheld.join(&asked("two"), None), Joined::Changed { .. }));
+        let over = Incident { origin: asked("one").origin, ..released("2026-11-21T03:00:00Z") };
+        assert_eq!(over.join(&asked("one"), None), Joined::Stale);
+        assert!(matches!(over.join(&asked("two"), None), Joined::Changed { .. }));
     }
 
     #[test]

@@ -165,27 +165,54 @@ impl Ledger {
         self.note(&finding).await
     }
 
-    /// Takes an incident out of the breaker's count again: it was counted, then a guard rail withheld it.
-    pub async fn uncount(&self, incident: &Incident) -> Result<(), LedgerError> {
-        if matches!(incident.origin, Origin::Person { .. }) {
-            return Ok(());
+    /// Updates an incident that was counted in the breaker to one that a guard rail withheld, and takes it out of the
+    /// count again. Both in one transaction: a function that is killed in between would leave the count too high.
+    pub async fn withhold<E: From<LedgerError>>(
+        &self,
+        id: &IncidentId,
+        change: impl FnMut(Incident) -> Result<Option<Incident>, E>,
+    ) -> Result<Option<Incident>, E> {
+        self.update_by(id, change, async |before, next| self.advance_uncounted(before, next).await).await
+    }
+
+    async fn advance_uncounted(&self, before: &Incident, next: &Incident) -> Result<bool, LedgerError> {
+        let was_counted = before.state == IncidentState::Ordered && before.approval.is_none();
+        if !was_counted || matches!(before.origin, Origin::Person { .. }) {
+            return self.advance(next).await;
         }
-        self.client
-            .update_item()
+        let mut incident = item(&Record::Incident(Box::new(next.clone())))?;
+        self.seal.put_on(&self.table, &mut incident).await?;
+        let put = Put::builder()
             .table_name(&self.table)
-            .set_key(Some(key(breaker_keys(&incident.account, incident.updated_at))))
+            .set_item(Some(incident))
+            .condition_expression("#version = :before")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":before", AttributeValue::N(before.version.to_string()));
+        let uncount = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(breaker_keys(&before.account, before.updated_at))))
             .update_expression("ADD #count :minus_one")
             .condition_expression("#count > :zero")
             .expression_attribute_names("#count", "count")
             .expression_attribute_values(":minus_one", AttributeValue::N("-1".to_owned()))
-            .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()))
-            .send()
-            .await
-            .map(|_| ())
-            .or_else(|error| match error.as_service_error() {
-                Some(e) if e.is_conditional_check_failed_exception() => Ok(()),
-                _ => Err(LedgerError::call("UpdateItem", error)),
-            })
+            .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()));
+        let parts = vec![
+            TransactWriteItem::builder().put(built(put.build())?).build(),
+            TransactWriteItem::builder().update(built(uncount.build())?).build(),
+        ];
+        let Err(error) = self.client.transact_write_items().set_transact_items(Some(parts)).send().await else {
+            return Ok(true);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error() else {
+            return Err(LedgerError::call("TransactWriteItems", error));
+        };
+        let code = |index: usize| cancelled.cancellation_reasons().get(index).and_then(CancellationReason::code);
+        match (code(0), code(1)) {
+            (Some("ConditionalCheckFailed" | "TransactionConflict"), _) | (_, Some("TransactionConflict")) => Ok(false),
+            // The count is not what it was: there is nothing to take it out of.
+            (_, Some("ConditionalCheckFailed")) => self.advance(next).await,
+            _ => Err(LedgerError::call("TransactWriteItems", error)),
+        }
     }
 
     async fn transact(

@@ -47,6 +47,11 @@ impl Seal {
         self.0.as_ref().and_then(|source| source.key.get())
     }
 
+    /// Whether an item can be sealed at once. One who has no key owes none.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.0.is_none() || self.at_hand().is_some()
+    }
+
     /// The key; `None` for one who has none.
     async fn key(&self, table: &str) -> Result<Option<&Key>, LedgerError> {
         let Some(source) = &self.0 else { return Ok(None) };

@@ -5,6 +5,7 @@
 use firebreak_model::ledger::{IncidentState, StepState};
 use serde_json::{Value, json};
 
+use super::trust::{NO_SEAL, WRONG_SEAL};
 use super::*;
 use crate::evidence::testing::item as stored;
 use crate::testing::{Answer, Wire, json_error, ok, role_order};

@@ -1,0 +1,68 @@
+//! The conditions that a game day is played under: how late CloudTrail's events and IAM's changes arrive, and which
+//! service control policy holds. They are set beside AWS, on a path of the emulator's own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const PATH: &str = "/_firebreak/conditions";
+
+/// The conditions. The default is fair weather: no events, changes of IAM in force at once, no policy.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Conditions {
+    /// From a call to its event on the default bus; without it there are no events.
+    pub cloudtrail_delay: Option<Duration>,
+    /// How long authorisation does not see a change of IAM.
+    pub iam_delay: Duration,
+    /// The organisation's policy.
+    pub scp: Option<Value>,
+}
+
+impl Conditions {
+    /// Sets them all, whatever held before.
+    ///
+    /// # Errors
+    /// Where the emulator does not take them.
+    pub async fn set(&self, endpoint: &str) -> Result<()> {
+        let body = json!({
+            "cloudtrail_delay": self.cloudtrail_delay.map(|delay| delay.as_secs_f64()),
+            "iam_delay": self.iam_delay.as_secs_f64(),
+            "scp": self.scp,
+        });
+        exchange(endpoint, "POST", &body.to_string()).await.map(|_| ())
+    }
+}
+
+/// What the emulator has counted since its start: events delivered, and calls that the policy denied.
+///
+/// # Errors
+/// Where the emulator does not say.
+pub async fn counted(endpoint: &str) -> Result<Value> {
+    let answer = exchange(endpoint, "GET", "").await?;
+    answer.get("counted").cloned().context("the emulator counts nothing")
+}
+
+/// One request and its answer, as JSON.
+async fn exchange(endpoint: &str, method: &str, body: &str) -> Result<Value> {
+    let host = endpoint.strip_prefix("http://").with_context(|| format!("`{endpoint}` is no plain HTTP"))?;
+    let mut stream = TcpStream::connect(host).await.with_context(|| format!("cannot connect to `{host}`"))?;
+    let request = format!(
+        "{method} {PATH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("the emulator does not take the conditions: {head}\n{body}");
+    }
+    // The answer comes whole or in chunks, and is one line of JSON.
+    let json = body.find('{').zip(body.rfind('}')).and_then(|(from, to)| body.get(from..=to));
+    serde_json::from_str(json.context("the answer is no JSON")?).context("the answer is no JSON")
+}
