@@ -38,6 +38,7 @@ import conditions  # noqa: E402
 import identity  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
+import tables  # noqa: E402
 import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
@@ -352,6 +353,9 @@ organisation.install(replace, iam_actions, iam_evaluator, get_account_id)
 propagation.install(replace, refuse, gateway, iam_evaluator, iam, sts, responses.AccountScopedDict)
 trail.install(replace, gateway, iam_actions, iam_evaluator, responses)
 conditions.install(replace, gateway)
+
+# 12. A table's own policy (`tables.py`).
+tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 if __name__ == "__main__":
     gateway.main()

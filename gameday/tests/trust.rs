@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_kms::types::MacAlgorithmSpec;
 use aws_sdk_lambda::primitives::Blob;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{IncidentState, StepState};
@@ -238,4 +240,41 @@ fn a_claim_that_was_cut_short_is_taken_over_and_sealed() {
         assert_eq!(house.release(&id).await["outcome"], "released");
         assert!(house.book().await.forgeries.iter().all(|forgery| forgery.incident_id != id), "it is no forgery");
     });
+}
+
+#[test]
+fn nobody_else_writes_the_ledger_or_gets_its_key_whatever_iam_allows_them() {
+    in_the_house(async |house| {
+        let name = format!("admin-{}", random_hex(6));
+        let role = Role::create(house.aws, &name, "/").await.unwrap();
+        let everything = json!({"Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+        let put = house.aws.iam.put_role_policy().role_name(&name).policy_name("everything");
+        put.policy_document(everything.to_string()).send().await.unwrap();
+        let admin = house.aws.as_identity(role.steal_session(house.aws, "admin").await.unwrap());
+        let items = house.items().await;
+        let item = items.first().unwrap();
+        let keys: Item = item
+            .iter()
+            .filter(|(name, _)| ["pk", "sk"].contains(&name.as_str()))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        let table = house.table();
+        let put = admin.dynamodb.put_item().table_name(table).set_item(Some(item.clone())).send().await;
+        assert_eq!(code(&put.unwrap_err()), "AccessDeniedException");
+        let delete = admin.dynamodb.delete_item().table_name(table).set_key(Some(keys.clone())).send().await;
+        assert_eq!(code(&delete.unwrap_err()), "AccessDeniedException");
+        let read = admin.dynamodb.get_item().table_name(table).set_key(Some(keys)).send().await;
+        assert!(read.unwrap().item.is_some(), "reading is what IAM says");
+        let key = house.stack.output("SealKeyArn").unwrap();
+        let mac = admin.kms.generate_mac().key_id(key).mac_algorithm(MacAlgorithmSpec::HmacSha256);
+        let mac = mac.message(aws_sdk_kms::primitives::Blob::new("firebreak ledger seal 1")).send().await;
+        assert_eq!(code(&mac.unwrap_err()), "AccessDeniedException");
+        assert!(admin.kms.describe_key().key_id(key).send().await.is_ok(), "the key is governed by IAM");
+    });
+}
+
+fn code<E: ProvideErrorMetadata, R>(error: &aws_smithy_runtime_api::client::result::SdkError<E, R>) -> String {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    code.unwrap_or_default().to_owned()
 }

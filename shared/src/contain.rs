@@ -296,7 +296,7 @@ impl Containment {
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
             Claimed::Opened(_) => Some(Opened { claim: &claim, fresh: true, unsealed }),
-            Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed }),
+            Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed: true }),
             Claimed::Joined(_) => None,
         };
         self.carry_on(incident, identity, rails, opened).await
@@ -363,12 +363,18 @@ impl Containment {
         mut change: impl FnMut(Incident) -> Option<Incident>,
     ) -> Result<(), Failure> {
         if let Some(Opened { claim, unsealed: true, .. }) = opened {
-            let mut next = change(incident.clone()).unwrap_or_else(|| incident.clone());
-            next.version = incident.version + 1;
-            if self.ledger.advance(&next).await? {
-                return Ok(());
+            let mut claimed = incident.clone();
+            for _ in 0..8 {
+                let mut next = change(claimed.clone()).unwrap_or_else(|| claimed.clone());
+                next.version = claimed.version + 1;
+                if self.ledger.advance(&next).await? {
+                    return Ok(());
+                }
+                match self.ledger.claim(claim).await? {
+                    Claimed::Opened(again) | Claimed::TakenOver(again) => claimed = again,
+                    Claimed::Joined(_) | Claimed::Stale(_) => break,
+                }
             }
-            self.ledger.claim(claim).await?;
         }
         self.ledger.update(&incident.incident_id, |now| Ok::<_, Failure>(change(now))).await?;
         Ok(())

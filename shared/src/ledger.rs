@@ -182,6 +182,11 @@ impl Ledger {
         self.seal.is_at_hand()
     }
 
+    /// Has the key at hand from now on.
+    pub async fn fetch_key(&self) -> Result<(), LedgerError> {
+        self.seal.fetch(&self.table).await
+    }
+
     async fn fetch(&self, keys: (String, String)) -> Result<Option<Item>, LedgerError> {
         let answer = self
             .client

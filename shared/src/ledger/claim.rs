@@ -40,8 +40,8 @@ pub enum Claimed {
     Joined(Incident),
     /// It is released, and the finding is about activity from before the release.
     Stale(Incident),
-    /// Somebody had claimed it and not sealed it yet. What this claim knows of it was put in its place: what is not
-    /// sealed is not believed, and whoever wrote it asks again.
+    /// Somebody had claimed it and not sealed it yet. What this claim knows of it goes in its place, or is there already:
+    /// what is not sealed is not believed, and whoever wrote it asks again.
     TakenOver(Incident),
 }
 
@@ -114,12 +114,14 @@ impl Ledger {
             }
             (next, counts) = match &existing {
                 None => (candidate.clone(), candidate.state == IncidentState::Ordered),
+                Some(Existing { incident, sealed: false }) if incident.asks_for_the_same(&candidate) => {
+                    // It was counted when it was claimed, and whoever seals first puts its own in its place.
+                    self.note_joined(claim, None).await?;
+                    return Ok(Claimed::TakenOver(Incident { version: incident.version, ..candidate }));
+                }
                 Some(Existing { incident, sealed: false }) => {
-                    let mut next = candidate.clone();
-                    next.version = incident.version + 1;
-                    // One that asks for the same was counted when it was claimed.
-                    let counts = candidate.state == IncidentState::Ordered && !incident.asks_for_the_same(&candidate);
-                    (next, counts)
+                    let next = Incident { version: incident.version + 1, ..candidate.clone() };
+                    (next, candidate.state == IncidentState::Ordered)
                 }
                 Some(Existing { incident: existing, sealed: true }) => match existing.join(&candidate, claim.last_seen)
                 {

@@ -58,6 +58,10 @@ impl Seal {
         source.key.get_or_try_init(|| source.derive(table)).await.map(Some)
     }
 
+    pub(super) async fn fetch(&self, table: &str) -> Result<(), LedgerError> {
+        self.key(table).await.map(|_| ())
+    }
+
     /// Seals an item that somebody may act on.
     pub(super) async fn put_on(&self, table: &str, item: &mut Item) -> Result<(), LedgerError> {
         self.key(table).await?.map_or(Ok(()), |key| seal(key, item))
