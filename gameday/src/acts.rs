@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
+use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{IncidentId, sha256_hex};
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::check::{equal, judged, listed};
+use crate::narrator::Tone;
 use crate::scene::{Role, Victim};
 use crate::stage::Stage;
 use crate::world::World;
@@ -188,6 +190,26 @@ pub async fn is_not_touched(stage: &mut Stage, before: &World, role: &Role) -> R
     let book = stage.look().await?;
     let found = if book.incident(&role.incident()?).is_some() { "there is one" } else { "none" };
     stage.check(equal(&format!("incidents on role/{}", role.name), "none", found));
+    Ok(())
+}
+
+/// The account is scanned as on a schedule, and the ledger then knows how many run as a role.
+///
+/// # Errors
+/// Where the function cannot be invoked.
+pub async fn who_runs_as_what_is_known(stage: &mut Stage, role: &str, users: usize) -> Result<()> {
+    stage.tell("EventBridge", Tone::Dim, "a tick of the schedule");
+    let tick = include_bytes!("../../events/schedule-expire-revocations.json");
+    let function = stage.stack.function(FunctionName::AssessIdentities);
+    let answer = stage.aws.lambda.invoke().function_name(function).payload(Blob::new(tick)).send().await?;
+    let said = answer.payload().map(|p| String::from_utf8_lossy(p.as_ref()).into_owned()).unwrap_or_default();
+    let outcome = serde_json::from_str::<Value>(&said).unwrap_or_default();
+    let scanned = outcome.get("outcome").and_then(Value::as_str) == Some("scanned");
+    stage.check(judged("the scan", "everything was read", said, scanned));
+    let book = stage.look().await?;
+    let found =
+        book.inventory.iter().find(|record| record.role.as_str() == role).map_or(0, |record| record.usage.count);
+    stage.check(equal(&format!("users of role/{role} on record"), &users.to_string(), &found.to_string()));
     Ok(())
 }
 

@@ -143,6 +143,7 @@ fn first_failure(events: &[StackEvent]) -> String {
 pub fn parameters(mode: &'static str) -> Vec<(&'static str, &'static str)> {
     vec![
         ("HomeRegion", "this-region"),
+        ("WorkloadRegions", OBSERVING_REGION),
         ("Mode", mode),
         ("Drills", "enabled"),
         ("RevocationLeadSeconds", "1"),

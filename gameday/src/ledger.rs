@@ -5,6 +5,7 @@ use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
     FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
 };
+use firebreak_model::usage::RoleUsage;
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -26,6 +27,8 @@ pub struct Book {
     pub revocations: Vec<RevocationRecord>,
     /// Records that were refused.
     pub forgeries: Vec<ForgeryRecord>,
+    /// Who runs as which role.
+    pub inventory: Vec<RoleUsage>,
 }
 
 impl Book {
@@ -47,6 +50,7 @@ impl Book {
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
                 Record::Forgery(forgery) => book.forgeries.push(forgery),
+                Record::Inventory(usage) => book.inventory.push(usage),
                 Record::Breaker {} => {}
             }
         }

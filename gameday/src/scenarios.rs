@@ -13,9 +13,11 @@ mod manual_containment;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
+mod role_without_its_function;
 mod sample_finding;
 mod securityhub_custom_action;
 mod securityhub_ocsf_finding;
+mod shared_role;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -70,6 +72,8 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    role_without_its_function::SCENARIO,
+    shared_role::SCENARIO,
 ];
 
 /// The scenarios of these names, in the order that they are asked for; all of them where none is named.

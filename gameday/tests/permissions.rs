@@ -148,6 +148,7 @@ fn each_role_writes_its_own_kinds_of_record() {
             (FunctionName::PublishOutcomes, vec![], vec![]),
             (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
             (FunctionName::ReleaseContainment, vec!["control", "forgery#*", "incident#*", "step#*"], vec!["control"]),
+            (FunctionName::AssessIdentities, vec!["inventory#*"], vec!["inventory#*"]),
         ] {
             let statements = statements(aws, &stack.function(function)).await;
             let kinds = |wanted: &[&str]| {

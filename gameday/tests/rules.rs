@@ -15,10 +15,12 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 8] = [
+const RULES: [(&str, Bus); 10] = [
     ("findings", Bus::Default),
     ("drill-findings", Bus::Default),
     ("expire-revocations", Bus::Default),
+    ("assess-identities", Bus::Default),
+    ("assess-after-deployment", Bus::Default),
     ("revoke", Bus::Outcomes),
     ("isolate", Bus::Outcomes),
     ("recycle", Bus::Outcomes),
@@ -114,6 +116,9 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
         _ if ["guardduty-", "securityhub-", "cloudtrail-"].iter().any(|source| name.starts_with(source)) => {
             rules.insert("findings");
         }
+        "cloudformation-stack-updated" => {
+            rules.insert("assess-after-deployment");
+        }
         _ if name.starts_with("drill-") => {
             rules.insert("drill-findings");
         }
@@ -141,7 +146,7 @@ fn each_rule_matches_the_events_it_must_and_none_that_it_must_not() {
                 patterns.push((rule, pattern));
             }
         }
-        assert_eq!(patterns.len(), RULES.len() - 1, "only the schedule has no pattern");
+        assert_eq!(patterns.len(), RULES.len() - 2, "only the schedules have no pattern");
         for (name, event) in samples() {
             assert_eq!(matching(aws, &patterns, &event).await, wanted(&name, &event), "{name}");
         }

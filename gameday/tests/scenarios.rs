@@ -54,4 +54,6 @@ scenarios!(
     forged_command_on_the_bus,
     manual_containment,
     pause_and_release,
+    role_without_its_function,
+    shared_role,
 );

@@ -158,6 +158,22 @@ pub fn revocation_lead() -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// The Regions whose workloads are told apart by the roles that they run as: our own (`AWS_REGION`) first, then those of
+/// `FIREBREAK_WORKLOAD_REGIONS` (comma-separated, may be empty).
+pub fn workload_regions() -> Result<Vec<firebreak_model::ids::Region>, ConfigError> {
+    let mut regions = Vec::new();
+    let home = parsed("AWS_REGION", "the name of a Region", |t| t.parse().ok())?;
+    firebreak_model::each_once::add(&mut regions, home);
+    if read("FIREBREAK_WORKLOAD_REGIONS").is_some() {
+        let more: Vec<_> = parsed("FIREBREAK_WORKLOAD_REGIONS", "names of Regions, with commas between", |t| {
+            let names = t.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(|name| name.parse().ok()).collect()
+        })?;
+        firebreak_model::each_once::extend(&mut regions, more);
+    }
+    Ok(regions)
+}
+
 /// Reads and checks the playbook that is packaged beside the function.
 pub fn playbook() -> Result<Playbook, ConfigError> {
     let root = required("LAMBDA_TASK_ROOT")?;

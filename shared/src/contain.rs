@@ -1,8 +1,9 @@
-//! From an event or a request to a verified deny: parse, decide, {claim ‖ read the principal}, deny, read
-//! back, record. What `quarantine-principal` does.
+//! From an event or a request to a verified deny: parse, decide, {claim ‖ read the principal ‖ read who else uses it},
+//! deny, read back, record. What `quarantine-principal` does.
 
 mod at_least;
 mod candidate;
+mod shared_role;
 
 use aws_config::SdkConfig;
 use firebreak_model::action::{FunctionName, Response};
@@ -16,6 +17,7 @@ use firebreak_model::playbook::{Glob, Playbook};
 use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
 use firebreak_model::trigger::{self, Malformed, Trigger};
+use firebreak_model::usage::Usage;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tracing::{Instrument, info, info_span, warn};
@@ -63,6 +65,14 @@ pub struct Containment {
     pub deployers: Vec<Glob>,
     /// The deny policy.
     pub deny_policy_arn: String,
+}
+
+/// What was read beside a claim, and the finding that was recorded with it.
+struct Read<'a> {
+    identity: Result<Identity, ActionError>,
+    /// Who runs as the principal, as far as that is known.
+    usage: Option<Usage>,
+    finding: Option<&'a FindingRecord>,
 }
 
 impl Containment {
@@ -280,7 +290,8 @@ impl Containment {
     async fn contain(&self, claim: Claim, rails: Rails<'_>) -> Result<Answer, Failure> {
         let principal = claim.candidate.principal.clone();
         let unsealed = !self.ledger.seals_at_once();
-        let (claimed, identity) = tokio::join!(self.ledger.claim(&claim), identity::read(&self.iam, &principal.name));
+        let (claimed, identity, usage) =
+            tokio::join!(self.ledger.claim(&claim), identity::read(&self.iam, &principal.name), self.usage(&principal));
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error @ (LedgerError::Forged { .. } | LedgerError::OtherSchema { .. } | LedgerError::NoSeal(_))) => {
@@ -299,17 +310,20 @@ impl Containment {
             Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed: true }),
             Claimed::Joined(_) => None,
         };
-        self.carry_on(incident, identity, rails, opened).await
+        let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
+        self.carry_on(incident, read, rails, opened).await
     }
 
     /// From a claimed incident and what was read of its principal to the end.
     async fn carry_on(
         &self,
         incident: Incident,
-        identity: Result<Identity, ActionError>,
+        read: Read<'_>,
         rails: Rails<'_>,
         opened: Option<Opened<'_>>,
     ) -> Result<Answer, Failure> {
+        let Read { identity, usage, finding } = read;
+        let usage = usage.as_ref();
         let id = incident.incident_id.clone();
         let open = matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval);
         if !open {
@@ -324,18 +338,40 @@ impl Containment {
             Ok(identity) => identity,
             Err(veto) => return self.withhold(&incident, opened, &veto).await,
         };
-        if incident.state == IncidentState::AwaitingApproval {
-            self.pin(&incident, opened, &identity).await?;
-            return Ok(Answer::on("awaiting approval", &id, &[]).saying(incident.reason));
-        }
         let fresh = opened.is_some_and(|opened| opened.fresh);
-        let executed = self.quarantine(&incident, fresh).await?;
-        self.pin(&incident, opened, &identity).await?;
-        if executed.is_empty() {
-            // What the plan holds, others do: their steps say how it went.
-            return Ok(Answer::on("ordered", &id, &[]));
+        let held = match usage {
+            Some(usage) => self.ask_first(&incident, opened, usage).await?,
+            None => None,
+        };
+        let is_held = held.is_some();
+        let incident = held.unwrap_or(incident);
+        if !matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval) {
+            return Ok(Answer::on(incident.state.as_str(), &id, &[]).saying(incident.reason));
         }
-        conclude(&id, executed)
+        let executed = match incident.state {
+            IncidentState::AwaitingApproval => None,
+            _ => Some(self.quarantine(&incident, fresh).await?),
+        };
+        let functions = self.functions_of(&incident, usage, rails).await;
+        self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
+        let Some(executed) = executed else {
+            if is_held {
+                self.say_held_back(finding, &incident).await?;
+            }
+            functions?;
+            return Ok(Answer::on("awaiting approval", &id, &[]).saying(incident.reason));
+        };
+        let answer = if executed.is_empty() {
+            // What the plan holds, others do: their steps say how it went.
+            Answer::on("ordered", &id, &[])
+        } else {
+            conclude(&id, executed)?
+        };
+        functions?;
+        Ok(match shared_role::who_else(&incident, usage).filter(|_| incident.is_asked_for()) {
+            Some(text) => answer.saying(text),
+            None => answer,
+        })
     }
 
     async fn quarantine(&self, incident: &Incident, fresh: bool) -> Result<Vec<Executed>, Failure> {
@@ -386,26 +422,6 @@ impl Containment {
             self.write(incident, opened, |_| None).await?;
         }
         Ok(())
-    }
-
-    /// Puts the ARN and the unique id that were read on record: a namesake made later is not ours.
-    async fn pin(&self, incident: &Incident, opened: Option<Opened<'_>>, identity: &Identity) -> Result<(), Failure> {
-        let pinned = |incident: &Incident| {
-            incident.principal.unique_id.as_ref() == Some(&identity.unique_id)
-                && incident.principal.arn.as_ref() == Some(&identity.arn)
-        };
-        if pinned(incident) {
-            return self.seal(incident, opened).await;
-        }
-        let change = |mut now: Incident| {
-            if now.episode != incident.episode || pinned(&now) {
-                return None;
-            }
-            now.principal.unique_id = Some(identity.unique_id.clone());
-            now.principal.arn = Some(identity.arn.clone());
-            Some(now)
-        };
-        self.write(incident, opened, change).await
     }
 
     /// Withholds an incident of which nothing was done yet. One that was begun stays as it is: its steps are to be
@@ -460,9 +476,11 @@ impl Containment {
         let incident = incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))?;
         let span = info_span!("approve", incident.id = %id);
         async {
-            let identity = identity::read(&self.iam, &incident.principal.name).await;
+            let principal = incident.principal.clone();
+            let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(&principal));
             let source = incident.drill.then_some(Source::Drill);
-            self.carry_on(incident, identity, self.rails(source), None).await
+            let read = Read { identity, usage: usage?, finding: None };
+            self.carry_on(incident, read, self.rails(source), None).await
         }
         .instrument(span)
         .await
@@ -492,3 +510,6 @@ fn conclude(id: &IncidentId, executed: Vec<Executed>) -> Result<Answer, Failure>
     let text = format!("incident `{id}` is not contained: {}", unfinished.join("; "));
     Err(if transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,14 @@
 //! here, so that nobody can forget it.
 
 mod claim;
+mod inventory;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod trust;
 
 pub use claim::{Claim, Claimed};
+pub use inventory::Known;
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
 
 use std::collections::HashMap;
@@ -299,6 +301,11 @@ impl Ledger {
     pub async fn note(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
         // The first record of an update stands: a later delivery of the same update adds nothing.
         self.put_if_absent(&Record::Finding(Box::new(finding.clone()))).await.map(|_| ())
+    }
+
+    /// Puts the record of a finding anew: what was done about it turned out otherwise.
+    pub async fn amend(&self, finding: &FindingRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Finding(Box::new(finding.clone()))).await
     }
 
     /// The findings that an incident is built on, or the one of an unattributed subject.

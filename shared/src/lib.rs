@@ -6,6 +6,7 @@
 pub mod action;
 pub mod actions;
 pub mod answer;
+pub mod assess;
 pub mod clients;
 pub mod clock;
 pub mod config;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, identity, publish, release, resolve};
+use crate::{actions, assess, identity, publish, release, resolve};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -21,6 +21,9 @@ const fn on(resource: Resource, action: &'static str) -> Permission {
 
 /// What reading the ledger needs.
 const READ: [Permission; 2] = [on(Resource::Table, "dynamodb:GetItem"), on(Resource::Table, "dynamodb:Query")];
+
+/// What reading a whole partition of it needs.
+const LIST: [Permission; 1] = [on(Resource::Table, "dynamodb:Query")];
 
 /// What writing records needs.
 const WRITE: [Permission; 1] = [on(Resource::Table, "dynamodb:PutItem")];
@@ -71,6 +74,7 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
         FunctionName::ReleaseContainment => {
             &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }
+        FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };
     let own = parts.iter().flat_map(|part| part.iter()).chain(&LOGS);
     let of_actions = records().iter().filter(|record| record.id.owner() == function).flat_map(|r| r.permissions);

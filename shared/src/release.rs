@@ -158,11 +158,7 @@ impl Releasing {
         let mut messages = vec![revoked];
         messages.extend(left.iter().map(|step| format!("`{step}` was changed by someone else since: left as it is")));
         messages.extend(notes);
-        if incident.functions.is_empty() && matches!(incident.principal.name, PrincipalName::Role(_)) {
-            let text = "no function was known to run as the role: one that does fails on its warm environments until \
-                        they are replaced, within hours or by any update of its configuration";
-            messages.push(text.to_owned());
-        }
+        messages.extend(not_recycled(&incident));
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
@@ -179,6 +175,7 @@ impl Releasing {
                         until the role's longest session has ended, then say `without_revocation`";
             return Err(Failure::Refused(text.to_owned()));
         }
+        let begun = self.begun_while_waiting(id).await?;
         let now = clock::now();
         let order = ReleaseOrder {
             at: now,
@@ -205,12 +202,12 @@ impl Releasing {
                     }
                     running.reactivate_keys.extend(more);
                 }
-                IncidentState::AwaitingApproval => {
+                IncidentState::AwaitingApproval if !begun => {
                     incident.state = IncidentState::Released;
                     incident.release = Some(order.clone());
                 }
                 // Other functions may have begun before a guard rail came down.
-                IncidentState::Ordered | IncidentState::Withheld => {
+                IncidentState::Ordered | IncidentState::Withheld | IncidentState::AwaitingApproval => {
                     incident.state = IncidentState::Releasing;
                     incident.release = Some(order.clone());
                 }
@@ -220,6 +217,16 @@ impl Releasing {
         };
         let incident = self.ledger.update(id, change).await?;
         incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
+    }
+
+    /// Whether something was done for an incident that waits for a person: it may have been in force for a moment, until it
+    /// was known that others share the role.
+    async fn begun_while_waiting(&self, id: &IncidentId) -> Result<bool, Failure> {
+        let waiting = self.ledger.incident(id).await?.filter(|i| i.state == IncidentState::AwaitingApproval);
+        let Some(incident) = waiting else { return Ok(false) };
+        let mut owners = incident.plan.owners();
+        owners.remove(&FunctionName::SnapshotLogs);
+        Ok(!self.ledger.steps(&incident, owners).await?.is_empty())
     }
 
     /// Whether the containment has lasted longer than any session: then nothing is left to revoke.
@@ -392,6 +399,31 @@ impl Releasing {
     }
 }
 
+/// Which functions may still hold credentials from before the release, as far as is known.
+fn not_recycled(incident: &Incident) -> Option<String> {
+    const UNTIL: &str = "until they are replaced, within hours or by any update of its configuration";
+    if !matches!(incident.principal.name, PrincipalName::Role(_)) {
+        return None;
+    }
+    let Some((others, unnamed)) = incident.others() else {
+        let none = incident.functions.is_empty();
+        return none.then(|| {
+            format!(
+                "no function is known to run as the role, and the inventory has no record of it: one that does fails on \
+                 its warm environments {UNTIL}"
+            )
+        });
+    };
+    let functions: Vec<&str> = others.into_iter().filter(|user| user.parse::<FunctionArn>().is_ok()).collect();
+    let more = if unnamed == 0 { String::new() } else { format!(", and {unnamed} more users of the role") };
+    (!functions.is_empty() || unnamed > 0).then(|| {
+        format!(
+            "a function that shared the role fails on its warm environments {UNTIL}: {}{more}",
+            functions.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -432,7 +464,7 @@ mod tests {
         let (incident, _) = role_order("orders");
         let stored = item(&Record::Incident(Box::new(incident.clone())));
         // The function answers well, and has recorded nothing.
-        let wire = Wire::answering([stored, ok("{}"), ok(r#"{"outcome": "revoked"}"#), ok("{}")]);
+        let wire = Wire::answering([stored.clone(), stored, ok("{}"), ok(r#"{"outcome": "revoked"}"#), ok("{}")]);
         let failure = releasing(&wire, Some("revoke")).handle(&request(&incident, false), "i").await.unwrap_err();
         assert!(
             matches!(&failure, Failure::Transient(text) if text.contains("before anything is undone")),

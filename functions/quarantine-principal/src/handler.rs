@@ -16,7 +16,7 @@ pub(crate) async fn handle(
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = containment.handle(&event.payload, &request_id).await;
+        let result = Box::pin(containment.handle(&event.payload, &request_id)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -82,6 +82,8 @@ named!(
         NotifyResponders = "notify-responders",
         /// Undoes.
         ReleaseContainment = "release-containment",
+        /// Finds out who runs as which role.
+        AssessIdentities = "assess-identities",
     }
 );
 

@@ -195,7 +195,7 @@ impl Explainer<'_> {
         for subject in &finding.subjects {
             let subject = self.known(subject);
             let users = match &subject {
-                Subject::Principal { principal, .. } => Some(self.inventory.users(principal)),
+                Subject::Principal { principal, function, .. } => Some(self.users(principal, function.as_ref())),
                 Subject::Lookup { .. } | Subject::NotContainable { .. } => None,
             };
             let judgement = judge.judge(finding, &subject, users);
@@ -216,6 +216,16 @@ impl Explainer<'_> {
         each_once::extend(&mut said, reasons.into_iter().map(|(_, reason)| reason));
         explanation.reason = said.join("; ");
         explanation
+    }
+
+    /// How many run as a principal as far as the inventory knows, the function with it that the finding names.
+    fn users(&self, principal: &Principal, named: Option<&FunctionArn>) -> usize {
+        let users = self.inventory.users(principal);
+        if users.is_empty() {
+            return 0;
+        }
+        let unlisted = named.is_some_and(|function| !users.contains(function.unqualified().to_string().as_str()));
+        users.len() + usize::from(unlisted)
     }
 
     fn rails<'b>(&'b self, home: &'b Home) -> Rails<'b> {

@@ -68,7 +68,8 @@ impl Inventory {
         Ok(())
     }
 
-    fn uses(&mut self, user: Option<String>, role: Option<&str>) {
+    /// Puts down that something runs as a role.
+    pub(crate) fn uses(&mut self, user: Option<String>, role: Option<&str>) {
         if let (Some(user), Some(role)) = (user, role.and_then(|role| role.parse().ok())) {
             self.roles.insert(user, role);
         }
@@ -104,26 +105,28 @@ impl Inventory {
         Some(Principal { arn, ..principal.clone() })
     }
 
-    /// How many functions, instance profiles and task definitions run as a principal; revisions of one definition are one.
-    pub fn users(&self, principal: &Principal) -> usize {
-        let PrincipalName::Role(name) = &principal.name else { return 0 };
+    /// Who runs as which role: functions, instance profiles and task definitions; revisions of one definition are one.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &RoleArn)> {
+        let users = self.roles.iter().filter(|(user, _)| !user.contains(":task/"));
+        users.map(|(user, role)| (if user.contains(":task-definition/") { family(user) } else { user.as_str() }, role))
+    }
+
+    /// Who runs as a principal.
+    pub fn users(&self, principal: &Principal) -> BTreeSet<&str> {
+        let PrincipalName::Role(name) = &principal.name else { return BTreeSet::new() };
         let same = |role: &RoleArn| {
             *role.account() == principal.account && role.name().as_str().eq_ignore_ascii_case(name.as_str())
         };
-        let users: BTreeSet<&str> = self
-            .roles
-            .iter()
-            .filter(|(_, role)| same(role))
-            .map(|(user, _)| if user.contains(":task-definition/") { family(user) } else { user.as_str() })
-            .filter(|user| !user.contains(":task/"))
-            .collect();
-        users.len()
+        self.pairs().filter(|(_, role)| same(role)).map(|(user, _)| user).collect()
     }
 }
 
 /// A task definition without its revision.
 fn family(arn: &str) -> &str {
-    arn.rsplit_once(':').map_or(arn, |(family, _)| family)
+    match arn.rsplit_once(':') {
+        Some((family, revision)) if revision.bytes().all(|b| b.is_ascii_digit()) => family,
+        _ => arn,
+    }
 }
 
 #[cfg(test)]
@@ -203,10 +206,10 @@ mod tests {
             arn: None,
             unique_id: None,
         };
-        assert_eq!(inventory.users(&bare("shared")), 2);
-        assert_eq!(inventory.users(&bare("own")), 2, "one function and one task definition of two revisions");
-        assert_eq!(inventory.users(&bare("web-role")), 1);
-        assert_eq!(inventory.users(&bare("nobody")), 0);
+        assert_eq!(inventory.users(&bare("shared")).len(), 2);
+        assert_eq!(inventory.users(&bare("own")).len(), 2, "one function and one task definition of two revisions");
+        assert_eq!(inventory.users(&bare("web-role")).len(), 1);
+        assert_eq!(inventory.users(&bare("nobody")).len(), 0);
         let known = inventory.with_path(&bare("shared")).unwrap();
         assert_eq!(known.path(), Some("/app/"));
     }

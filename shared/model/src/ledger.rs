@@ -4,7 +4,7 @@ mod records;
 
 pub use records::{
     FindingRecord, ForgeryRecord, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
-    forgery_partition, incident_keys, pause_keys, step_partition, step_sort,
+    forgery_partition, incident_keys, inventory_keys, inventory_partition, pause_keys, step_partition, step_sort,
 };
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use crate::each_once;
 use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, IncidentId};
 use crate::plan::{Plan, Step};
 use crate::principal::Principal;
+use crate::usage::Usage;
 
 named!(
     /// Where an incident stands. Whether it is contained, its steps say.
@@ -130,7 +131,8 @@ pub struct Incident {
     pub functions: Vec<FunctionArn>,
     /// Where it stands.
     pub state: IncidentState,
-    /// `approve` or `act`; never falls within an episode.
+    /// `approve` or `act`; never falls within an episode. What is to be acted on waits for a person all the same where
+    /// others run as the role.
     pub decision: Decision,
     /// The mode that was in force.
     pub mode: Mode,
@@ -142,6 +144,9 @@ pub struct Incident {
     pub playbook_digest: String,
     /// What was asked for.
     pub response: Vec<Response>,
+    /// Who runs as the role, as far as the inventory knew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The frozen plan.
     pub plan: Plan,
     /// Access keys that findings name: a release does not re-activate them unless they are named.
@@ -205,6 +210,7 @@ impl Incident {
             plan: Plan::of(&principal.name, &functions, &response),
             principal,
             functions,
+            usage: None,
             state: IncidentState::Ordered,
             decision: Decision::Act,
             mode: Mode::Enforce,
@@ -263,7 +269,11 @@ impl Incident {
         changed |= each_once::extend(&mut next.access_keys, candidate.access_keys.iter().cloned());
         changed |= each_once::extend(&mut next.functions, candidate.functions.iter().cloned());
         changed |= each_once::extend(&mut next.response, candidate.response.iter().copied());
-        let raised = candidate.decision > self.decision;
+        // A person who asks for what waits for a person has it done.
+        let answered = by_person(candidate)
+            && self.state == IncidentState::AwaitingApproval
+            && candidate.state == IncidentState::Ordered;
+        let raised = candidate.decision > self.decision || answered;
         if raised {
             next.decision = candidate.decision;
             next.state = candidate.state;
@@ -336,6 +346,36 @@ impl Incident {
             && self.access_keys == other.access_keys
     }
 
+    /// Whether a person asked for it, or approved it.
+    pub fn is_asked_for(&self) -> bool {
+        by_person(self) || self.approval.is_some()
+    }
+
+    /// The incident as it waits for a person because others run as its role; `None` where a person asked for it already,
+    /// or it is not in force. The decision stands: no later finding of the same weight puts it in force unasked.
+    #[must_use]
+    pub fn held_back(&self, usage: &Usage, why: &str, now: Timestamp) -> Option<Self> {
+        if self.state != IncidentState::Ordered || self.is_asked_for() {
+            return None;
+        }
+        let reason =
+            if self.reason.ends_with(why) { self.reason.clone() } else { format!("{}; but {why}", self.reason) };
+        Some(Self {
+            state: IncidentState::AwaitingApproval,
+            ordered_at: None,
+            reason,
+            usage: Some(usage.clone()),
+            updated_at: now,
+            ..self.clone()
+        })
+    }
+
+    /// Who runs as the role beside the functions that the incident names, and how many of them are not named; `None` where
+    /// that is not known.
+    pub fn others(&self) -> Option<(Vec<&str>, usize)> {
+        self.usage.as_ref().map(|usage| usage.beside(&self.functions))
+    }
+
     /// Since when the plan is in force, or when the incident was opened where it is not.
     pub fn ordered_since(&self) -> Timestamp {
         self.ordered_at.unwrap_or(self.opened_at)
@@ -363,6 +403,10 @@ impl Incident {
             updated_at: now,
         }
     }
+}
+
+fn by_person(incident: &Incident) -> bool {
+    matches!(incident.origin, Origin::Person { .. })
 }
 
 #[cfg(test)]
@@ -445,6 +489,41 @@ pub(crate) mod tests {
         assert!(!counts);
         assert_eq!(next.plan.steps.len(), incident(Decision::Act).plan.steps.len() + 5);
         assert_eq!(incident(Decision::Act).join(&incident(Decision::Act), None), Joined::Unchanged);
+    }
+
+    fn shared() -> Usage {
+        Usage {
+            users: vec!["a".into(), "b".into()],
+            count: 2,
+            scanned_at: seen("2026-11-21T02:45:00Z"),
+            unread: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_for_a_shared_role_is_put_in_force_by_a_person_alone() {
+        let held =
+            incident(Decision::Act).held_back(&shared(), "2 share the role", seen("2026-11-21T03:00:01Z")).unwrap();
+        assert_eq!(
+            (held.state, held.decision, held.ordered_at),
+            (IncidentState::AwaitingApproval, Decision::Act, None)
+        );
+        assert!(held.reason.ends_with("; but 2 share the role"), "{}", held.reason);
+        assert_eq!(held.join(&incident(Decision::Act), None), Joined::Unchanged, "the same finding again");
+        let mut wider = incident(Decision::Act);
+        wider.access_keys = vec!["ASIAEXAMPLEKEY000001".parse().unwrap()];
+        let Joined::Changed { next, counts } = held.join(&wider, None) else {
+            panic!("a new key changes the incident")
+        };
+        assert_eq!((next.state, counts), (IncidentState::AwaitingApproval, false));
+        let by_person = Incident {
+            origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() },
+            ..incident(Decision::Act)
+        };
+        let Joined::Changed { next, counts } = held.join(&by_person, None) else { panic!("a person puts it in force") };
+        assert_eq!((next.state, counts, next.is_asked_for()), (IncidentState::Ordered, true, true));
+        assert_eq!(next.held_back(&shared(), "why", seen("2026-11-21T03:00:02Z")), None, "a person has said so");
+        assert_eq!(by_person.held_back(&shared(), "why", seen("2026-11-21T03:00:02Z")), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod request;
 pub mod seal;
 pub mod securityhub;
 pub mod trigger;
+pub mod usage;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).
 pub const SCHEMA: u32 = 1;

@@ -146,6 +146,12 @@ pub fn is_scheduled(payload: &Value) -> bool {
     is("source", "aws.events") && is("detail-type", "Scheduled Event")
 }
 
+/// Whether a stack was created or updated.
+pub fn is_deployed(payload: &Value) -> bool {
+    let is = |name: &str, value: &str| payload.get(name).and_then(Value::as_str) == Some(value);
+    is("source", "aws.cloudformation") && is("detail-type", "CloudFormation Stack Status Change")
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]

@@ -59,6 +59,9 @@ fn read(payload: &Value) -> Value {
     if trigger::is_scheduled(payload) {
         return json!("a tick of the schedule");
     }
+    if trigger::is_deployed(payload) {
+        return json!("a stack was deployed");
+    }
     let home = home(payload);
     match trigger::read(payload, &home) {
         Trigger::Findings(findings, unread) => {

@@ -6,6 +6,7 @@ use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, FunctionArn};
 use firebreak_model::ledger::{Incident, IncidentState, Joined, Origin, ReleaseOrder};
 use firebreak_model::principal::Principal;
+use firebreak_model::usage::Usage;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
@@ -139,6 +140,75 @@ proptest! {
                     prop_assert!(!both, "a function is isolated and recycled at once");
                 }
             }
+        }
+    }
+}
+
+/// A finding or a request that reaches the function, which may end between its claim and anything else.
+#[derive(Debug, Clone)]
+struct Arrival {
+    act: bool,
+    person: bool,
+    functions: Vec<u8>,
+    users: usize,
+    killed: bool,
+}
+
+fn arrival() -> impl Strategy<Value = Option<Arrival>> {
+    let arrival = (
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+        prop::collection::vec(0u8..3, 0..2),
+        0usize..4,
+        prop::bool::weighted(0.2),
+    );
+    let arrival = arrival.prop_map(|(act, person, functions, users, killed)| {
+        Some(Arrival { act: act || person, person, functions, users, killed })
+    });
+    prop_oneof![8 => arrival, 1 => Just(None)]
+}
+
+proptest! {
+    /// The function's order of work: claim, then hold back what others share, then deny. `None` is a release.
+    #[test]
+    fn no_order_of_findings_ends_with_a_shared_role_denied_unasked(
+        arrivals in prop::collection::vec(arrival(), 1..40)
+    ) {
+        const ASK_ABOVE: usize = 1;
+        let mut now: Option<Incident> = None;
+        let mut denied = false;
+        for (minute, arrival) in (0i64..).zip(arrivals) {
+            let Some(Arrival { act, person, functions, users, killed }) = arrival else {
+                now = now.map(|i| released(&i, minute));
+                denied = false;
+                continue;
+            };
+            let candidate = candidate(act, &functions, vec![Response::Quarantine], person, minute);
+            let claimed = match &now {
+                None => candidate,
+                Some(old) => match old.join(&candidate, Some(at(minute))) {
+                    Joined::Changed { next, .. } => *next,
+                    Joined::Unchanged | Joined::Stale | Joined::Later => old.clone(),
+                },
+            };
+            now = Some(claimed.clone());
+            if killed {
+                continue;
+            }
+            let usage = Usage { users: Vec::new(), count: users, scanned_at: at(0), unread: Vec::new() };
+            let held = (users > ASK_ABOVE && !denied).then(|| claimed.held_back(&usage, "shared", at(minute))).flatten();
+            if let Some(held) = held {
+                prop_assert_eq!(held.state, IncidentState::AwaitingApproval);
+                prop_assert_eq!(held.decision, claimed.decision);
+                now = Some(held);
+                continue;
+            }
+            if claimed.state == IncidentState::Ordered && !denied {
+                prop_assert!(users <= ASK_ABOVE || claimed.is_asked_for(), "denied unasked with {} users", users);
+                denied = true;
+            }
+            // Whoever asks by hand is never told to wait for himself.
+            prop_assert!(!person || claimed.state == IncidentState::Ordered);
         }
     }
 }

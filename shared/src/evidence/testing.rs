@@ -159,7 +159,12 @@ fn typed(value: &AttributeValue) -> Value {
 
 fn stored(record: &Record) -> Value {
     let value = serde_dynamo::to_attribute_value(record).map(|item: AttributeValue| typed(&item));
-    value.ok().and_then(|v| v.get("M").cloned()).unwrap_or_default()
+    let mut item = value.ok().and_then(|v| v.get("M").cloned()).unwrap_or_default();
+    if let Some(fields) = item.as_object_mut() {
+        let (pk, sk) = record.keys();
+        fields.extend([("pk".to_owned(), json!({"S": pk})), ("sk".to_owned(), json!({"S": sk}))]);
+    }
+    item
 }
 
 /// A record as `GetItem` answers it.

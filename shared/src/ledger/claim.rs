@@ -116,8 +116,9 @@ impl Ledger {
                 None => (candidate.clone(), candidate.state == IncidentState::Ordered),
                 Some(Existing { incident, sealed: false }) if incident.asks_for_the_same(&candidate) => {
                     // It was counted when it was claimed, and whoever seals first puts its own in its place.
-                    self.note_joined(claim, None).await?;
-                    return Ok(Claimed::TakenOver(Incident { version: incident.version, ..candidate }));
+                    let candidate = Incident { version: incident.version, ..candidate };
+                    self.note_joined(claim, &candidate, None).await?;
+                    return Ok(Claimed::TakenOver(candidate));
                 }
                 Some(Existing { incident, sealed: false }) => {
                     let next = Incident { version: incident.version + 1, ..candidate.clone() };
@@ -127,13 +128,13 @@ impl Ledger {
                 {
                     Joined::Changed { next, counts } => (*next, counts),
                     Joined::Unchanged => {
-                        self.note_joined(claim, None).await?;
+                        self.note_joined(claim, existing, None).await?;
                         return Ok(Claimed::Joined(existing.clone()));
                     }
                     Joined::Later => return Err(LedgerError::Releasing(candidate.incident_id)),
                     Joined::Stale => {
                         let why = "the activity is from before the incident was released: nothing is done";
-                        self.note_joined(claim, Some(why)).await?;
+                        self.note_joined(claim, existing, Some(why)).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -158,8 +159,12 @@ impl Ledger {
     }
 
     /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
-    async fn note_joined(&self, claim: &Claim, stale: Option<&str>) -> Result<(), LedgerError> {
+    async fn note_joined(&self, claim: &Claim, incident: &Incident, stale: Option<&str>) -> Result<(), LedgerError> {
         let Some(mut finding) = claim.finding.clone() else { return Ok(()) };
+        if incident.state == IncidentState::AwaitingApproval && finding.effective == Decision::Act {
+            finding.effective = Decision::Approve;
+            finding.reason.clone_from(&incident.reason);
+        }
         if let Some(why) = stale {
             finding.effective = Decision::Ignore;
             why.clone_into(&mut finding.reason);

@@ -104,7 +104,12 @@ impl Source {
 pub(super) fn is_due(record: &Record) -> bool {
     match record {
         Record::Incident(_) | Record::Step(_) | Record::Revocation(_) => true,
-        Record::Finding(_) | Record::Page(_) | Record::Pause(_) | Record::Breaker {} | Record::Forgery(_) => false,
+        Record::Finding(_)
+        | Record::Page(_)
+        | Record::Pause(_)
+        | Record::Breaker {}
+        | Record::Forgery(_)
+        | Record::Inventory(_) => false,
     }
 }
 

@@ -3,6 +3,8 @@
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ledger::{FindingRecord, Incident, Origin, StepRecord, StepState};
 use firebreak_model::plan::Step;
+use firebreak_model::principal::PrincipalKind;
+use firebreak_model::usage::OLD;
 use jiff::SignedDuration;
 
 use super::text::{clean, span};
@@ -58,6 +60,7 @@ pub(super) fn page(
     } else {
         progress(&mut draft, occasion, incident, steps);
     }
+    who_else(&mut draft, occasion, incident);
     next_step(&mut draft, occasion, incident, setting);
     if matches!(occasion, Occasion::Step(..) | Occasion::Complete(_) | Occasion::Ordered | Occasion::Releasing) {
         undo::section(&mut draft, incident, steps, setting);
@@ -133,6 +136,9 @@ fn happened(draft: &mut Draft, incident: &Incident, findings: &[FindingRecord]) 
     for function in &incident.functions {
         draft.field("Function", &function.to_string());
     }
+    if principal.name.kind() == PrincipalKind::Role && incident.others().is_none() {
+        draft.field("Also used by", "not known: the inventory holds no record of the role");
+    }
     for key in &incident.access_keys {
         draft.field("Access key", key.as_str());
     }
@@ -143,6 +149,28 @@ fn happened(draft: &mut Draft, incident: &Incident, findings: &[FindingRecord]) 
     draft.field("Why", &clean(&incident.reason, 500));
     draft.field("Head start", &head_start(incident));
     draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+}
+
+/// Who else a denied role stops, or would stop.
+fn who_else(draft: &mut Draft, occasion: &Occasion, incident: &Incident) {
+    let (Some(usage), Some((others, unnamed))) = (&incident.usage, incident.others()) else { return };
+    let over = matches!(occasion, Occasion::Withheld | Occasion::Releasing | Occasion::Released);
+    if over || (others.is_empty() && unnamed == 0 && usage.unread.is_empty()) {
+        return;
+    }
+    draft.section(if *occasion == Occasion::Approval { "Who else an approval would stop" } else { "Who else is hit" });
+    let age = usage.age(incident.updated_at);
+    let old = if age < OLD { String::new() } else { format!(", which is old: {} before this", span(age)) };
+    draft.line(&format!("{} run as the role, as of {}{old}.", usage.count, usage.scanned_at));
+    for user in others {
+        draft.line(&format!("  {}", clean(user, 300)));
+    }
+    if unnamed > 0 {
+        draft.line(&format!("  and {unnamed} more"));
+    }
+    for place in &usage.unread {
+        draft.line(&format!("There may be more: {} could not be read.", clean(place, 100)));
+    }
 }
 
 fn head_start(incident: &Incident) -> String {

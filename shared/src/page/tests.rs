@@ -9,6 +9,7 @@ use firebreak_model::finding::{Format, Subject};
 use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder};
 use firebreak_model::plan::Plan;
 use firebreak_model::principal::Principal;
+use firebreak_model::usage::Usage;
 
 use super::*;
 use crate::testing::{function_order, role_order, user_order};
@@ -190,6 +191,45 @@ fn a_prior_state_of_an_unknown_shape_is_printed_as_recorded() {
 fn an_approval_is_asked_for_with_the_command() {
     let incident = Incident { state: IncidentState::AwaitingApproval, ..incident() };
     insta::assert_snapshot!(shown(&page(&Occasion::Approval, &incident, &[])));
+}
+
+/// What is known of a role that `count` use.
+fn usage(names: &[&str], count: usize, scanned_at: &str) -> Usage {
+    let function = |name: &&str| format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}");
+    let scanned_at = scanned_at.parse().unwrap();
+    Usage { users: names.iter().map(function).collect(), count, scanned_at, unread: Vec::new() }
+}
+
+#[test]
+fn whoever_shares_a_role_is_named_before_it_is_denied_and_after() {
+    let usage = usage(&["invoices", "orders"], 2, "2026-11-21T02:45:00Z");
+    let incident = Incident { usage: Some(usage), ..incident() };
+    let waiting = Incident { state: IncidentState::AwaitingApproval, ordered_at: None, ..incident.clone() };
+    insta::assert_snapshot!(shown(&page(&Occasion::Approval, &waiting, &[])));
+    let body = page(&Occasion::Ordered, &incident, &[]).body;
+    let told = "Who else is hit\n---------------\n2 run as the role, as of 2026-11-21T02:45:00Z.\n  arn:aws:lambda:eu-west-1:111122223333:function:invoices\n\n";
+    assert!(body.contains(told), "{body}");
+    let body = page(&Occasion::Releasing, &incident, &[]).body;
+    assert!(!body.contains("function:invoices"), "{body}");
+}
+
+#[test]
+fn what_is_known_of_a_role_is_told_with_its_age_its_gaps_and_its_number() {
+    let mut known = usage(&["orders"], 60, "2026-11-19T02:00:00Z");
+    known.unread = vec!["functions in us-east-1".into()];
+    known.users.push("x\nForged: line".into());
+    let body = page(&Occasion::Ordered, &Incident { usage: Some(known), ..incident() }, &[]).body;
+    for told in [
+        "60 run as the role, as of 2026-11-19T02:00:00Z, which is old: 2 d 1 h before this.",
+        "  x?Forged: line",
+        "  and 58 more",
+        "There may be more: functions in us-east-1 could not be read.",
+    ] {
+        assert!(body.lines().any(|line| line == told), "{told}: {body}");
+    }
+    let alone = Incident { usage: Some(usage(&["orders"], 1, "2026-11-21T02:45:00Z")), ..incident() };
+    let body = page(&Occasion::Ordered, &alone, &[]).body;
+    assert!(!body.contains("Who else") && !body.contains("Also used by"), "{body}");
 }
 
 #[test]

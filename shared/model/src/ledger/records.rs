@@ -7,9 +7,10 @@ use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId};
+use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::usage::{self, RoleUsage};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,6 +207,8 @@ pub enum Record {
     Revocation(RevocationRecord),
     /// A record that was refused.
     Forgery(ForgeryRecord),
+    /// Who runs as a role.
+    Inventory(RoleUsage),
 }
 
 impl Record {
@@ -220,6 +223,7 @@ impl Record {
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
             Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
+            Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
 }
@@ -230,6 +234,17 @@ pub const REVOCATIONS: &str = "revocation";
 /// The partition of the records about an incident that were refused.
 pub fn forgery_partition(id: &IncidentId) -> String {
     format!("forgery#{id}")
+}
+
+/// The partition of what is known of an account's roles.
+pub fn inventory_partition(account: &AccountId) -> String {
+    format!("inventory#{account}")
+}
+
+/// The keys of what is known of a role's users.
+pub fn inventory_keys(account: &AccountId, role: &RoleName) -> (String, String) {
+    let digest: String = sha256_hex(usage::key(role).as_bytes()).chars().take(32).collect();
+    (inventory_partition(account), format!("role#{digest}"))
 }
 
 /// The keys of an incident.

@@ -4,7 +4,9 @@ use super::{CallerIs, Glob, Playbook, Rule};
 use crate::action::Response;
 use crate::decision::{Decision, Mode, Verdict};
 use crate::finding::{Finding, Format, Nature};
+use crate::ids::FunctionArn;
 use crate::principal::Principal;
+use crate::usage::Usage;
 
 /// What the playbook says: the verdict, and what containing means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,13 +93,29 @@ impl Playbook {
     /// shared is not denied unasked.
     #[must_use]
     pub fn ask_if_shared(&self, mut ruling: Ruling, users: usize) -> Ruling {
-        let most = self.shared_roles.ask_above;
-        if ruling.verdict.decision == Decision::Act && users > most {
+        if ruling.verdict.decision == Decision::Act
+            && let Some(why) = self.asks_about(users)
+        {
             let Verdict { mode, rule, reason, .. } = ruling.verdict;
-            let reason = format!("{reason}; but {users} share the role, more than {most}: a person is asked first");
-            ruling.verdict = verdict(Decision::Approve, mode, &rule, reason);
+            ruling.verdict = verdict(Decision::Approve, mode, &rule, format!("{reason}; but {why}"));
         }
         ruling
+    }
+
+    /// Why a person is asked before a role is denied that so many run as; `None` where nobody needs to be.
+    pub fn asks_about(&self, users: usize) -> Option<String> {
+        let most = self.shared_roles.ask_above;
+        (users > most).then(|| format!("{users} share the role, more than {most}: a person is asked first"))
+    }
+
+    /// The functions that are touched with a role where a finding or a request names none: those that are known to run as
+    /// it, unless so many do that a person is asked about it.
+    pub fn known_to_run(&self, usage: &Usage, named: &[FunctionArn]) -> Vec<FunctionArn> {
+        if named.is_empty() && self.asks_about(usage.count).is_none() {
+            usage.functions().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whether what the finding says may be acted on. Only Security Hub carries what others imported.

@@ -1,0 +1,26 @@
+//! Turns an invocation into one call of `firebreak-shared`, and its end into an answer.
+
+use std::sync::Arc;
+
+use firebreak_shared::answer::Answer;
+use firebreak_shared::assess::Assessment;
+use firebreak_shared::failure::Failure;
+use firebreak_shared::payload;
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::value::RawValue;
+use tracing::{Instrument, error, info_span};
+
+pub(crate) async fn handle(
+    assessment: Arc<Assessment>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Answer, Diagnostic> {
+    let request_id = event.context.request_id;
+    let span = info_span!("invocation", request.id = %request_id);
+    async {
+        let result = async { assessment.handle(&payload::read(&event.payload)?).await }.await;
+        result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
+    }
+    .instrument(span)
+    .await
+    .map_err(Failure::into)
+}

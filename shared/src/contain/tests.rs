@@ -1,0 +1,290 @@
+//! What is asked of AWS, in which order, where others use a role and where nobody is named.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use firebreak_model::ids::{FindingKey, Partition};
+use firebreak_model::ledger::{Origin, Record};
+use firebreak_model::principal::Home;
+use firebreak_model::usage::RoleUsage;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::evidence::testing::item;
+use crate::testing::{Answer as Wired, Wire, json_error, ok};
+
+const ACCOUNT: &str = "111122223333";
+const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
+const ON_A_FUNCTION: &str = include_str!("../../../events/guardduty-lambda-c2-role-arn.json");
+const ON_A_ROLE: &str = include_str!("../../../events/guardduty-access-key-of-instance.json");
+
+/// A role as the events name it.
+#[derive(Clone, Copy)]
+struct Role {
+    name: &'static str,
+    path: &'static str,
+    id: &'static str,
+}
+
+const OF_THE_FUNCTION: Role = Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLE000000007" };
+const OF_THE_INSTANCE: Role = Role { name: "web-server-role", path: "/", id: "AROAEXAMPLEROLE00002" };
+
+impl Role {
+    fn arn(self) -> String {
+        format!("arn:aws:iam::{ACCOUNT}:role{}{}", self.path, self.name)
+    }
+
+    fn shown(self) -> Wired {
+        let Self { name, path, id } = self;
+        ok(format!(
+            "<GetRoleResponse><GetRoleResult><Role><Path>{path}</Path><RoleName>{name}</RoleName><RoleId>{id}</RoleId>\
+             <Arn>{}</Arn><CreateDate>2026-01-12T08:00:00Z</CreateDate></Role></GetRoleResult></GetRoleResponse>",
+            self.arn()
+        ))
+    }
+
+    fn known_users(self, names: &[&str]) -> Wired {
+        let users: Vec<String> = names.iter().map(|name| function(name)).collect();
+        let usage = Usage {
+            count: users.len(),
+            users,
+            scanned_at: Timestamp::from_second(clock::now().as_second() - 600).unwrap(),
+            unread: Vec::new(),
+        };
+        item(&Record::Inventory(RoleUsage {
+            schema: 1,
+            account: ACCOUNT.parse().unwrap(),
+            role: self.name.parse().unwrap(),
+            usage,
+        }))
+    }
+
+    /// The incident as a finding opens it.
+    fn incident(self, state: IncidentState) -> Incident {
+        let principal = Principal::from_arn(&format!("arn:aws:iam::{ACCOUNT}:role/{}", self.name)).unwrap();
+        let origin = Origin::Finding {
+            finding_id: "f".into(),
+            finding_type: "t".into(),
+            severity: Some(8.0),
+            finding_key: FindingKey::of("f", "u"),
+        };
+        let response = vec![Response::Quarantine, Response::Isolate, Response::Snapshot];
+        Incident { state, ..Incident::ordered(principal, Vec::new(), response, origin, clock::now()) }
+    }
+}
+
+fn function(name: &str) -> String {
+    format!("arn:aws:lambda:eu-west-1:{ACCOUNT}:function:{name}")
+}
+
+fn stored(incident: &Incident) -> Wired {
+    item(&Record::Incident(Box::new(incident.clone())))
+}
+
+fn attached() -> [Wired; 2] {
+    [
+        ok("<AttachRolePolicyResponse/>"),
+        ok(format!(
+            "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyArn>{DENY}\
+             </PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>"
+        )),
+    ]
+}
+
+struct Scene {
+    ledger: Wire,
+    iam: Wire,
+    lambda: Wire,
+}
+
+impl Scene {
+    fn of(ledger: Vec<Wired>, iam: Vec<Wired>, lambda: Vec<Wired>) -> Self {
+        Self { ledger: Wire::answering(ledger), iam: Wire::answering(iam), lambda: Wire::answering(lambda) }
+    }
+
+    async fn handle(&self, payload: &str) -> Result<Answer, Failure> {
+        let containment = Containment {
+            ledger: Ledger::new(
+                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            ),
+            iam: aws_sdk_iam::Client::new(&self.iam.config()),
+            sdk: self.lambda.config(),
+            base: Base {
+                home: Home { partition: Partition::Aws, account: ACCOUNT.parse().unwrap() },
+                stack: "firebreak".to_owned(),
+            },
+            playbook: Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap(),
+            ceiling: Mode::Enforce,
+            deployers: Vec::new(),
+            deny_policy_arn: DENY.to_owned(),
+        };
+        let payload = RawValue::from_string(payload.to_owned()).unwrap();
+        Box::pin(containment.handle(&payload, "i")).await
+    }
+
+    fn unused(&self) -> [usize; 3] {
+        [self.ledger.unused(), self.iam.unused(), self.lambda.unused()]
+    }
+
+    fn attaches(&self) -> usize {
+        self.iam.requests().iter().filter(|request| request.contains("Action=AttachRolePolicy")).count()
+    }
+}
+
+/// What a request to the ledger is about: the call, and the item's kind and state where it puts one.
+fn told(request: &str) -> String {
+    let (line, body) = request.split_once('{').unwrap();
+    let call = line.rsplit('.').next().unwrap().trim();
+    let body: Value = serde_json::from_str(&format!("{{{body}")).unwrap();
+    let text = |path: &str| body.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    format!("{call} {} {} {}", text("/Item/kind/S"), text("/Item/state/S"), text("/Item/effective/S")).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_shared_role_is_held_back_before_anything_is_attached_and_uncounted() {
+    let role = OF_THE_FUNCTION;
+    let held = role.incident(IncidentState::AwaitingApproval);
+    let scene = Scene::of(
+        vec![
+            ok("{}"),
+            role.known_users(&["orders-worker", "invoices"]),
+            stored(&role.incident(IncidentState::Ordered)),
+            ok("{}"),
+            stored(&held),
+            ok("{}"),
+            ok("{}"),
+        ],
+        vec![role.shown()],
+        Vec::new(),
+    );
+    let answer = scene.handle(ON_A_FUNCTION).await.unwrap();
+    assert_eq!(answer.outcome, "awaiting approval");
+    assert!(answer.message.unwrap().contains("2 share the role, more than 1"));
+    assert_eq!((scene.unused(), scene.attaches()), ([0; 3], 0), "{:?}", scene.ledger.requests());
+    let requests = scene.ledger.requests();
+    let calls: Vec<String> = requests.iter().map(|request| told(request)).collect();
+    assert_eq!(
+        calls,
+        [
+            "TransactWriteItems",
+            "GetItem",
+            "GetItem",
+            "TransactWriteItems",
+            "GetItem",
+            "PutItem incident awaiting_approval",
+            "PutItem finding  approve",
+        ]
+    );
+    assert!(requests[3].contains(r#""decision":{"S":"act"}"#), "the decision stands: {}", requests[3]);
+    assert!(requests[3].contains(&function("invoices")), "whoever shares it is on record: {}", requests[3]);
+    assert!(requests[3].contains("ADD #count :minus_one"), "{}", requests[3]);
+    assert!(requests[3].contains(r#""state":{"S":"awaiting_approval"}"#), "{}", requests[3]);
+}
+
+#[tokio::test]
+async fn a_role_that_is_denied_already_is_not_held_back() {
+    let role = OF_THE_FUNCTION;
+    let incident = role.incident(IncidentState::Ordered);
+    let step = incident.plan.steps[0].clone();
+    let applied = StepRecord { state: StepState::Applied, ..incident.step_record(&step, clock::now()) };
+    let applied = Record::Step(Box::new(applied));
+    let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
+        {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
+        {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
+    let scene = Scene::of(
+        vec![
+            Wired::Http(400, there.to_string()),
+            // The finding names a function and a version that the incident did not know.
+            ok("{}"),
+            role.known_users(&["orders-worker", "invoices"]),
+            crate::evidence::testing::items(std::slice::from_ref(&applied)),
+            ok("{}"),
+            stored(&incident),
+            ok("{}"),
+        ],
+        [vec![role.shown()], attached().to_vec()].concat(),
+        Vec::new(),
+    );
+    let answer = scene.handle(ON_A_FUNCTION).await.unwrap();
+    assert_eq!((answer.outcome.as_str(), scene.unused()), ("contained", [0; 3]), "{:?}", scene.ledger.requests());
+    let held = scene.ledger.requests().iter().any(|request| request.contains(r#""state":{"S":"awaiting_approval"}"#));
+    assert!(!held, "what is denied is not said to wait");
+}
+
+fn body(answer: &Wired) -> String {
+    match answer {
+        Wired::Http(_, body) => body.clone(),
+        Wired::Lost => String::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_the_inventory_names_is_touched_only_where_lambda_confirms_it() {
+    let role = OF_THE_INSTANCE;
+    let runs_as = |arn: &str| ok(json!({"FunctionArn": function("site"), "Role": arn}).to_string());
+    let another = format!("arn:aws:iam::{ACCOUNT}:role/another");
+    for (name, lambda, touched) in [
+        ("site", vec![runs_as(&role.arn())], true),
+        ("site", vec![runs_as(&another)], false),
+        ("site", vec![json_error(404, "ResourceNotFoundException")], false),
+        ("site", vec![json_error(403, "AccessDeniedException")], false),
+        // One of our own is not even asked about.
+        ("firebreak-revoke-sessions", vec![], false),
+    ] {
+        let incident = role.incident(IncidentState::Ordered);
+        let script = vec![ok("{}"), role.known_users(&[name]), ok("{}"), stored(&incident), ok("{}")];
+        let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), lambda.clone());
+        let answer = scene.handle(ON_A_ROLE).await.unwrap();
+        assert_eq!((answer.outcome.as_str(), scene.unused()), ("contained", [0; 3]), "{name} {lambda:?}");
+        let pinned = scene.ledger.requests().pop().unwrap();
+        let plan = pinned.split(r#""plan":"#).nth(1).unwrap();
+        assert_eq!(plan.contains("zero-concurrency"), touched, "{name} {lambda:?}: {plan}");
+        assert_eq!(scene.attaches(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_lambda_does_not_answer_now_is_asked_again() {
+    let role = OF_THE_INSTANCE;
+    let incident = role.incident(IncidentState::Ordered);
+    let script = vec![ok("{}"), role.known_users(&["site"]), ok("{}"), stored(&incident), ok("{}")];
+    let iam = [vec![role.shown()], attached().to_vec()].concat();
+    let scene = Scene::of(script, iam, vec![json_error(429, "TooManyRequestsException")]);
+    let end = scene.handle(ON_A_ROLE).await;
+    assert!(matches!(end, Err(Failure::Transient(_))), "{end:?}");
+    assert_eq!((scene.attaches(), scene.unused()), (1, [0; 3]), "the deny does not wait for it");
+}
+
+#[tokio::test]
+async fn a_broken_record_of_a_role_holds_up_nothing_and_a_silent_ledger_is_asked_again() {
+    let role = OF_THE_INSTANCE;
+    let incident = role.incident(IncidentState::Ordered);
+    let broken = ok(json!({"Item": {"kind": {"S": "inventory"}, "usage": {"S": "many"}}}).to_string());
+    let script = vec![ok("{}"), broken, ok("{}"), stored(&incident), ok("{}")];
+    let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), Vec::new());
+    assert_eq!(scene.handle(ON_A_ROLE).await.unwrap().outcome, "contained");
+    assert_eq!((scene.attaches(), scene.unused()), (1, [0; 3]));
+
+    let scene = Scene::of(vec![ok("{}"), Wired::Lost], vec![role.shown()], Vec::new());
+    let end = scene.handle(ON_A_ROLE).await;
+    assert!(matches!(end, Err(Failure::Transient(_))), "{end:?}");
+    assert_eq!((scene.attaches(), scene.unused()), (0, [0; 3]));
+}
+
+#[tokio::test]
+async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
+    let role = OF_THE_INSTANCE;
+    let by_hand = Incident {
+        origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() },
+        ..role.incident(IncidentState::Ordered)
+    };
+    let script = vec![ok("{}"), role.known_users(&["site", "shop"]), ok("{}"), stored(&by_hand), ok("{}")];
+    let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), Vec::new());
+    let request = json!({"firebreak": "contain", "role": role.name, "reason": "r", "requested_by": "ana",
+        "functions": [function("site")]});
+    let answer = scene.handle(&request.to_string()).await.unwrap();
+    assert_eq!((answer.outcome.as_str(), scene.attaches(), scene.unused()), ("contained", 1, [0; 3]));
+    let message = answer.message.unwrap();
+    assert!(message.contains(&function("shop")) && !message.contains(&function("site")), "{message}");
+}
