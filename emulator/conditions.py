@@ -1,14 +1,12 @@
 """What a game day sets while it plays: how late events and IAM changes arrive, and which service control policy holds.
 
 Everything is off until it is set. `GET /_firebreak/conditions` shows the settings and what was counted, `POST` changes
-the settings that it names. It is no part of AWS: the path is answered before anything of the emulator sees it, on the
-loopback only.
+the settings that it names. It is no part of AWS: the paths are answered before anything of the emulator sees them, on
+the loopback only.
 """
 
 import json
 import types
-
-PATH = "/_firebreak/conditions"
 
 # `cloudtrail_delay`: seconds from a call to its event on the default bus; None: no events.
 # `iam_delay`: seconds during which authorisation does not see a change of IAM.
@@ -49,19 +47,26 @@ def change(body):
         setattr(SETTINGS, name, value)
 
 
+def conditions(method, body):
+    if method == "POST":
+        change(body)
+    return {"settings": vars(SETTINGS), "counted": vars(COUNTED)}
+
+
+# What answers a path, from the method and the body.
+PATHS = {"/_firebreak/conditions": conditions}
+
+
 async def answer(scope, receive, send):
     body, more = b"", True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    status, said = 200, None
     try:
-        if scope["method"] == "POST":
-            change(body)
+        status, said = 200, PATHS[scope["path"]](scope["method"], body)
     except ValueError as error:
         status, said = 400, {"error": str(error)}
-    said = said or {"settings": vars(SETTINGS), "counted": vars(COUNTED)}
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(said).encode()})
@@ -71,7 +76,7 @@ def install(replace, gateway):
     def with_conditions(original):
         async def app(scope, receive, send):
             local = (scope.get("client") or ("",))[0] == "127.0.0.1"
-            if scope.get("type") == "http" and scope.get("path") == PATH and local:
+            if scope.get("type") == "http" and scope.get("path") in PATHS and local:
                 await answer(scope, receive, send)
             else:
                 await original(scope, receive, send)

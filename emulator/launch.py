@@ -38,6 +38,7 @@ import conditions  # noqa: E402
 import identity  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
+import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
@@ -354,7 +355,10 @@ propagation.install(replace, refuse, gateway, iam_evaluator, iam, sts, responses
 trail.install(replace, gateway, iam_actions, iam_evaluator, responses)
 conditions.install(replace, gateway)
 
-# 12. A table's own policy (`tables.py`).
+# 12. IAM's policy simulator (`simulation.py`).
+simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account_id, get_region)
+
+# 13. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 if __name__ == "__main__":

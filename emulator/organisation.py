@@ -6,6 +6,7 @@ statements are not asked for: the policy stands beside `FullAWSAccess`. Without:
 """
 
 import contextvars
+import json
 
 import conditions
 
@@ -49,6 +50,25 @@ def install(replace, iam_actions, iam_evaluator, account_id):
         kept.append({"principal": principal.arn, "action": action, "resource": resource_arn, "sid": statement.sid})
         del kept[:-KEPT]
         return iam_evaluator.EvalResult("Deny", principal.arn, statement.sid, "service control policy")
+
+    def judged(_, body):
+        """Which of these calls the policy denies, as the emulator evaluates it: a second opinion for the tests."""
+        statements = iam_evaluator.parse_policy_document(conditions.document(conditions.SETTINGS.scp))
+        found = []
+        for row in json.loads(body)["calls"]:
+            ctx = iam_evaluator.EvalContext(
+                principal_arn=row["principal"],
+                principal_type="AssumedRole",
+                principal_account=account_id(),
+                action=row["action"],
+                resource_arn=row["resource"],
+                region="us-east-1",
+                service_context={"aws:tagkeys": None, **row["keys"]},
+            )
+            found.append(iam_evaluator._first_match(ctx, statements, "Deny") is not None)
+        return {"denied": found}
+
+    conditions.PATHS["/_firebreak/judge"] = judged
 
     def under_the_policy(original):
         def enforce(access_key_id, iam_action, service, region, resource_arn="*", service_context=None):

@@ -1,14 +1,17 @@
 //! The conditions that a game day is played under: how late CloudTrail's events and IAM's changes arrive, and which
 //! service control policy holds. They are set beside AWS, on a path of the emulator's own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use iam_eval::{Caller, Request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const PATH: &str = "/_firebreak/conditions";
+const JUDGE: &str = "/_firebreak/judge";
 
 /// The conditions. The default is fair weather: no events, changes of IAM in force at once, no policy.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,7 +35,7 @@ impl Conditions {
             "iam_delay": self.iam_delay.as_secs_f64(),
             "scp": self.scp,
         });
-        exchange(endpoint, "POST", &body.to_string()).await.map(|_| ())
+        exchange(endpoint, PATH, "POST", &body.to_string()).await.map(|_| ())
     }
 }
 
@@ -41,16 +44,37 @@ impl Conditions {
 /// # Errors
 /// Where the emulator does not say.
 pub async fn counted(endpoint: &str) -> Result<Value> {
-    let answer = exchange(endpoint, "GET", "").await?;
+    let answer = exchange(endpoint, PATH, "GET", "").await?;
     answer.get("counted").cloned().context("the emulator counts nothing")
 }
 
+/// Which of these calls the emulator's own evaluator says that the policy denies, in their order.
+///
+/// # Errors
+/// Where no policy is set, or the emulator does not say.
+pub async fn denied(endpoint: &str, calls: &[Request]) -> Result<Vec<bool>> {
+    let calls: Vec<Value> = calls
+        .iter()
+        .map(|call| {
+            let Caller::Principal { arn, .. } = &call.caller else { bail!("no service is bound by the policy") };
+            let one = |values: &Vec<String>| match values.as_slice() {
+                [only] => json!(only),
+                several => json!(several),
+            };
+            let keys: BTreeMap<&String, Value> = call.keys().iter().map(|(key, values)| (key, one(values))).collect();
+            Ok(json!({"principal": arn, "action": call.action, "resource": call.resource, "keys": keys}))
+        })
+        .collect::<Result<_>>()?;
+    let answer = exchange(endpoint, JUDGE, "POST", &json!({"calls": calls}).to_string()).await?;
+    serde_json::from_value(answer.get("denied").cloned().unwrap_or_default()).context("it does not say")
+}
+
 /// One request and its answer, as JSON.
-async fn exchange(endpoint: &str, method: &str, body: &str) -> Result<Value> {
+async fn exchange(endpoint: &str, path: &str, method: &str, body: &str) -> Result<Value> {
     let host = endpoint.strip_prefix("http://").with_context(|| format!("`{endpoint}` is no plain HTTP"))?;
     let mut stream = TcpStream::connect(host).await.with_context(|| format!("cannot connect to `{host}`"))?;
     let request = format!(
-        "{method} {PATH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -147,6 +147,8 @@ pub fn parameters(mode: &'static str) -> Vec<(&'static str, &'static str)> {
         ("Mode", mode),
         ("Drills", "enabled"),
         ("RevocationLeadSeconds", "1"),
+        ("RecheckSeconds", "1,2,4"),
+        ("CloudTrailLagSeconds", "1"),
         ("DeployerRolePatterns", "arn:aws:iam::*:role/firebreak-drill/deployer-*"),
         ("EvidenceRetentionDays", "1"),
     ]

@@ -5,7 +5,9 @@ use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
     FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
 };
+use firebreak_model::tamper::Tamper;
 use firebreak_model::usage::RoleUsage;
+use firebreak_model::watch::Watch;
 
 use crate::aws::Aws;
 use crate::deploy::Stack;
@@ -27,6 +29,10 @@ pub struct Book {
     pub revocations: Vec<RevocationRecord>,
     /// Records that were refused.
     pub forgeries: Vec<ForgeryRecord>,
+    /// What the guard watches.
+    pub watches: Vec<Watch>,
+    /// What was done against it.
+    pub tampers: Vec<Tamper>,
     /// Who runs as which role.
     pub inventory: Vec<RoleUsage>,
 }
@@ -50,8 +56,10 @@ impl Book {
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
                 Record::Forgery(forgery) => book.forgeries.push(forgery),
+                Record::Watch(watch) => book.watches.push(*watch),
+                Record::Tamper(tamper) => book.tampers.push(*tamper),
                 Record::Inventory(usage) => book.inventory.push(usage),
-                Record::Breaker {} => {}
+                Record::Parts(_) | Record::Breaker {} => {}
             }
         }
         Ok(book)
@@ -60,6 +68,17 @@ impl Book {
     /// An incident.
     pub fn incident(&self, id: &IncidentId) -> Option<&Incident> {
         self.incidents.iter().find(|incident| incident.incident_id == *id)
+    }
+
+    /// The guard's watch over an incident's present episode.
+    pub fn watch(&self, id: &IncidentId) -> Option<&Watch> {
+        let episode = self.incident(id)?.episode;
+        self.watches.iter().find(|watch| watch.incident_id == *id && watch.episode == episode)
+    }
+
+    /// What was done against an incident.
+    pub fn tampers_of(&self, id: &IncidentId) -> Vec<&Tamper> {
+        self.tampers.iter().filter(|tamper| tamper.incident_id.as_ref() == Some(id)).collect()
     }
 
     /// The steps of an incident's present episode, in the order of its plan.

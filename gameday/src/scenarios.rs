@@ -2,6 +2,7 @@
 
 mod attack_sequence_role_with_path;
 mod attack_sequence_without_its_block;
+mod deny_detached;
 mod ecs_task_role;
 mod forged_command_on_the_bus;
 mod iam_user_key_compromised;
@@ -72,6 +73,7 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    deny_detached::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
 ];

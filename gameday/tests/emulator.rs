@@ -17,6 +17,7 @@ use gameday::aws::{ACCOUNT, Aws};
 use gameday::conditions::{self, Conditions};
 use gameday::scene::random_hex;
 use gameday::theatre::Theatre;
+use iam_eval::organisation::table;
 use serde_json::{Value, json};
 
 /// An administrator under a path, and a session of it.
@@ -310,6 +311,21 @@ fn the_organisations_policy_denies_whom_it_names_by_the_roles_arn_and_not_root()
         let last = counted["scp_denials"].as_array().unwrap().last().unwrap();
         assert_eq!(last["sid"], "OnlyOne");
         assert_eq!(last["principal"], format!("arn:aws:sts::{ACCOUNT}:assumed-role/{other}/ana"));
+    });
+}
+
+/// Two evaluators, written apart, over the same table.
+#[test]
+fn the_emulators_own_evaluator_agrees_with_the_table_of_the_organisations_policy() {
+    let conditions = Conditions { scp: Some(table::names().document().unwrap()), ..Conditions::default() };
+    under(&conditions, async |theatre| {
+        let rows = table::rows();
+        let calls: Vec<_> = rows.iter().map(|row| row.request.clone()).collect();
+        let denied = conditions::denied(&theatre.aws.endpoint, &calls).await.unwrap();
+        assert_eq!(denied.len(), rows.len());
+        let wrong: Vec<_> = rows.iter().zip(denied).filter(|(row, denied)| row.denied != *denied).collect();
+        let names: Vec<_> = wrong.iter().map(|(row, _)| row.name.as_str()).collect();
+        assert!(names.is_empty(), "{} of {}:\n{}", names.len(), rows.len(), names.join("\n"));
     });
 }
 

@@ -85,6 +85,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         }
         Resource::FailureQueue => queue("function-failures"),
         Resource::RecycleQueue => queue("recycle"),
+        Resource::RecheckQueue => queue("recheck"),
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],
     }
@@ -148,6 +149,7 @@ fn each_role_writes_its_own_kinds_of_record() {
             (FunctionName::PublishOutcomes, vec![], vec![]),
             (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
             (FunctionName::ReleaseContainment, vec!["control", "forgery#*", "incident#*", "step#*"], vec!["control"]),
+            (FunctionName::GuardContainment, vec!["forgery#*", "parts", "tamper#*", "watch"], vec!["watch"]),
             (FunctionName::AssessIdentities, vec!["inventory#*"], vec!["inventory#*"]),
         ] {
             let statements = statements(aws, &stack.function(function)).await;

@@ -15,7 +15,8 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 10] = [
+const RULES: [(&str, Bus); 13] = [
+    ("sweep", Bus::Default),
     ("findings", Bus::Default),
     ("drill-findings", Bus::Default),
     ("expire-revocations", Bus::Default),
@@ -26,7 +27,12 @@ const RULES: [(&str, Bus); 10] = [
     ("recycle", Bus::Outcomes),
     ("snapshot", Bus::Outcomes),
     ("notify", Bus::Outcomes),
+    ("put-back", Bus::Outcomes),
+    ("watch", Bus::Outcomes),
 ];
+
+/// What was undone goes to its owners; `put-back` to the decider, whatever it is.
+const OWNERS: [(&str, &str); 2] = [("revoke-sessions", "revoke"), ("isolate-function", "isolate")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bus {
@@ -125,6 +131,21 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
         _ if name.starts_with("outcome-") => {
             rules.insert("notify");
             let ordered = event["detail-type"] == "Containment Ordered";
+            if ordered {
+                rules.insert("watch");
+            }
+            let owners = event.pointer("/detail/owners").and_then(Value::as_array).cloned().unwrap_or_default();
+            if event["detail-type"] == "Tampering Found" {
+                rules.insert("put-back");
+            }
+            if event["detail-type"] == "Containment Undone" {
+                rules.insert("put-back");
+                for (owner, rule) in OWNERS {
+                    if owners.contains(&json!(owner)) {
+                        rules.insert(rule);
+                    }
+                }
+            }
             let responses = event.pointer("/detail/responses").and_then(Value::as_array).cloned().unwrap_or_default();
             for rule in ["revoke", "isolate", "recycle", "snapshot"] {
                 if ordered && responses.contains(&json!(rule)) {
@@ -146,7 +167,7 @@ fn each_rule_matches_the_events_it_must_and_none_that_it_must_not() {
                 patterns.push((rule, pattern));
             }
         }
-        assert_eq!(patterns.len(), RULES.len() - 2, "only the schedules have no pattern");
+        assert_eq!(patterns.len(), RULES.len() - 3, "only the schedules have no pattern");
         for (name, event) in samples() {
             assert_eq!(matching(aws, &patterns, &event).await, wanted(&name, &event), "{name}");
         }
@@ -370,7 +391,11 @@ fn every_outcome_and_every_response_reaches_its_function() {
                     "account": ACCOUNT, "time": "2026-11-21T03:00:00Z", "region": REGION, "resources": [],
                     "detail": {"schema": 1, "responses": responses}});
                 let mut wanted = BTreeSet::from(["notify"]);
+                if matches!(kind, OutcomeKind::ContainmentUndone | OutcomeKind::TamperingFound) {
+                    wanted.insert("put-back");
+                }
                 if *kind == OutcomeKind::ContainmentOrdered {
+                    wanted.insert("watch");
                     let asked = responses.as_array().unwrap();
                     let rules = ["revoke", "isolate", "recycle", "snapshot"];
                     wanted.extend(rules.into_iter().filter(|rule| asked.contains(&json!(rule))));

@@ -231,6 +231,8 @@ pub enum Resource {
     FailureQueue,
     /// The queue of delayed recycling.
     RecycleQueue,
+    /// The queue of re-checks.
+    RecheckQueue,
     /// The function `revoke-sessions`.
     RevokeFunction,
     /// `*`: the call knows no resource.

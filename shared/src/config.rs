@@ -7,6 +7,7 @@ use firebreak_model::decision::Mode;
 use firebreak_model::ids::Partition;
 use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
 use firebreak_model::principal::Home;
+use firebreak_model::watch::Pace;
 
 /// Why a function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +157,32 @@ pub fn revocation_lead() -> Result<Duration, ConfigError> {
         t.parse::<u64>().ok().filter(|s| *s <= 300)
     })?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// The guard's queue of re-checks (`FIREBREAK_RECHECK_QUEUE_URL`).
+pub fn recheck_queue() -> Result<String, ConfigError> {
+    required("FIREBREAK_RECHECK_QUEUE_URL")
+}
+
+/// What the simulator's control is asked about: the guard's own role (`FIREBREAK_GUARD_ROLE_ARN`), and the ledger's
+/// table that it may read (`FIREBREAK_TABLE_ARN`).
+pub fn control() -> Result<(String, String), ConfigError> {
+    Ok((required("FIREBREAK_GUARD_ROLE_ARN")?, required("FIREBREAK_TABLE_ARN")?))
+}
+
+/// When re-checks fall due (`FIREBREAK_RECHECK_SECONDS`, `FIREBREAK_CLOUDTRAIL_LAG_SECONDS`).
+pub fn pace() -> Result<Pace, ConfigError> {
+    let rising = |text: &str| {
+        let seconds: Vec<u32> = text.split(',').map(|one| one.trim().parse().ok()).collect::<Option<_>>()?;
+        let before = std::iter::once(0).chain(seconds.iter().copied());
+        let fits = before.zip(&seconds).all(|(before, one)| before < *one && one - before <= 900);
+        fits.then_some(seconds)
+    };
+    let rechecks = parsed("FIREBREAK_RECHECK_SECONDS", "rising numbers of seconds, no more than 900 apart", rising)?;
+    let trail_lag = parsed("FIREBREAK_CLOUDTRAIL_LAG_SECONDS", "a number from 0 to 900", |t| {
+        t.parse().ok().filter(|seconds| *seconds <= 900)
+    })?;
+    Ok(Pace { rechecks, trail_lag })
 }
 
 /// The Regions whose workloads are told apart by the roles that they run as: our own (`AWS_REGION`) first, then those of

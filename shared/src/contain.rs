@@ -3,6 +3,7 @@
 
 mod at_least;
 mod candidate;
+mod put_back;
 mod shared_role;
 
 use aws_config::SdkConfig;
@@ -85,6 +86,9 @@ impl Containment {
                 return self.on_malformed(malformed, &Event::of(payload.get().to_owned()), received).await;
             }
         };
+        if let Some(kind) = put_back::told(payload) {
+            return Box::pin(self.on_tampering(kind, payload, received)).await;
+        }
         let event = || Event::of(payload.to_string());
         match trigger::read(payload, &self.base.home) {
             Trigger::Findings(findings, unread) => {

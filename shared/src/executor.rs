@@ -34,6 +34,10 @@ pub async fn execute(
             let order = Order { incident, step, now: clock::now() };
             match prior_of(&record) {
                 Ok(prior) if matches!(action.verify(order, &prior).await, Ok(Verified::NotInForce(_))) => {
+                    // A release that began meanwhile is no tampering: what it undoes stays undone.
+                    if superseded(ledger, incident).await? {
+                        return Ok(Executed { record, transient: false });
+                    }
                     warn!(incident.id = %incident.incident_id, step = %record.step, "undone by someone: applied again");
                     carry_out(ledger, incident, step, action, record).await
                 }
@@ -168,7 +172,8 @@ async fn superseded(ledger: &Ledger, incident: &Incident) -> Result<bool, Ledger
     Ok(now.is_none_or(|now| now.episode != incident.episode || now.state != incident.state))
 }
 
-fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
+/// The prior state on record.
+pub(crate) fn prior_of(record: &StepRecord) -> Result<Value, ActionError> {
     match &record.prior {
         None => Ok(Value::Null),
         Some(text) => serde_json::from_str(text).map_err(|error| ActionError::Unreadable {
@@ -247,7 +252,7 @@ pub async fn revert(
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use firebreak_model::ledger::Record;
+    use firebreak_model::ledger::{IncidentState, Record};
 
     use super::*;
     use crate::actions::QuarantineRole;
@@ -318,11 +323,23 @@ mod tests {
             (vec![attached(DENY)], 1),
             (vec![attached("arn:aws:iam::aws:policy/ReadOnlyAccess"), attach(), attached(DENY)], 3),
         ] {
-            let (wire, iam) = (Wire::answering([stored(StepState::Applied), ok("{}")]), Wire::answering(answers));
+            let still = item(&Record::Incident(Box::new(incident.clone())));
+            let wire = Wire::answering([stored(StepState::Applied), still, ok("{}")]);
+            let iam = Wire::answering(answers);
             let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
             assert_eq!(executed.record.state, StepState::Applied);
             assert_eq!(iam.requests().len(), calls);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_release_undoes_meanwhile_is_not_applied_again() {
+        let (incident, step) = role_order("orders");
+        let releasing = Incident { state: IncidentState::Releasing, ..incident.clone() };
+        let wire = Wire::answering([stored(StepState::Applied), item(&Record::Incident(Box::new(releasing)))]);
+        let iam = Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]);
+        execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
+        assert_eq!(iam.requests().len(), 1, "it is read back, and left alone");
     }
 
     #[tokio::test]

@@ -11,10 +11,12 @@ mod seal;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod watch;
 
 pub use claim::{Claim, Claimed};
 pub use inventory::Known;
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
+pub use watch::Watched;
 
 use std::collections::HashMap;
 

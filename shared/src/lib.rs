@@ -14,6 +14,7 @@ pub mod contain;
 pub mod evidence;
 pub mod executor;
 pub mod failure;
+pub mod guard;
 pub mod identity;
 pub mod isolate;
 pub mod ledger;

@@ -12,6 +12,7 @@ mod incident;
 mod tests;
 mod text;
 mod undo;
+mod watched;
 
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
 use firebreak_model::ledger::{FindingRecord, ForgeryRecord, Incident, Pause, StepRecord, StepState};

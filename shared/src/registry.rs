@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, assess, identity, publish, release, resolve};
+use crate::{actions, assess, guard, identity, publish, release, resolve};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -74,6 +74,9 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
         FunctionName::ReleaseContainment => {
             &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }
+        FunctionName::GuardContainment => {
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS]
+        }
         FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };
     let own = parts.iter().flat_map(|part| part.iter()).chain(&LOGS);
@@ -90,6 +93,15 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
                 all.extend(record.permissions);
             }
         }
+    }
+    if function == FunctionName::GuardContainment {
+        // It reads back what all actions did, and does nothing of it.
+        let reads = |permission: &&Permission| {
+            let call = permission.action.split(':').nth(1).unwrap_or_default();
+            ["Get", "List", "Describe"].iter().any(|verb| call.starts_with(verb))
+        };
+        let lasting = records().iter().filter(|record| firebreak_model::watch::lasts(record.id));
+        all.extend(lasting.flat_map(|record| record.permissions).filter(reads));
     }
     if function == FunctionName::RevokeSessions {
         // The end of a revocation is its owner's work: it puts it there, and takes it away when its time is over.
@@ -130,6 +142,17 @@ mod tests {
                 let held = matches!(permission.on, Resource::RoleAndDenyPolicy | Resource::UserAndDenyPolicy);
                 assert_eq!(attaches, held, "{function}: {}", permission.action);
             }
+        }
+    }
+
+    #[test]
+    fn the_guard_changes_nothing_but_its_own_records_and_its_queue() {
+        for permission in permissions(FunctionName::GuardContainment) {
+            let (service, call) = permission.action.split_once(':').unwrap_or_default();
+            let own = matches!(permission.on, Resource::Table | Resource::RecheckQueue | Resource::FailureQueue)
+                || service == "logs";
+            let reads = ["Get", "List", "Describe", "Lookup", "Simulate"].iter().any(|verb| call.starts_with(verb));
+            assert!(own || reads, "the guard has {}", permission.action);
         }
     }
 

@@ -82,6 +82,8 @@ named!(
         NotifyResponders = "notify-responders",
         /// Undoes.
         ReleaseContainment = "release-containment",
+        /// Watches what is contained, and Firebreak itself.
+        GuardContainment = "guard-containment",
         /// Finds out who runs as which role.
         AssessIdentities = "assess-identities",
     }

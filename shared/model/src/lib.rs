@@ -26,8 +26,10 @@ pub mod principal;
 pub mod request;
 pub mod seal;
 pub mod securityhub;
+pub mod tamper;
 pub mod trigger;
 pub mod usage;
+pub mod watch;
 
 /// The version of the layout of every record, request and event (`docs/SCHEMAS.md`).
 pub const SCHEMA: u32 = 1;

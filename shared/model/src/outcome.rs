@@ -8,6 +8,7 @@ use crate::action::named;
 use crate::decision::Decision;
 use crate::ids::IncidentId;
 use crate::ledger::{Incident, IncidentState, Record, StepState};
+use crate::watch::{Standing, Watch};
 
 /// The source of our events. Anyone who may put events can forge one: an event carries an id, never an order.
 pub const SOURCE: &str = "firebreak";
@@ -35,6 +36,16 @@ named!(
         ContainmentResumed = "Containment Resumed",
         /// A record was refused: it is not as one of our functions wrote it.
         RecordRefused = "Record Refused",
+        /// A containment held at every re-check, and CloudTrail shows no call since.
+        ContainmentSettled = "Containment Settled",
+        /// A containment does not hold wholly, or the principal made calls in spite of it.
+        ContainmentUnsettled = "Containment Unsettled",
+        /// Something of a containment was found undone: its owners put it back.
+        ContainmentUndone = "Containment Undone",
+        /// Somebody acted against a containment, or against Firebreak itself.
+        TamperingFound = "Tampering Found",
+        /// Parts of Firebreak are missing or changed, or all are there again.
+        PartsChanged = "Parts Changed",
     }
 );
 
@@ -101,8 +112,56 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
         (Some(Record::Pause(_)), None) => {
             vec![Outcome { kind: OutcomeKind::ContainmentResumed, detail: json!({"schema": SCHEMA}) }]
         }
+        (old, Some(Record::Watch(new))) => {
+            let old = match old {
+                Some(Record::Watch(old)) => Some(old.as_ref()),
+                _ => None,
+            };
+            watch_outcome(old, new).into_iter().collect()
+        }
+        (None, Some(Record::Tamper(new))) => {
+            let kind = if new.owners.is_empty() { OutcomeKind::TamperingFound } else { OutcomeKind::ContainmentUndone };
+            let detail = json!({
+                "schema": SCHEMA,
+                "incident_id": new.incident_id,
+                "episode": new.episode,
+                "owners": new.owners,
+                "subject": new.subject(),
+                "tamper": new.key,
+            });
+            vec![Outcome { kind, detail }]
+        }
+        (old, Some(Record::Parts(new))) => {
+            let before = match old {
+                Some(Record::Parts(old)) => old.missing.as_slice(),
+                _ => &[],
+            };
+            if before == new.missing {
+                return Vec::new();
+            }
+            let detail = json!({"schema": SCHEMA, "missing": new.missing.len()});
+            vec![Outcome { kind: OutcomeKind::PartsChanged, detail }]
+        }
         _ => Vec::new(),
     }
+}
+
+/// A watch is announced when something else may be said of the containment; that it is watched is no news.
+fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
+    let same = old.is_some_and(|old| old.standing == new.standing && old.episode == new.episode);
+    let kind = match new.standing {
+        Standing::Settled => OutcomeKind::ContainmentSettled,
+        Standing::Partial | Standing::CannotContain => OutcomeKind::ContainmentUnsettled,
+        // The record of the tampering says so.
+        Standing::Undone | Standing::Watching => return None,
+    };
+    let detail = json!({
+        "schema": SCHEMA,
+        "incident_id": new.incident_id,
+        "episode": new.episode,
+        "standing": new.standing,
+    });
+    (!same).then_some(Outcome { kind, detail })
 }
 
 fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {

@@ -104,6 +104,8 @@ impl Source {
 pub(super) fn is_due(record: &Record) -> bool {
     match record {
         Record::Incident(_) | Record::Step(_) | Record::Revocation(_) => true,
+        // What these say is looked for in AWS before anything is done.
+        Record::Watch(_) | Record::Tamper(_) | Record::Parts(_) => false,
         Record::Finding(_)
         | Record::Page(_)
         | Record::Pause(_)

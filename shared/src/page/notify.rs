@@ -9,10 +9,12 @@ use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId, shown};
 use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageRecord, StepRecord, StepState};
 use firebreak_model::outcome::{self, OutcomeKind};
+use firebreak_model::tamper;
+use firebreak_model::watch::Standing;
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::{Occasion, Page, Setting, incident, of_finding, of_forgery, of_incident, of_pause, plan_digest};
+use super::{Occasion, Page, Setting, incident, of_finding, of_forgery, of_incident, of_pause, plan_digest, watched};
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
@@ -81,6 +83,21 @@ impl Notifier {
                 let due = self.about_the_pause(kind, event).await?;
                 self.send_all(due.into_iter().collect()).await
             }
+            OutcomeKind::ContainmentSettled | OutcomeKind::ContainmentUnsettled => {
+                let id = outcome::incident_id(event)
+                    .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
+                let span = info_span!("page", incident.id = %id);
+                async { self.send_all(self.about_the_watch(&id).await?).await }.instrument(span).await
+            }
+            OutcomeKind::ContainmentUndone | OutcomeKind::TamperingFound => {
+                let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+                let (subject, key) = (text("/detail/subject"), text("/detail/tamper"));
+                if !tamper::is_key(key) || (subject != tamper::OWN && subject.parse::<IncidentId>().is_err()) {
+                    return Err(Failure::Malformed("the event names no tampering that could be there".to_owned()));
+                }
+                self.send_all(self.about_tampering(subject, key).await?).await
+            }
+            OutcomeKind::PartsChanged => self.send_all(self.about_the_parts().await?).await,
             _ => {
                 let id = outcome::incident_id(event)
                     .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
@@ -131,6 +148,44 @@ impl Notifier {
             Due::new(id.as_str(), 0, Occasion::Forgery(forgery.digest).name(""), page)
         };
         Ok(forgeries.into_iter().map(due).collect())
+    }
+
+    /// How a watched containment stands now: an event that was overtaken pages what is true.
+    async fn about_the_watch(&self, id: &IncidentId) -> Result<Vec<Due>, Failure> {
+        let (Some(incident), Some(watch)) = (self.ledger.incident(id).await?, self.ledger.watch(id).await?) else {
+            return Ok(Vec::new());
+        };
+        if incident.state != IncidentState::Ordered || watch.episode != incident.episode {
+            return Ok(Vec::new());
+        }
+        // Each time that it is watched anew it may be settled anew; what does not hold is paged once for what it is.
+        let what = match watch.standing {
+            Standing::Settled => watch.since.to_string(),
+            _ => watch.checks.last().map(|check| check.found.join(" ")).unwrap_or_default(),
+        };
+        let occasion = format!("{}-{}", watch.standing, tamper::key_of(&[&what]));
+        let page = watched::of_watch(&incident, &watch, &self.setting);
+        Ok(page.map(|page| Due::new(id.as_str(), incident.episode, occasion, page)).into_iter().collect())
+    }
+
+    async fn about_tampering(&self, subject: &str, key: &str) -> Result<Vec<Due>, Failure> {
+        let Some(tamper) = self.ledger.tamper(subject, key).await? else {
+            warn!("the ledger knows no such tampering");
+            return Ok(Vec::new());
+        };
+        let incident = match &tamper.incident_id {
+            Some(id) => self.ledger.incident(id).await?,
+            None => None,
+        };
+        let page = watched::of_tamper(&tamper, incident.as_ref(), &self.setting);
+        Ok(vec![Due::new(subject, tamper.episode, tamper.occasion(), page)])
+    }
+
+    async fn about_the_parts(&self) -> Result<Vec<Due>, Failure> {
+        let Some(parts) = self.ledger.parts().await? else { return Ok(Vec::new()) };
+        let what = tamper::key_of(&[&parts.missing.join(" "), &parts.since.to_string()]);
+        let page = watched::of_parts(&parts, &self.setting);
+        Ok(vec![Due::new(CONTROL, 0, format!("parts-{what}"), page)])
     }
 
     /// The pause as it is now: an event that was overtaken by the next one pages nothing.

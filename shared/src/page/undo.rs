@@ -67,7 +67,15 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
         return;
     }
     draft.section("Undo it without Firebreak");
-    draft.line("Firebreak's own release is safer: it keeps stolen sessions dead. Without it, step by step:");
+    draft.line(
+        "Firebreak's own release is safer: it keeps stolen sessions dead. While the guard runs, it puts back what",
+    );
+    draft.line("is undone by hand, and pages. Without them, step by step; first stop the guard:");
+    let stop = Command::aws("lambda put-function-concurrency")
+        .option("function-name", &format!("{}-guard-containment", setting.stack))
+        .option("region", &setting.region)
+        .words("--reserved-concurrent-executions 0");
+    draft.command(&stop.line().unwrap_or_default());
     for record in undoable {
         draft.line("");
         draft.line(&format!("# {}", clean(&record.step, 300)));

@@ -10,7 +10,9 @@ use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
+use crate::tamper::Tamper;
 use crate::usage::{self, RoleUsage};
+use crate::watch::{WATCHES, Watch};
 
 /// A step of an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,6 +189,17 @@ pub struct ForgeryRecord {
     pub found_at: Timestamp,
 }
 
+/// How Firebreak's own parts were found by the guard's last sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartsRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// What is missing or changed, each in a sentence, in order; empty where all is there.
+    pub missing: Vec<String>,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
 /// Any record that the ledger's stream can carry, told apart by `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -207,6 +220,12 @@ pub enum Record {
     Revocation(RevocationRecord),
     /// A record that was refused.
     Forgery(ForgeryRecord),
+    /// A containment that the guard watches.
+    Watch(Box<Watch>),
+    /// Something that somebody did against a containment or against Firebreak.
+    Tamper(Box<Tamper>),
+    /// How Firebreak's own parts were found.
+    Parts(PartsRecord),
     /// Who runs as a role.
     Inventory(RoleUsage),
 }
@@ -221,6 +240,9 @@ impl Record {
             Self::Page(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
+            Self::Watch(r) => watch_keys(&r.incident_id),
+            Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
+            Self::Parts(_) => parts_keys(),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
             Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
@@ -234,6 +256,21 @@ pub const REVOCATIONS: &str = "revocation";
 /// The partition of the records about an incident that were refused.
 pub fn forgery_partition(id: &IncidentId) -> String {
     format!("forgery#{id}")
+}
+
+/// The keys of the guard's watch over an incident.
+pub fn watch_keys(id: &IncidentId) -> (String, String) {
+    (WATCHES.to_owned(), id.to_string())
+}
+
+/// The partition of what was done against an incident, or against Firebreak itself.
+pub fn tamper_partition(subject: &str) -> String {
+    format!("tamper#{subject}")
+}
+
+/// The keys of how Firebreak's own parts were found.
+pub fn parts_keys() -> (String, String) {
+    ("parts".to_owned(), "parts".to_owned())
 }
 
 /// The partition of what is known of an account's roles.

@@ -1,0 +1,42 @@
+//! Looks at what is contained again and again, and at Firebreak itself; records what was undone, so that it is put back.
+
+mod handler;
+
+use std::sync::Arc;
+
+use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::guard::Guard;
+use firebreak_shared::ledger::{Ledger, Seal};
+use firebreak_shared::{clients, telemetry};
+use lambda_runtime::{Error, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::start();
+    let guard = Arc::new(guard().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
+    run(service_fn(|event| handler::handle(guard.clone(), event))).await
+}
+
+fn guard() -> Result<Guard, ConfigError> {
+    let Base { home, stack } = Base::from_env()?;
+    let table = config::table()?;
+    let deny_policy_arn = config::deny_policy_arn()?;
+    let queue_url = config::recheck_queue()?;
+    let (own_role_arn, table_arn) = config::control()?;
+    let pace = config::pace()?;
+    let seal_key_arn = config::seal_key_arn()?;
+    let sdk = clients::load();
+    Ok(Guard {
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
+        iam: aws_sdk_iam::Client::new(&sdk),
+        sqs: aws_sdk_sqs::Client::new(&sdk),
+        sdk,
+        home,
+        stack,
+        deny_policy_arn,
+        queue_url,
+        own_role_arn,
+        table_arn,
+        pace,
+    })
+}

@@ -1,0 +1,134 @@
+//! What somebody did against a containment or against Firebreak itself: the guard's record of it, which the stream
+//! makes pages, put-backs and findings of.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::SCHEMA;
+use crate::action::{FunctionName, named};
+use crate::finding::Subject;
+use crate::ids::{IncidentId, digest};
+
+named!(
+    /// What was done.
+    Nature {
+        /// Something of a containment was undone.
+        Undone = "undone",
+        /// A contained principal made itself another way in.
+        Minted = "minted",
+        /// The contained role or user was deleted and made again under its name.
+        Recreated = "recreated",
+        /// Who may assume a contained role was changed.
+        TrustChanged = "trust_changed",
+        /// A part of Firebreak was changed.
+        OwnPart = "own_part",
+    }
+);
+
+/// Where tampering with Firebreak itself is kept, which belongs to no incident.
+pub const OWN: &str = "own";
+
+/// The call that did it, as CloudTrail has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenCall {
+    /// The id of its event.
+    pub event_id: String,
+    /// Service and name: `iam:DetachRolePolicy`.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub region: String,
+    /// From where.
+    pub address: String,
+}
+
+/// A record of tampering. Written once, never changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tamper {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident; none for Firebreak's own parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident_id: Option<IncidentId>,
+    /// Its episode; 0 for Firebreak's own parts.
+    pub episode: u32,
+    /// 24 hex digits, of what was found, where and when: the same call is one record, however often delivered.
+    pub key: String,
+    /// When it was found.
+    pub at: Timestamp,
+    /// What was done.
+    pub nature: Nature,
+    /// In a sentence.
+    pub detail: String,
+    /// The keys of the steps that are to be applied again.
+    #[serde(default)]
+    pub steps: Vec<String>,
+    /// Whose they are.
+    #[serde(default)]
+    pub owners: Vec<FunctionName>,
+    /// The call, where CloudTrail told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<SeenCall>,
+    /// Who did it, where CloudTrail told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Subject>,
+    /// Whom a decision is asked about: the one who did it, or what was minted.
+    #[serde(default)]
+    pub suspects: Vec<Subject>,
+    /// A game day's.
+    pub drill: bool,
+}
+
+impl Tamper {
+    /// Steps of an incident that had been applied and were found undone.
+    pub fn undone(
+        incident: &crate::ledger::Incident,
+        steps: Vec<(String, String)>,
+        owners: Vec<FunctionName>,
+        at: Timestamp,
+    ) -> Self {
+        let detail: Vec<String> = steps.iter().map(|(step, found)| format!("`{step}`: {found}")).collect();
+        let steps: Vec<String> = steps.into_iter().map(|(step, _)| step).collect();
+        let key = key_of(&[Nature::Undone.as_str(), &steps.join(" "), &at.to_string()]);
+        Self {
+            schema: SCHEMA,
+            incident_id: Some(incident.incident_id.clone()),
+            episode: incident.episode,
+            key,
+            at,
+            nature: Nature::Undone,
+            detail: detail.join("; "),
+            steps,
+            owners,
+            call: None,
+            actor: None,
+            suspects: Vec::new(),
+            drill: incident.drill,
+        }
+    }
+
+    /// The part of the partition key after `tamper#`.
+    pub fn subject(&self) -> String {
+        self.incident_id.as_ref().map_or_else(|| OWN.to_owned(), ToString::to_string)
+    }
+
+    /// What pages it once: the same steps undone again by the same hand are no new occasion.
+    pub fn occasion(&self) -> String {
+        let who = self.actor.as_ref().map(|actor| serde_json::to_string(actor).unwrap_or_default());
+        let call = self.call.as_ref().filter(|_| self.nature != Nature::Undone).map(|call| call.event_id.as_str());
+        let parts = [self.steps.join(" "), who.unwrap_or_default(), call.unwrap_or_default().to_owned()];
+        let [steps, who, call] = &parts;
+        format!("{}-{}", self.nature, key_of(&[steps, who, call]))
+    }
+}
+
+/// The key of a record, from what tells it from others.
+pub fn key_of(parts: &[&str]) -> String {
+    digest(parts).chars().take(24).collect()
+}
+
+/// Whether a text can be the key of a record.
+pub fn is_key(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

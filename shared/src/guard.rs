@@ -1,0 +1,247 @@
+//! Containments over time: re-checks by delayed messages, CloudTrail's word, a regular sweep. What
+//! `guard-containment` does.
+//!
+//! It looks and records; it changes nothing in IAM or Lambda. What it finds undone, the owners of the steps put back:
+//! they start on the record. A message and an event are hints: the incident, its steps and its state come from the
+//! ledger, and an incident that is being released is left alone.
+
+mod look;
+mod opinion;
+mod trail;
+
+use aws_config::SdkConfig;
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::{Incident, IncidentState};
+use firebreak_model::outcome;
+use firebreak_model::principal::Home;
+use firebreak_model::tamper::Tamper;
+use firebreak_model::trigger::is_scheduled;
+use firebreak_model::watch::{Cause, Look, Pace, Standing, Watch};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::action::{ActionError, Permission, Resource};
+use crate::answer::Answer;
+use crate::clock;
+use crate::failure::Failure;
+use crate::ledger::{Ledger, LedgerError};
+use crate::telemetry::chain;
+
+/// What guarding needs beside reading what the actions read, and the ledger.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "sqs:SendMessage", on: Resource::RecheckQueue },
+    Permission { action: "sqs:DeleteMessage", on: Resource::RecheckQueue },
+    Permission { action: "sqs:GetQueueAttributes", on: Resource::RecheckQueue },
+    Permission { action: "sqs:ReceiveMessage", on: Resource::RecheckQueue },
+    Permission { action: "iam:SimulatePrincipalPolicy", on: Resource::Role },
+    Permission { action: "iam:SimulatePrincipalPolicy", on: Resource::User },
+    Permission { action: "cloudtrail:LookupEvents", on: Resource::Any },
+];
+
+/// The longest that SQS delays a message, in seconds.
+const LONGEST_DELAY: i64 = 900;
+
+/// Everything that guarding needs.
+#[derive(Debug)]
+pub struct Guard {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The IAM client.
+    pub iam: aws_sdk_iam::Client,
+    /// The SQS client.
+    pub sqs: aws_sdk_sqs::Client,
+    /// The configuration that clients of other Regions are built from.
+    pub sdk: SdkConfig,
+    /// Where it runs.
+    pub home: Home,
+    /// The stack's name.
+    pub stack: String,
+    /// The deny policy.
+    pub deny_policy_arn: String,
+    /// The queue of re-checks.
+    pub queue_url: String,
+    /// The guard's own role: the simulator's control, for what it is allowed.
+    pub own_role_arn: String,
+    /// The ledger's table, as the control's resource.
+    pub table_arn: String,
+    /// When re-checks fall due.
+    pub pace: Pace,
+}
+
+/// What an invocation answers: to the bus and to the schedule, or to the queue.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Handled {
+    /// A sweep, or a reaction to a call.
+    Order(Answer),
+    /// The messages that are to come again.
+    Queue(SqsBatchResponse),
+}
+
+/// Whether an action denies the principal everything.
+fn denies(action: ActionId) -> bool {
+    matches!(action, ActionId::QuarantineRole | ActionId::QuarantineUser)
+}
+
+impl Guard {
+    /// Handles one invocation: messages of the queue, or the schedule.
+    pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
+        if payload.get("Records").is_some() {
+            return self.on_messages(payload).await.map(Handled::Queue);
+        }
+        if is_scheduled(payload) {
+            return self.sweep().await.map(Handled::Order);
+        }
+        Err(Failure::Malformed("this function takes re-checks and its schedule".to_owned()))
+    }
+
+    async fn on_messages(&self, payload: &Value) -> Result<SqsBatchResponse, Failure> {
+        let batch: SqsEvent = serde_json::from_value(payload.clone())
+            .map_err(|error| Failure::Malformed(format!("the messages cannot be read: {error}")))?;
+        let mut again = SqsBatchResponse::default();
+        for message in batch.records {
+            if let Err(failure) = self.on_message(&message).await {
+                error!(error.kind = failure.kind(), "{failure}");
+                // What cannot be read is no better the next time.
+                if !matches!(failure, Failure::Malformed(_)) {
+                    let id = message.message_id.ok_or(failure)?;
+                    again.add_failure(id);
+                }
+            }
+        }
+        Ok(again)
+    }
+
+    async fn on_message(&self, message: &SqsMessage) -> Result<Answer, Failure> {
+        let event: Value = serde_json::from_str(message.body.as_deref().unwrap_or_default())
+            .map_err(|error| Failure::Malformed(format!("a message holds no event: {error}")))?;
+        let id = outcome::incident_id(&event)
+            .ok_or_else(|| Failure::Malformed("the message carries no incident id".to_owned()))?;
+        // An order of the bus is always looked at: the plan may have grown. A message of our own waits for its time.
+        let ordered = event.get("detail-type").is_some();
+        let span = info_span!("recheck", incident.id = %id);
+        Box::pin(self.check(&id, Cause::Recheck, ordered)).instrument(span).await
+    }
+
+    /// Looks at everything that is watched.
+    async fn sweep(&self) -> Result<Answer, Failure> {
+        let watched = self.ledger.watches().await?;
+        let mut failed = Vec::new();
+        for one in &watched {
+            let span = info_span!("sweep", incident.id = %one.id);
+            if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, false)).instrument(span).await {
+                warn!(incident.id = %one.id, "the containment could not be looked at: {failure}");
+                failed.push(format!("`{}`: {failure}", one.id));
+            }
+        }
+        if failed.is_empty() {
+            return Ok(Answer::of("swept").saying(format!("{} containments looked at", watched.len())));
+        }
+        Err(Failure::Transient(failed.join("; ")))
+    }
+
+    /// Looks at a containment and records what may be said of it.
+    async fn check(&self, id: &IncidentId, cause: Cause, ordered: bool) -> Result<Answer, Failure> {
+        for _ in 0..8 {
+            let Some(incident) = self.ordered(id).await? else {
+                return Ok(Answer::on("nothing to watch", id, &[]));
+            };
+            let watch = self.watch_over(&incident).await?;
+            let now = clock::now();
+            if cause == Cause::Recheck && !ordered && !watch.is_due(now) {
+                return Ok(Answer::on("not due", id, &[]));
+            }
+            let look = self.look(&incident, &watch, cause, now).await?;
+            // Between the reading of the incident and that of its steps a release may have begun: it is no tampering.
+            if look.gone().next().is_some() && !self.still(&incident).await? {
+                return Ok(Answer::on("nothing to watch", id, &[]).saying("a release began"));
+            }
+            let next = watch.looked(&incident, &look, &self.pace);
+            if let Some(due) = next.next_check_at.filter(|_| next.next_check_at != watch.next_check_at || ordered) {
+                self.call_again(id, due, now).await?;
+            }
+            if self.ledger.keep_watch(&next).await? {
+                return self.say(&incident, &look, &next).await;
+            }
+        }
+        Err(LedgerError::Contended(id.clone()).into())
+    }
+
+    /// The incident, if its plan is in force. Whatever else it is, it is watched no longer.
+    async fn ordered(&self, id: &IncidentId) -> Result<Option<Incident>, Failure> {
+        match self.ledger.incident(id).await? {
+            Some(incident) if incident.state == IncidentState::Ordered => Ok(Some(incident)),
+            _ => {
+                self.ledger.forget_watch(id).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn still(&self, incident: &Incident) -> Result<bool, Failure> {
+        let now = self.ledger.incident(&incident.incident_id).await?;
+        Ok(now.is_some_and(|now| now.state == incident.state && now.episode == incident.episode))
+    }
+
+    /// The watch over this episode; a new episode begins a new one.
+    async fn watch_over(&self, incident: &Incident) -> Result<Watch, Failure> {
+        let stored = match self.ledger.watch(&incident.incident_id).await {
+            // A record that somebody edited must not blind the guard.
+            Err(unreadable @ LedgerError::Unreadable { .. }) => {
+                error!("the watch is begun anew: {}", chain(&unreadable));
+                self.ledger.forget_watch(&incident.incident_id).await?;
+                None
+            }
+            other => other?,
+        };
+        Ok(match stored {
+            Some(watch) if watch.episode == incident.episode => watch,
+            other => Watch {
+                version: other.map_or(0, |before| before.version),
+                ..Watch::of(incident, &self.pace, clock::now())
+            },
+        })
+    }
+
+    /// Has the next re-check come when it is due.
+    async fn call_again(&self, id: &IncidentId, due: Timestamp, now: Timestamp) -> Result<(), Failure> {
+        let seconds = (due.as_millisecond() - now.as_millisecond() + 999) / 1000;
+        let delay = i32::try_from(seconds.clamp(0, LONGEST_DELAY)).unwrap_or(0);
+        let message = json!({"detail": {"incident_id": id}}).to_string();
+        let send = self.sqs.send_message().queue_url(&self.queue_url).delay_seconds(delay).message_body(message);
+        send.send().await.map_err(|e| ActionError::of("sqs:SendMessage", &self.queue_url, e))?;
+        Ok(())
+    }
+
+    async fn say(&self, incident: &Incident, look: &Look, watch: &Watch) -> Result<Answer, Failure> {
+        let id = &incident.incident_id;
+        let gone: Vec<(String, String)> = look.gone().map(|(step, says)| (step.to_owned(), says.to_owned())).collect();
+        if gone.is_empty() {
+            info!("the containment is {}", watch.standing);
+        } else {
+            let is_gone = |key: &String| gone.iter().any(|(step, _)| step == key);
+            let mut owners: Vec<FunctionName> = incident
+                .plan
+                .steps
+                .iter()
+                .filter(|step| is_gone(&step.key()))
+                .map(firebreak_model::plan::Step::owner)
+                .collect();
+            owners.sort();
+            owners.dedup();
+            let tamper = Tamper::undone(incident, gone, owners, look.at);
+            warn!("undone by someone, to be put back: {}", tamper.detail);
+            self.ledger.record_tamper(&tamper).await?;
+        }
+        let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
+        let answer = Answer::on(watch.standing.as_str(), id, &[]);
+        Ok(if found.is_empty() || watch.standing == Standing::Settled { answer } else { answer.saying(found) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! One look at a containment: every step that lasts, read back by the code that applied it.
+
+use firebreak_model::ledger::{Incident, StepRecord};
+use firebreak_model::plan::{Step, Target};
+use firebreak_model::watch::{Cause, Found, Look, Opinion, StepLook, TrailLook, Watch, lasts};
+use jiff::Timestamp;
+
+use super::Guard;
+use crate::action::{Action, ActionError, Order, Verified};
+use crate::executor::prior_of;
+use crate::failure::Failure;
+use crate::telemetry::chain;
+use crate::{actions, clients};
+
+impl Guard {
+    /// Looks at an incident. A step that cannot be read is told as such; only the ledger's failure is one here.
+    pub(super) async fn look(
+        &self,
+        incident: &Incident,
+        watch: &Watch,
+        cause: Cause,
+        now: Timestamp,
+    ) -> Result<Look, Failure> {
+        let records = self.ledger.steps(incident, incident.plan.owners()).await?;
+        let mut steps = Vec::new();
+        for step in incident.plan.steps.iter().filter(|step| lasts(step.action)) {
+            let key = step.key();
+            let record = records.iter().find(|record| record.step == key);
+            let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
+            let found = match (found, record) {
+                (Some(found), _) => found,
+                (None, Some(record)) => self.read_back(incident, step, record, now).await,
+                (None, None) => Found::Pending,
+            };
+            steps.push(StepLook { step: key, found });
+        }
+        let denied = denied_at(&steps, &records);
+        // What does not hold needs no second opinion.
+        let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
+        let (opinion, trail) = match denied.filter(|_| holds) {
+            Some(since) => {
+                let opinion = self.opinion(&incident.principal).await;
+                (opinion, self.trail(incident, watch, cause, since, now).await)
+            }
+            None => (Opinion::NotAsked, TrailLook::NotAsked),
+        };
+        Ok(Look { at: now, cause, steps, opinion, trail })
+    }
+
+    async fn read_back(&self, incident: &Incident, step: &Step, record: &StepRecord, now: Timestamp) -> Found {
+        let Some(action) = self.action(step) else {
+            return Found::Unread("the action is not known to this function".to_owned());
+        };
+        let order = Order { incident, step, now };
+        let read = match prior_of(record) {
+            Ok(prior) => action.verify(order, &prior).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(Verified::InForce) => Found::InForce,
+            Ok(Verified::NotInForce(found)) => Found::Gone(found),
+            Err(ActionError::Gone { .. }) => Found::Absent,
+            Err(error) => Found::Unread(chain(&error)),
+        }
+    }
+
+    fn action(&self, step: &Step) -> Option<Box<dyn Action>> {
+        match &step.target {
+            Target::Role(_) | Target::User(_) => actions::for_principal(step.action, &self.iam, &self.deny_policy_arn),
+            Target::Function(function) => {
+                let lambda = clients::lambda_in(&self.sdk, function.region());
+                actions::for_function(step.action, &lambda, &self.stack)
+            }
+        }
+    }
+}
+
+/// When the deny on the principal was read back, where it is in force.
+fn denied_at(steps: &[StepLook], records: &[StepRecord]) -> Option<Timestamp> {
+    let in_force = |record: &&StepRecord| {
+        super::denies(record.action)
+            && steps.iter().any(|look| look.step == record.step && look.found == Found::InForce)
+    };
+    records.iter().filter(in_force).filter_map(|record| record.verified_at).max()
+}

@@ -1,0 +1,307 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use firebreak_model::ids::Partition;
+use firebreak_model::ledger::{Record, StepRecord, StepState};
+use firebreak_model::watch::{Opinion, TrailLook};
+use jiff::SignedDuration;
+
+use super::*;
+use crate::evidence::testing::{item, items};
+use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_order};
+
+const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
+const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
+
+/// The wires to each service, so that each script is read in its own order.
+#[derive(Default)]
+struct Wires {
+    ledger: Wire,
+    iam: Wire,
+    sqs: Wire,
+    trail: Wire,
+}
+
+impl Wires {
+    fn guard(&self) -> Guard {
+        Guard {
+            ledger: Ledger::new(
+                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            ),
+            iam: aws_sdk_iam::Client::new(&self.iam.config()),
+            sqs: aws_sdk_sqs::Client::new(&self.sqs.config()),
+            sdk: self.trail.config(),
+            home: Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() },
+            stack: "firebreak".to_owned(),
+            deny_policy_arn: DENY.to_owned(),
+            queue_url: "https://sqs.eu-west-1.amazonaws.com/111122223333/firebreak-recheck".to_owned(),
+            own_role_arn: OWN.to_owned(),
+            table_arn: "arn:aws:dynamodb:eu-west-1:111122223333:table/ledger".to_owned(),
+            pace: Pace { rechecks: vec![5, 30, 300], trail_lag: 900 },
+        }
+    }
+
+    fn unused(&self) -> usize {
+        [&self.ledger, &self.iam, &self.sqs, &self.trail].iter().map(|wire| wire.unused()).sum()
+    }
+}
+
+/// An incident that was ordered a minute ago, with its ARN and id on record, and its quarantine as the ledger has it.
+fn contained() -> (Incident, StepRecord) {
+    let (mut incident, step) = role_order("orders");
+    let ordered = clock::now() - SignedDuration::from_mins(1);
+    incident.ordered_at = Some(ordered);
+    incident.principal.unique_id = Some("AROAEXAMPLE000000001".parse().unwrap());
+    let record = incident.step_record(&step, ordered);
+    (incident, StepRecord { state: StepState::Applied, verified_at: Some(ordered), ..record })
+}
+
+fn stored(incident: &Incident) -> Scripted {
+    item(&Record::Incident(Box::new(incident.clone())))
+}
+
+fn attached(arn: &str) -> Scripted {
+    ok(format!(
+        "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyArn>{arn}\
+         </PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>"
+    ))
+}
+
+fn simulated(action: &str, decision: &str) -> Scripted {
+    ok(format!(
+        "<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><EvaluationResults><member><EvalActionName>\
+         {action}</EvalActionName><EvalDecision>{decision}</EvalDecision></member></EvaluationResults>\
+         </SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
+    ))
+}
+
+fn control() -> Scripted {
+    simulated("dynamodb:GetItem", "allowed")
+}
+
+fn nothing_recorded() -> Scripted {
+    ok(r#"{"Events": []}"#)
+}
+
+fn sent() -> Scripted {
+    ok(r#"{"MessageId": "m", "MD5OfMessageBody": "x"}"#)
+}
+
+fn message(body: &Value) -> Value {
+    json!({"Records": [{"messageId": "m", "body": body.to_string(), "eventSource": "aws:sqs"}]})
+}
+
+fn order_of(incident: &Incident) -> Value {
+    message(&json!({"detail-type": "Containment Ordered", "detail": {"incident_id": incident.incident_id}}))
+}
+
+async fn played(wires: &Wires, payload: &Value) -> Value {
+    serde_json::to_value(wires.guard().handle(payload).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message() {
+    let (incident, step) = contained();
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), ok("{}"), items(&[Record::Step(Box::new(step))]), ok("{}")]),
+        iam: Wire::answering([attached(DENY), control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        sqs: Wire::answering([sent()]),
+        trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+    };
+    let answer = played(&wires, &order_of(&incident)).await;
+    assert_eq!((answer["batchItemFailures"].clone(), wires.unused()), (json!([]), 0));
+    let put = wires.ledger.requests().pop().unwrap();
+    assert!(put.contains(r#""standing":{"S":"watching"}"#) && put.contains(r#""pk":{"S":"watch"}"#), "{put}");
+    assert!(put.contains("attribute_not_exists(pk) OR #version = :before"), "{put}");
+    let iam = wires.iam.requests();
+    assert!(iam[1].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Ffirebreak%2Fguard"), "{iam:?}");
+    assert!(iam[2].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Forders"), "{iam:?}");
+    let hosts = wires.trail.hosts();
+    assert!(hosts[0].contains("eu-west-1") && hosts[1].contains("us-east-1"), "{hosts:?}");
+    assert!(wires.trail.requests()[0].contains(r#""AttributeKey":"ReadOnly","AttributeValue":"false""#));
+    // The first re-check was this one: the next is due 30 seconds after the order, which is past.
+    assert!(wires.sqs.requests()[0].contains(r#""DelaySeconds":0"#), "{:?}", wires.sqs.requests());
+}
+
+#[tokio::test]
+async fn a_message_before_its_time_costs_two_reads() {
+    let (incident, _) = contained();
+    let guard = Wires::default().guard();
+    let watch = Watch {
+        next_check_at: Some(clock::now() + SignedDuration::from_mins(4)),
+        ..Watch::of(&incident, &guard.pace, clock::now())
+    };
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), item(&Record::Watch(Box::new(watch)))]),
+        ..Wires::default()
+    };
+    played(&wires, &message(&json!({"detail": {"incident_id": incident.incident_id}}))).await;
+    assert_eq!((wires.ledger.requests().len(), wires.unused()), (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_gone_goes_on_record_with_its_owner_and_is_soon_looked_at_again() {
+    let (incident, step) = contained();
+    let wires = Wires {
+        ledger: Wire::answering([
+            stored(&incident),
+            ok("{}"),
+            items(&[Record::Step(Box::new(step))]),
+            stored(&incident),
+            ok("{}"),
+            ok("{}"),
+        ]),
+        iam: Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]),
+        sqs: Wire::answering([sent()]),
+        ..Wires::default()
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "no second opinion is asked about what does not hold");
+    let requests = wires.ledger.requests();
+    assert!(requests[4].contains(r#""standing":{"S":"undone"}"#), "{}", requests[4]);
+    assert!(requests[5].contains(r#""owners":{"L":[{"S":"quarantine-principal"}]}"#), "{}", requests[5]);
+    assert!(requests[5].contains(&format!("tamper#{}", incident.incident_id)), "{}", requests[5]);
+    assert!(wires.sqs.requests()[0].contains(r#""DelaySeconds":5"#), "{:?}", wires.sqs.requests());
+}
+
+#[tokio::test]
+async fn a_release_that_began_meanwhile_is_no_tampering() {
+    let (incident, step) = contained();
+    for state in [IncidentState::Releasing, IncidentState::Released] {
+        let released = Incident { state, ..incident.clone() };
+        let wires = Wires {
+            ledger: Wire::answering([
+                stored(&incident),
+                ok("{}"),
+                items(&[Record::Step(Box::new(step.clone()))]),
+                stored(&released),
+            ]),
+            iam: Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]),
+            ..Wires::default()
+        };
+        played(&wires, &order_of(&incident)).await;
+        assert!(wires.ledger.requests().iter().all(|request| !request.contains("PutItem")), "nothing is recorded");
+        // And what is released when it is looked at is not read at all, and watched no longer.
+        let wires = Wires { ledger: Wire::answering([stored(&released), ok("{}")]), ..Wires::default() };
+        played(&wires, &order_of(&incident)).await;
+        assert!(wires.ledger.requests()[1].contains("DeleteItem"), "{:?}", wires.ledger.requests());
+    }
+}
+
+#[tokio::test]
+async fn an_edited_watch_is_begun_anew() {
+    let (incident, step) = contained();
+    let edited = ok(r#"{"Item": {"kind": {"S": "watch"}, "pk": {"S": "watch"}, "standing": {"S": "fine"}}}"#);
+    let wires = Wires {
+        ledger: Wire::answering([
+            stored(&incident),
+            edited,
+            ok("{}"),
+            items(&[Record::Step(Box::new(step))]),
+            ok("{}"),
+        ]),
+        iam: Wire::answering([attached(DENY), control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        sqs: Wire::answering([sent()]),
+        trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0);
+    assert!(wires.ledger.requests()[2].contains("DeleteItem"));
+}
+
+#[tokio::test]
+async fn only_an_explicit_deny_beside_an_allowed_control_agrees() {
+    let (incident, _) = contained();
+    let target = |decision: &str| simulated("sts:GetSessionToken", decision);
+    let unanswered =
+        || ok("<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult/></SimulatePrincipalPolicyResponse>");
+    for (answers, agrees, says) in [
+        ([control(), target("explicitDeny")], Some(true), ""),
+        ([control(), target("implicitDeny")], Some(false), "`implicitDeny`"),
+        ([control(), target("allowed")], Some(false), "`allowed`"),
+        ([control(), target("somethingNew")], Some(false), "`somethingNew`"),
+        ([control(), unanswered()], Some(false), "`no decision`"),
+        ([control(), simulated("s3:GetObject", "explicitDeny")], Some(false), "`no decision`"),
+        ([simulated("dynamodb:GetItem", "explicitDeny"), target("explicitDeny")], None, "control"),
+        ([unanswered(), target("explicitDeny")], None, "control"),
+        ([control(), query_error(400, "Throttling")], None, "throttled"),
+        ([query_error(403, "AccessDenied"), target("explicitDeny")], None, "denied"),
+    ] {
+        let wires = Wires { iam: Wire::answering(answers), ..Wires::default() };
+        let opinion = wires.guard().opinion(&incident.principal).await;
+        let found = match &opinion {
+            Opinion::Agrees => Some(true),
+            Opinion::Disagrees(_) => Some(false),
+            Opinion::None(_) | Opinion::NotAsked => None,
+        };
+        assert_eq!(found, agrees, "{opinion:?}");
+        assert!(format!("{opinion:?}").contains(says), "{opinion:?}");
+    }
+}
+
+fn events(seconds: &[i64], error: Option<&str>, token: Option<&str>) -> Scripted {
+    let (incident, _) = contained();
+    let record = |second: &i64| {
+        let time = incident.ordered_since() + SignedDuration::from_secs(*second);
+        let mut record = json!({"eventName": "PutObject", "eventSource": "s3.amazonaws.com", "eventID": second.to_string(),
+            "eventTime": time.to_string(), "recipientAccountId": "111122223333",
+            "userIdentity": {"type": "AssumedRole", "accountId": "111122223333",
+                "principalId": "AROAEXAMPLE000000001:i-0", "sessionContext": {"sessionIssuer": {
+                    "userName": "orders", "arn": "arn:aws:iam::111122223333:role/orders"}}}});
+        if let Some(code) = error {
+            record["errorCode"] = json!(code);
+        }
+        json!({"CloudTrailEvent": record.to_string()})
+    };
+    let mut answer = json!({"Events": seconds.iter().map(record).collect::<Vec<_>>()});
+    if let Some(token) = token {
+        answer["NextToken"] = json!(token);
+    }
+    ok(answer.to_string())
+}
+
+async fn told(answers: impl IntoIterator<Item = Scripted>) -> TrailLook {
+    let (incident, step) = contained();
+    let wires = Wires { trail: Wire::answering(answers), ..Wires::default() };
+    let guard = wires.guard();
+    let watch = Watch::of(&incident, &guard.pace, clock::now());
+    guard.trail(&incident, &watch, Cause::Recheck, step.verified_at.unwrap(), clock::now()).await
+}
+
+#[tokio::test]
+async fn calls_since_the_deny_are_read_on_every_page_and_what_was_refused_is_none() {
+    let TrailLook::Calls { calls, .. } =
+        told([events(&[20, -30], None, Some("t1")), events(&[40], None, None), events(&[20], None, None)]).await
+    else {
+        unreachable!("CloudTrail answered")
+    };
+    let ids: Vec<&str> = calls.iter().map(|call| call.event_id.as_str()).collect();
+    assert_eq!(ids, ["20", "40"], "each once, and none from before the deny");
+    let TrailLook::Calls { calls, .. } = told([events(&[20], Some("AccessDenied"), None), nothing_recorded()]).await
+    else {
+        unreachable!("CloudTrail answered")
+    };
+    assert!(calls.is_empty());
+}
+
+#[tokio::test]
+async fn what_cloudtrail_did_not_answer_wholly_is_said_so() {
+    let denied = told([json_error(400, "AccessDeniedException")]).await;
+    assert!(matches!(&denied, TrailLook::Unread(why) if why.contains("denied")), "{denied:?}");
+    let repeated = told([events(&[], None, Some("t1")), events(&[], None, Some("t1"))]).await;
+    assert!(matches!(&repeated, TrailLook::Unread(why) if why.contains("repeats")), "{repeated:?}");
+    let endless = told((0..10).map(|page| events(&[], None, Some(&format!("t{page}"))))).await;
+    assert!(matches!(&endless, TrailLook::Unread(why) if why.contains("not read to the end")), "{endless:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_recheck_and_no_tick_is_malformed() {
+    for payload in [json!({}), json!({"Records": "x"}), json!({"source": "aws.events", "detail-type": "x"})] {
+        let failure = Wires::default().guard().handle(&payload).await.unwrap_err();
+        assert!(matches!(failure, Failure::Malformed(_)), "{payload}: {failure}");
+    }
+    // A message that cannot be read does not come again.
+    let answer = played(&Wires::default(), &message(&json!({"detail": {"incident_id": "fb-*"}}))).await;
+    assert_eq!(answer["batchItemFailures"], json!([]));
+}

@@ -1,0 +1,98 @@
+//! The guard's own records: what it watches, what was done against it, how Firebreak's parts were found.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use firebreak_model::ids::{FunctionArn, IncidentId};
+use firebreak_model::ledger::{PartsRecord, Record, parts_keys, tamper_partition, watch_keys};
+use firebreak_model::tamper::Tamper;
+use firebreak_model::watch::{WATCHES, Watch};
+
+use super::{Ledger, LedgerError, held};
+
+/// An incident that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Which.
+    pub id: IncidentId,
+    /// The functions of its plan.
+    pub functions: Vec<FunctionArn>,
+}
+
+impl Ledger {
+    /// The watch over an incident, where there is one.
+    pub async fn watch(&self, id: &IncidentId) -> Result<Option<Watch>, LedgerError> {
+        Ok(match self.get(watch_keys(id)).await? {
+            Some(Record::Watch(watch)) => Some(*watch),
+            _ => None,
+        })
+    }
+
+    /// What is watched: of each incident the id, which stands in its key, and its functions.
+    pub async fn watches(&self) -> Result<Vec<Watched>, LedgerError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(WATCHES.to_owned()))
+            .projection_expression("sk, #functions")
+            .expression_attribute_names("#functions", "functions")
+            .into_paginator()
+            .items()
+            .send();
+        let mut watched = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|e| LedgerError::call("Query", e))?;
+            let Some(id) = item.get("sk").and_then(|sk| sk.as_s().ok()).and_then(|sk| sk.parse().ok()) else {
+                continue;
+            };
+            let functions = item.get("functions").and_then(|list| list.as_l().ok());
+            let functions = functions.into_iter().flatten().filter_map(|one| one.as_s().ok()?.parse().ok()).collect();
+            watched.push(Watched { id, functions });
+        }
+        Ok(watched)
+    }
+
+    /// Writes the next version of a watch. Answers `false` where somebody else wrote in between.
+    pub async fn keep_watch(&self, next: &Watch) -> Result<bool, LedgerError> {
+        let put = self
+            .putting(&Record::Watch(Box::new(next.clone())))
+            .await?
+            .condition_expression("attribute_not_exists(pk) OR #version = :before")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":before", AttributeValue::N(next.version.saturating_sub(1).to_string()));
+        held(put).await
+    }
+
+    /// Ends a watch.
+    pub async fn forget_watch(&self, id: &IncidentId) -> Result<(), LedgerError> {
+        self.delete(watch_keys(id)).await
+    }
+
+    /// Records tampering, once. Answers whether it is new.
+    pub async fn record_tamper(&self, tamper: &Tamper) -> Result<bool, LedgerError> {
+        self.put_if_absent(&Record::Tamper(Box::new(tamper.clone()))).await
+    }
+
+    /// One record of tampering.
+    pub async fn tamper(&self, subject: &str, key: &str) -> Result<Option<Tamper>, LedgerError> {
+        Ok(match self.get((tamper_partition(subject), key.to_owned())).await? {
+            Some(Record::Tamper(tamper)) => Some(*tamper),
+            _ => None,
+        })
+    }
+
+    /// How Firebreak's own parts were found.
+    pub async fn parts(&self) -> Result<Option<PartsRecord>, LedgerError> {
+        Ok(match self.get(parts_keys()).await {
+            Ok(Some(Record::Parts(parts))) => Some(parts),
+            Ok(_) | Err(LedgerError::Unreadable { .. }) => None,
+            Err(error) => return Err(error),
+        })
+    }
+
+    /// Records how Firebreak's own parts were found.
+    pub async fn keep_parts(&self, parts: &PartsRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Parts(parts.clone())).await
+    }
+}

@@ -1,0 +1,148 @@
+//! Pages about what the guard found: a containment that is settled or does not hold, what was undone, and Firebreak's
+//! own parts.
+
+use firebreak_model::finding::Subject;
+use firebreak_model::ledger::{Incident, PartsRecord};
+use firebreak_model::tamper::{Nature, Tamper};
+use firebreak_model::watch::{Call, Opinion, Standing, Watch};
+
+use super::text::{Command, clean};
+use super::{Draft, Page, Setting};
+
+/// The page about how a watched containment stands. What is merely watched, or was undone, has none of this kind.
+pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) -> Option<Page> {
+    let who = format!("{} in account {}", incident.principal.name, incident.account);
+    let (word, headline) = match watch.standing {
+        Standing::Settled => ("settled", format!("The containment of {who} is settled: it held at every re-check.")),
+        Standing::Partial => ("holds in part", format!("The containment of {who} does not hold wholly.")),
+        Standing::CannotContain => ("cannot contain", format!("Nothing of the containment of {who} took hold.")),
+        Standing::Watching | Standing::Undone => return None,
+    };
+    let mut draft = Draft::default();
+    draft.line(&headline);
+    drill(&mut draft, incident.drill);
+    draft.section("What was found");
+    let last = watch.checks.last();
+    for found in last.map(|check| check.found.as_slice()).unwrap_or_default() {
+        draft.line(&format!("- {}", clean(found, 600)));
+    }
+    if last.is_none_or(|check| check.found.is_empty()) {
+        draft.line("Every step that contains was read back, and is in force.");
+    }
+    if watch.opinion == Opinion::Agrees {
+        draft.line("IAM's policy simulator agrees: an explicit deny, beside a control that is allowed.");
+    }
+    match watch.cloudtrail_complete_until {
+        Some(until) => draft.line(&format!("CloudTrail, complete until {until}, was asked for calls since.")),
+        None => draft.line("CloudTrail was not asked for calls since."),
+    }
+    let late: Vec<&Call> = watch.late_calls().collect();
+    let early: Vec<&Call> = watch.calls.iter().filter(|call| !late.contains(call)).collect();
+    calls(&mut draft, "Calls that succeeded in the seconds in which IAM propagates a deny", &early);
+    calls(&mut draft, "Calls that succeeded after that: the deny does not hold them", &late);
+    draft.section("Next step");
+    match watch.standing {
+        Standing::Settled => draft.line("Investigate and recover. The guard goes on watching until the release."),
+        _ => draft.line("Do by hand what does not hold above. Until then the thief may still act."),
+    }
+    draft.line("When it is over, release it:");
+    draft.command(&setting.release(&incident.incident_id));
+    draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+    Some(draft.page(&format!("{}{word}: {}", prefix(incident.drill), incident.principal.name)))
+}
+
+fn calls(draft: &mut Draft, title: &str, calls: &[&Call]) {
+    if calls.is_empty() {
+        return;
+    }
+    draft.line(&format!("{title}:"));
+    for call in calls {
+        draft.line(&format!("  {} {} (event {})", call.at, clean(&call.name, 150), clean(&call.event_id, 80)));
+    }
+}
+
+fn prefix(drill: bool) -> &'static str {
+    if drill { "drill: " } else { "" }
+}
+
+fn drill(draft: &mut Draft, drill: bool) {
+    if drill {
+        draft.line("This is a drill: everything named here belongs to a game day.");
+    }
+}
+
+/// The page about something that somebody did against a containment, or against Firebreak.
+pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &Setting) -> Page {
+    let who = incident.map_or_else(|| "Firebreak".to_owned(), |incident| incident.principal.name.to_string());
+    let (word, headline) = match tamper.nature {
+        Nature::Undone => ("undone", format!("Somebody undid a part of the containment of {who}.")),
+        Nature::Minted => ("minted", format!("{who}, though contained, made another way in.")),
+        Nature::Recreated => ("made again", format!("{who} was deleted and made again: the new one is not contained.")),
+        Nature::TrustChanged => ("trust changed", format!("Who may assume {who} was changed while it is contained.")),
+        Nature::OwnPart => ("firebreak itself", "Somebody changed a part of Firebreak itself.".to_owned()),
+    };
+    let mut draft = Draft::default();
+    draft.line(&headline);
+    drill(&mut draft, tamper.drill);
+    draft.section("What was found");
+    draft.line(&clean(&tamper.detail, 2_000));
+    draft.field("Found", &tamper.at.to_string());
+    if let Some(call) = &tamper.call {
+        draft.field("Call", &format!("{} at {} in {}", clean(&call.name, 150), call.at, clean(&call.region, 40)));
+        draft.field("From", &clean(&call.address, 80));
+        draft.field("Event", &clean(&call.event_id, 80));
+    }
+    match &tamper.actor {
+        Some(actor) => draft.field("By", &named(actor)),
+        None => draft.field("By", "not known: CloudTrail has not told of the call"),
+    }
+    for suspect in &tamper.suspects {
+        draft.field("Decided on", &format!("{}, by the playbook; its own page says how", named(suspect)));
+    }
+    draft.section("Next step");
+    if tamper.nature == Nature::Undone {
+        draft
+            .line("It is put back, now and as often as it is undone, and pages no second time for the same hand. Find");
+        draft.line("out who it was. If it was you: release the incident instead.");
+    } else {
+        draft.line("Find out who it was, and undo what was done with rights that Firebreak does not have.");
+    }
+    if let Some(incident) = incident {
+        draft.command(&setting.release(&incident.incident_id));
+        draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+    }
+    draft.page(&format!("{}{word}: {who}", prefix(tamper.drill)))
+}
+
+fn named(subject: &Subject) -> String {
+    match subject {
+        Subject::Principal { principal, .. } => {
+            let arn = principal.arn.clone().unwrap_or_else(|| principal.name.to_string());
+            clean(&arn, 600)
+        }
+        Subject::Lookup { lookup, .. } => clean(&lookup.to_string(), 300),
+        Subject::NotContainable { what, reason, .. } => format!("{} ({})", clean(what, 200), clean(reason, 300)),
+    }
+}
+
+/// The page about Firebreak's own parts, as the ledger has it now.
+pub(super) fn of_parts(parts: &PartsRecord, setting: &Setting) -> Page {
+    let mut draft = Draft::default();
+    if parts.missing.is_empty() {
+        draft.line("All parts of Firebreak are there again.");
+        draft.section("Next step");
+        draft.line("Nothing, if you know who took them away and why.");
+        return draft.page("firebreak is whole again");
+    }
+    draft.line("Parts of Firebreak are missing, switched off or changed: it may not contain what it should.");
+    draft.section("What was found");
+    for missing in &parts.missing {
+        draft.line(&format!("- {}", clean(missing, 400)));
+    }
+    draft.field("Since", &parts.since.to_string());
+    draft.section("Next step");
+    draft.line("CloudTrail says who did it. Deploy the stack again, or put each part back by hand. What changed:");
+    let compare = Command::aws("cloudformation detect-stack-drift").option("stack-name", &setting.stack);
+    draft.command(&compare.option("region", &setting.region).line().unwrap_or_default());
+    draft.page("firebreak is blinded in part")
+}
