@@ -14,6 +14,7 @@ mod manual_containment;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
+mod role_chaining;
 mod role_without_its_function;
 mod sample_finding;
 mod securityhub_custom_action;
@@ -73,6 +74,7 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    role_chaining::SCENARIO,
     deny_detached::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,

@@ -85,6 +85,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         }
         Resource::FailureQueue => queue("function-failures"),
         Resource::RecycleQueue => queue("recycle"),
+        Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],
@@ -141,7 +142,7 @@ fn each_role_writes_its_own_kinds_of_record() {
             ),
             (
                 FunctionName::RevokeSessions,
-                vec!["forgery#*", "revocation", "step#revoke-sessions#*"],
+                vec!["chain#*", "forgery#*", "revocation", "step#revoke-sessions#*"],
                 vec!["revocation"],
             ),
             (FunctionName::IsolateFunction, vec!["forgery#*", "step#isolate-function#*"], vec![]),

@@ -231,6 +231,8 @@ pub enum Resource {
     FailureQueue,
     /// The queue of delayed recycling.
     RecycleQueue,
+    /// The queue of delayed looks at CloudTrail.
+    TraceQueue,
     /// The queue of re-checks.
     RecheckQueue,
     /// The function `revoke-sessions`.

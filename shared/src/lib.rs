@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod page;
 pub mod payload;
 pub mod publish;
+pub mod queue;
 pub mod registry;
 pub mod release;
 pub mod resolve;
@@ -28,4 +29,5 @@ pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod trace;
 pub mod warm;

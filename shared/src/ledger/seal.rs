@@ -103,7 +103,7 @@ impl Source {
 /// Whether records of this kind are acted on, so that they carry a seal.
 pub(super) fn is_due(record: &Record) -> bool {
     match record {
-        Record::Incident(_) | Record::Step(_) | Record::Revocation(_) => true,
+        Record::Incident(_) | Record::Step(_) | Record::Revocation(_) | Record::Chain(_) => true,
         // What these say is looked for in AWS before anything is done.
         Record::Watch(_) | Record::Tamper(_) | Record::Parts(_) => false,
         Record::Finding(_)

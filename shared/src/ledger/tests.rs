@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use firebreak_model::action::ActionId;
 use firebreak_model::ledger::{IncidentState, StepState};
 use serde_json::{Value, json};
 
@@ -201,7 +202,14 @@ async fn a_forged_end_of_a_revocation_ends_nothing() {
     let (incident, _) = role_order("orders");
     let ends_at = incident.opened_at;
     let principal = incident.principal.clone();
-    let revocation = RevocationRecord { schema: SCHEMA, incident_id: incident.incident_id.clone(), principal, ends_at };
+    let revocation = RevocationRecord {
+        schema: SCHEMA,
+        incident_id: incident.incident_id.clone(),
+        principal,
+        ends_at,
+        action: ActionId::RevokeSessions,
+        episode: 0,
+    };
     let ours = bench([ok("{}")], [key(1)]);
     ours.ledger.keep_revocation(&revocation).await.unwrap();
     let ours = put(&ours.table).remove(0);
