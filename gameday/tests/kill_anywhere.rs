@@ -120,7 +120,8 @@ impl Process<'_> {
             deployers: Vec::new(),
             deny_policy_arn: self.case.house.deny.clone(),
         };
-        containment.handle(&RawValue::from_string(payload.to_string()).unwrap(), "invocation").await
+        let payload = RawValue::from_string(payload.to_string()).unwrap();
+        Box::pin(containment.handle(&payload, "invocation")).await
     }
 
     fn revocation(&self) -> Revocation {

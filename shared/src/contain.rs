@@ -312,7 +312,8 @@ impl Containment {
             }
             Claimed::Opened(_) => Some(Opened { claim: &claim, fresh: true, unsealed }),
             Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed: true }),
-            Claimed::Joined(_) => None,
+            // It was joined, so that the key is at hand: what was written is sealed.
+            Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         self.carry_on(incident, read, rails, opened).await
@@ -412,7 +413,7 @@ impl Containment {
                 }
                 match self.ledger.claim(claim).await? {
                     Claimed::Opened(again) | Claimed::TakenOver(again) => claimed = again,
-                    Claimed::Joined(_) | Claimed::Stale(_) => break,
+                    Claimed::Widened(_) | Claimed::Joined(_) | Claimed::Stale(_) => break,
                 }
             }
         }

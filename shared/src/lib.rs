@@ -19,6 +19,7 @@ pub mod identity;
 pub mod isolate;
 pub mod ledger;
 pub mod page;
+mod paging;
 pub mod payload;
 pub mod publish;
 pub mod queue;

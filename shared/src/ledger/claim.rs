@@ -34,8 +34,10 @@ pub struct Claim {
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claimed {
-    /// The incident is new, reopened, raised or wider: there is something to do.
+    /// The incident is new, reopened, or raised: none of its steps was begun.
     Opened(Incident),
+    /// It was there already, and is wider now, or asked for once more: some of its steps may be done.
+    Widened(Incident),
     /// It was there already and nothing is new.
     Joined(Incident),
     /// It is released, and the finding is about activity from before the release.
@@ -49,9 +51,11 @@ impl Claimed {
     /// The incident.
     pub fn incident(&self) -> &Incident {
         match self {
-            Self::Opened(incident) | Self::Joined(incident) | Self::Stale(incident) | Self::TakenOver(incident) => {
-                incident
-            }
+            Self::Opened(incident)
+            | Self::Widened(incident)
+            | Self::Joined(incident)
+            | Self::Stale(incident)
+            | Self::TakenOver(incident) => incident,
         }
     }
 }
@@ -90,7 +94,11 @@ impl Ledger {
             let before = existing.as_ref().map(|existing| existing.incident.version);
             let refusal = match self.transact(claim, &next, before, counts, counted).await? {
                 Ok(()) if existing.as_ref().is_some_and(|e| !e.sealed) => return Ok(Claimed::TakenOver(next)),
-                Ok(()) => return Ok(Claimed::Opened(next)),
+                Ok(()) => {
+                    let same = |existing: &Existing| existing.incident.episode == next.episode;
+                    let widened = existing.as_ref().is_some_and(same) && !counts;
+                    return Ok(if widened { Claimed::Widened(next) } else { Claimed::Opened(next) });
+                }
                 Err(refusal) => refusal,
             };
             match refusal {

@@ -46,7 +46,7 @@ pub struct StepRecord {
     /// When the prior state was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intended_at: Option<Timestamp>,
-    /// When the call that made the change had answered.
+    /// When the call that made the change had answered, or the change was first seen to be there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<Timestamp>,
     /// When it was read back.
