@@ -98,7 +98,7 @@ impl Containment {
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Request(request) => match *request {
                 Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
-                Request::Approve(incident, asked) => self.on_approval(&incident, asked, received).await,
+                Request::Approve(incident, asked) => Box::pin(self.on_approval(&incident, asked, received)).await,
                 Request::Release(..) | Request::Pause(_) | Request::Resume(_) => {
                     Err(Failure::Malformed("release, pause and resume go to `release-containment`".to_owned()))
                 }
@@ -316,7 +316,7 @@ impl Containment {
             Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
-        self.carry_on(incident, read, rails, opened).await
+        Box::pin(self.carry_on(incident, read, rails, opened)).await
     }
 
     /// From a claimed incident and what was read of its principal to the end.
@@ -485,7 +485,7 @@ impl Containment {
             let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(&principal));
             let source = incident.drill.then_some(Source::Drill);
             let read = Read { identity, usage: usage?, finding: None };
-            self.carry_on(incident, read, self.rails(source), None).await
+            Box::pin(self.carry_on(incident, read, self.rails(source), None)).await
         }
         .instrument(span)
         .await

@@ -41,7 +41,7 @@ async fn read(ledger: &Ledger, iam: &Client, stack: &str) -> Vec<String> {
         role.map(|_| ()).map_err(|error| chain(&ActionError::of("iam:GetRole", &name, error)))
     };
     let pause = async { ledger.paused().await.map(|_| ()).map_err(|error| chain(&error)) };
-    let key = async { ledger.fetch_key().await.map_err(|error| chain(&error)) };
+    let key = Box::pin(async { ledger.fetch_key().await.map_err(|error| chain(&error)) });
     let (pause, role, key) = tokio::join!(pause, role, key);
     [pause, role, key].into_iter().filter_map(Result::err).collect()
 }
@@ -55,7 +55,7 @@ mod tests {
     async fn problems(ledger: Answer, iam: Answer) -> (usize, Vec<String>) {
         let (ledger, iam) = (Wire::answering([ledger]), Wire::answering([iam]));
         let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned(), Seal::none());
-        let problems = read(&reads, &Client::new(&iam.config()), "firebreak").await.len();
+        let problems = Box::pin(read(&reads, &Client::new(&iam.config()), "firebreak")).await.len();
         assert_eq!((ledger.unused(), iam.unused()), (0, 0));
         (problems, [ledger.requests(), iam.requests()].concat())
     }

@@ -104,9 +104,11 @@ impl Source {
 pub(super) fn is_due(record: &Record) -> bool {
     match record {
         Record::Incident(_) | Record::Step(_) | Record::Revocation(_) | Record::Chain(_) => true,
-        // What these say is looked for in AWS before anything is done.
-        Record::Watch(_) | Record::Tamper(_) | Record::Parts(_) => false,
-        Record::Finding(_)
+        // What a watch, a tampering and the parts say is looked for in AWS before anything is done.
+        Record::Watch(_)
+        | Record::Tamper(_)
+        | Record::Parts(_)
+        | Record::Finding(_)
         | Record::Page(_)
         | Record::Pause(_)
         | Record::Breaker {}

@@ -1,6 +1,6 @@
 //! Records and their seals, on a scripted wire.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use firebreak_model::action::ActionId;
 use firebreak_model::ledger::{IncidentState, StepState};

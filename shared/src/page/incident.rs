@@ -273,7 +273,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
         }
         Occasion::Released => released(draft, incident),
         Occasion::Traced(_) | Occasion::Forgery(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => {
-            draft.line("Nothing.")
+            draft.line("Nothing.");
         }
     }
 }
