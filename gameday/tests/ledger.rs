@@ -1,5 +1,5 @@
 //! The ledger over the wire: races, the breaker, the pause, write-once records, against a real table.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -281,7 +281,7 @@ async fn claims_that_meet_before_any_is_sealed_lose_nothing() {
     // Every third asks for the same, the others each for a function of their own.
     let asked = |n: usize| {
         let mut incident = candidate("orders", Decision::Act);
-        if n % 3 != 0 {
+        if !n.is_multiple_of(3) {
             incident.functions = vec![function(n)];
             incident.plan =
                 Plan::of(&incident.principal.name, &incident.functions, &[Response::Quarantine, Response::Isolate]);
@@ -307,7 +307,7 @@ async fn claims_that_meet_before_any_is_sealed_lose_nothing() {
     let mut found: Vec<_> = incident.functions.iter().map(ToString::to_string).collect();
     found.sort();
     let mut wanted: Vec<_> =
-        (0..12).filter(|n| n % 3 != 0).map(|n| asked(n).candidate.functions[0].to_string()).collect();
+        (0..12).filter(|n: &usize| !n.is_multiple_of(3)).map(|n| asked(n).candidate.functions[0].to_string()).collect();
     wanted.sort();
     assert_eq!(found, wanted);
     assert_eq!((incident.state, incident.episode), (IncidentState::Ordered, 1));
