@@ -158,8 +158,10 @@ mod tests {
     fn the_guard_changes_nothing_but_its_own_records_and_its_queue() {
         for permission in permissions(FunctionName::GuardContainment) {
             let (service, call) = permission.action.split_once(':').unwrap_or_default();
-            let own = matches!(permission.on, Resource::Table | Resource::RecheckQueue | Resource::FailureQueue)
-                || service == "logs";
+            let own = matches!(
+                permission.on,
+                Resource::Table | Resource::SealKey | Resource::RecheckQueue | Resource::FailureQueue
+            ) || service == "logs";
             let reads = ["Get", "List", "Describe", "Lookup", "Simulate"].iter().any(|verb| call.starts_with(verb));
             assert!(own || reads, "the guard has {}", permission.action);
         }

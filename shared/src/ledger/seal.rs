@@ -55,7 +55,8 @@ impl Seal {
     /// The key; `None` for one who has none.
     async fn key(&self, table: &str) -> Result<Option<&Key>, LedgerError> {
         let Some(source) = &self.0 else { return Ok(None) };
-        source.key.get_or_try_init(|| source.derive(table)).await.map(Some)
+        // Boxed: it happens once, and every future that reads or writes a record would hold its room.
+        source.key.get_or_try_init(|| Box::pin(source.derive(table))).await.map(Some)
     }
 
     pub(super) async fn fetch(&self, table: &str) -> Result<(), LedgerError> {

@@ -86,7 +86,7 @@ impl Ledger {
     pub async fn parts(&self) -> Result<Option<PartsRecord>, LedgerError> {
         Ok(match self.get(parts_keys()).await {
             Ok(Some(Record::Parts(parts))) => Some(parts),
-            Ok(_) | Err(LedgerError::Unreadable { .. }) => None,
+            Ok(_) | Err(LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. }) => None,
             Err(error) => return Err(error),
         })
     }
