@@ -3,6 +3,7 @@
 
 mod at_least;
 mod candidate;
+mod hold;
 mod put_back;
 mod shared_role;
 
