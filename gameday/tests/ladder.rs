@@ -16,7 +16,7 @@ use firebreak_shared::answer::Answer;
 use firebreak_shared::config::Base;
 use firebreak_shared::contain::Containment;
 use firebreak_shared::failure::Failure;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::release::Releasing;
 use gameday::aws::{ACCOUNT, Aws, REGION};
 use gameday::emulator::Emulator;
@@ -87,7 +87,7 @@ impl Bench {
         let emulator = Emulator::start(&common::settings().emulator).await.unwrap();
         let aws = Aws::operator(emulator.endpoint(), REGION);
         common::table::create(&aws, "ledger").await;
-        let ledger = Ledger::new(aws.dynamodb.clone(), "ledger".to_owned());
+        let ledger = Ledger::new(aws.dynamodb.clone(), "ledger".to_owned(), Seal::none());
         Self { _emulator: emulator, aws, ledger }
     }
 
@@ -175,7 +175,7 @@ impl Bench {
         }
         let aws = self.aws.as_identity(user.keys.first().unwrap().clone());
         Containment {
-            ledger: Ledger::new(aws.dynamodb.clone(), "ledger".to_owned()),
+            ledger: Ledger::new(aws.dynamodb.clone(), "ledger".to_owned(), Seal::none()),
             iam: aws.iam.clone(),
             sdk: aws.config.clone(),
             base: base(),

@@ -303,13 +303,14 @@ mod tests {
     use super::*;
     use crate::actions::QuarantineRole;
     use crate::evidence::testing::item;
+    use crate::ledger::Seal;
     use crate::testing::{Answer, Wire, ok, query_error, role_bounded_by, role_order, whole_deny};
 
     const OTHER: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
 
     fn ledger(wire: &Wire) -> Ledger {
-        Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned())
+        Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned(), Seal::none())
     }
 
     fn quarantine(wire: &Wire) -> QuarantineRole {

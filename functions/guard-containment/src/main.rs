@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::guard::Guard;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -24,9 +24,10 @@ fn guard() -> Result<Guard, ConfigError> {
     let queue_url = config::recheck_queue()?;
     let (own_role_arn, table_arn) = config::control()?;
     let pace = config::pace()?;
+    let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     Ok(Guard {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
         iam: aws_sdk_iam::Client::new(&sdk),
         sqs: aws_sdk_sqs::Client::new(&sdk),
         sdk,

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::config::Base;
     use crate::evidence::testing::item;
-    use crate::ledger::Ledger;
+    use crate::ledger::{Ledger, Seal};
     use crate::testing::{Answer as Wired, Wire, ok, query_error, role_bounded_by, role_order, whole_deny};
 
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
@@ -119,7 +119,7 @@ mod tests {
 
     fn containment(ledger: &Wire, iam: &Wire) -> Containment {
         Containment {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned()),
+            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned(), Seal::none()),
             iam: aws_sdk_iam::Client::new(&iam.config()),
             sdk: iam.config(),
             base: Base {
