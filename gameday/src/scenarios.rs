@@ -11,6 +11,7 @@ mod instance_profile_role;
 mod lambda_c2_activity;
 mod lambda_credentials_exfiltrated;
 mod manual_containment;
+mod minted_user;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
@@ -74,6 +75,7 @@ pub const ALL: &[Scenario] = &[
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
     deny_detached::SCENARIO,
+    minted_user::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
 ];

@@ -231,6 +231,12 @@ pub enum Resource {
     RecycleQueue,
     /// The queue of re-checks.
     RecheckQueue,
+    /// The stack's rules, on both buses.
+    OwnRule,
+    /// The deny policy.
+    DenyPolicy,
+    /// Any trail of the account.
+    Trail,
     /// The function `revoke-sessions`.
     RevokeFunction,
     /// `*`: the call knows no resource.
