@@ -36,6 +36,7 @@ if importlib.metadata.version("ministack") != VERSION:
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
 import identity  # noqa: E402
+import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
 import simulation  # noqa: E402
@@ -43,7 +44,7 @@ import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
+from ministack.services import cloudtrail, dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -356,6 +357,9 @@ conditions.install(replace, gateway)
 
 # 12. IAM's policy simulator (`simulation.py`).
 simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account_id, get_region)
+
+# 13. LookupEvents gives pages, and takes one attribute (`lookups.py`).
+lookups.install(replace, cloudtrail)
 
 if __name__ == "__main__":
     gateway.main()

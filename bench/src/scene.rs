@@ -42,7 +42,7 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "quarantine-principal",
-        "dynamodb:GetItem, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
+        "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
          iam:GetRole, iam:ListAttachedRolePolicies",
     ),
     (
@@ -54,7 +54,7 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "release-containment",
-        "dynamodb:GetItem ×3, dynamodb:PutItem ×8, dynamodb:Query ×4, iam:DetachRolePolicy, iam:GetRole ×2, \
+        "dynamodb:GetItem ×4, dynamodb:PutItem ×8, dynamodb:Query ×4, iam:DetachRolePolicy, iam:GetRole ×2, \
          lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×4, \
          lambda:Invoke, lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, \
          lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2",

@@ -69,6 +69,11 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
         lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
     }
     lines.push(move_back(&sqs, &format!("{stack}-recycle-failures")).await?);
+    // A stack may leave `revoke-sessions` out, and has no searches then.
+    let searches = format!("{stack}-trace-failures");
+    if queue_url(&sqs, &searches).await.is_ok() {
+        lines.push(move_back(&sqs, &searches).await?);
+    }
     let text = lines.join("\n");
     if left > 0 {
         return Err(CliError::Redrive(text));
@@ -119,11 +124,12 @@ async fn again(
     read: fn(&Message) -> Result<Again, String>,
 ) -> Result<(), String> {
     let Again { target: function, payload } = read(message)?;
-    let recycle = format!("{stack}-recycle");
-    if function.split(':').nth(2) == Some("sqs") && function.ends_with(&format!(":{recycle}")) {
-        let url = queue_url(sqs, &recycle).await.map_err(|e| e.to_string())?;
+    let name = function.rsplit(':').next().unwrap_or_default();
+    let queue = ["recycle", "trace"].iter().map(|of| format!("{stack}-{of}")).find(|queue| queue == name);
+    if let (Some("sqs"), Some(queue)) = (function.split(':').nth(2), queue) {
+        let url = queue_url(sqs, &queue).await.map_err(|e| e.to_string())?;
         let sent = sqs.send_message().queue_url(url).message_body(payload).send().await;
-        return sent.map(|_| ()).map_err(|e| format!("`{recycle}` did not accept it: {e}"));
+        return sent.map(|_| ()).map_err(|e| format!("`{queue}` did not accept it: {e}"));
     }
     if !is_ours(&function, stack) {
         return Err(format!(

@@ -252,7 +252,8 @@ pub async fn release(stage: &mut Stage, id: &IncidentId, principal: &str, before
     let book = stage.until("the incident is released", |book, _| released(book)).await?;
     let mut other = Vec::new();
     for step in book.steps_of(id) {
-        let kept = matches!(step.action, ActionId::SnapshotLogs | ActionId::RevokeSessions);
+        let kept = [ActionId::SnapshotLogs, ActionId::RevokeSessions, ActionId::RevokeChainedSessions];
+        let kept = kept.contains(&step.action);
         if step.state != if kept { StepState::Applied } else { StepState::Reverted } {
             other.push(format!("{} is {}: {}", step.step, step.state, step.detail));
         }

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord};
+use firebreak_model::ledger::{
+    ChainRecord, FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
+};
 use firebreak_model::tamper::Tamper;
 use firebreak_model::usage::RoleUsage;
 use firebreak_model::watch::Watch;
@@ -23,6 +25,8 @@ pub struct Book {
     pub pages: Vec<PageRecord>,
     /// The pause, where there is one.
     pub pause: Option<Pause>,
+    /// Sessions that were made from stolen ones.
+    pub chains: Vec<ChainRecord>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
     /// What the guard watches.
@@ -51,6 +55,7 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Chain(chain) => book.chains.push(*chain),
                 Record::Watch(watch) => book.watches.push(*watch),
                 Record::Tamper(tamper) => book.tampers.push(*tamper),
                 Record::Inventory(usage) => book.inventory.push(usage),

@@ -19,6 +19,7 @@ pub mod report;
 pub mod scenarios;
 pub mod scene;
 pub mod stage;
+pub mod storm;
 pub mod theatre;
 pub mod thief;
 pub mod world;

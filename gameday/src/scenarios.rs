@@ -15,6 +15,7 @@ mod minted_user;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
+mod role_chaining;
 mod role_without_its_function;
 mod sample_finding;
 mod securityhub_custom_action;
@@ -74,6 +75,7 @@ pub const ALL: &[Scenario] = &[
     forged_command_on_the_bus::SCENARIO,
     manual_containment::SCENARIO,
     pause_and_release::SCENARIO,
+    role_chaining::SCENARIO,
     deny_detached::SCENARIO,
     minted_user::SCENARIO,
     role_without_its_function::SCENARIO,

@@ -343,9 +343,11 @@ impl Stage {
     pub async fn until_contained(&mut self, id: &IncidentId) -> Result<Book> {
         let book = self
             .until("every step of the plan is on record", |book, _| {
-                let planned = book.incident(id).map_or(usize::MAX, |incident| incident.plan.steps.len());
+                let Some(incident) = book.incident(id) else { return false };
                 let steps = book.steps_of(id);
-                steps.len() == planned && steps.iter().all(|step| step.state != StepState::Intended)
+                let is_recorded = |key: String| steps.iter().any(|step| step.step == key);
+                incident.plan.steps.iter().all(|step| is_recorded(step.key()))
+                    && steps.iter().all(|step| step.state != StepState::Intended)
             })
             .await?;
         let state = book.incident(id).map_or("none", |incident| incident.state.as_str());
@@ -427,7 +429,7 @@ fn happenings(book: &Book) -> Vec<Happening> {
     }
     for revocation in &book.revocations {
         all.push(Happening {
-            thing: format!("revocation {}", revocation.incident_id),
+            thing: format!("revocation {} {}", revocation.incident_id, revocation.principal.name),
             state: format!("the revocation of {} stays until {}", revocation.principal.name, revocation.ends_at),
             at: firebreak_shared::clock::now(),
             who: FunctionName::RevokeSessions.as_str().to_owned(),

@@ -101,7 +101,8 @@ impl Bench {
             ActionId::QuarantineRole
             | ActionId::QuarantineUser
             | ActionId::DeactivateAccessKeys
-            | ActionId::RevokeSessions => Target::from(&principal.name),
+            | ActionId::RevokeSessions
+            | ActionId::RevokeChainedSessions => Target::from(&principal.name),
             _ => Target::Function(self.victim.function_arn.parse().unwrap()),
         };
         assert_eq!(principal.name.kind() == PrincipalKind::User, functions.is_empty());
@@ -121,6 +122,10 @@ impl Bench {
     }
 
     fn action_of(&self, id: ActionId, iam: &aws_sdk_iam::Client, lambda: &aws_sdk_lambda::Client) -> Box<dyn Action> {
+        if id == ActionId::RevokeChainedSessions {
+            let session = format!("{}:thief", self.victim.role.id).parse().unwrap();
+            return Box::new(actions::RevokeChainedSessions::new(iam.clone(), [session].into(), clock::now()));
+        }
         actions::for_principal(id, iam, &self.deny)
             .or_else(|| actions::for_function(id, lambda, "firebreak"))
             .expect("every action is one on a principal or on a function")

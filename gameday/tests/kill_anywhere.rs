@@ -20,11 +20,13 @@ use firebreak_shared::answer::Answer;
 use firebreak_shared::config::Base;
 use firebreak_shared::contain::Containment;
 use firebreak_shared::failure::Failure;
-use firebreak_shared::isolate::{Handled, Isolation};
+use firebreak_shared::isolate::Isolation;
 use firebreak_shared::ledger::Ledger;
 use firebreak_shared::page::notify::Notifier;
+use firebreak_shared::queue::Handled;
 use firebreak_shared::release::Releasing;
 use firebreak_shared::revoke::Revocation;
+use firebreak_shared::trace::{Bounds, Tracer};
 use gameday::aws::{ACCOUNT, Aws, REGION};
 use gameday::emulator::Emulator;
 use gameday::findings::{self, INSTANCE, RoleSession};
@@ -118,12 +120,23 @@ impl Process<'_> {
             deployers: Vec::new(),
             deny_policy_arn: self.case.house.deny.clone(),
         };
-        containment.handle(&RawValue::from_string(payload.to_string()).unwrap(), "invocation").await
+        let payload = RawValue::from_string(payload.to_string()).unwrap();
+        Box::pin(containment.handle(&payload, "invocation")).await
     }
 
     fn revocation(&self) -> Revocation {
         let iam = aws_sdk_iam::Client::new(&self.wire.config(&self.case.house.aws.config));
-        Revocation { ledger: self.ledger(), iam, home: Self::base().home }
+        let config = self.wire.config(&self.case.house.aws.config);
+        let home = Self::base().home;
+        let tracer = Tracer::new(config, home.partition, Vec::new(), Bounds::default());
+        Revocation { ledger: self.ledger(), iam, home, tracer }
+    }
+
+    async fn revoke(&self, id: &IncidentId) -> Result<Answer, Failure> {
+        match self.revocation().handle(&order(id)).await? {
+            Handled::Order(answer) => Ok(answer),
+            Handled::Queue(_) => panic!("it was no batch of messages"),
+        }
     }
 
     async fn release(&self, id: &IncidentId) -> Result<Answer, Failure> {
@@ -189,7 +202,7 @@ impl Case<'_> {
         match work {
             Work::Contain(payload) => wire.live(process.contain(payload)).await,
             Work::Isolate(id) => wire.live(process.isolate(id)).await,
-            Work::Revoke(id) => wire.live(process.revocation().handle(&order(id))).await,
+            Work::Revoke(id) => wire.live(process.revoke(id)).await,
             Work::Page(id) => wire.live(process.page(id)).await,
             Work::Release(id) => wire.live(process.release(id)).await,
         }

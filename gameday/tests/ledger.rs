@@ -160,6 +160,28 @@ async fn an_old_finding_does_not_reopen_what_was_released() {
 }
 
 #[tokio::test]
+async fn what_makes_an_incident_wider_does_not_begin_it_anew() {
+    let (_emulator, ledger) = ledger().await;
+    let with_key = |decision, key: &str| {
+        let access_keys = vec![key.parse().unwrap()];
+        claim(Incident { access_keys, ..candidate("orders", decision) })
+    };
+    let mut claimed = Vec::new();
+    for (decision, key) in [
+        (Decision::Approve, "ASIAEXAMPLEKEY000001"),
+        (Decision::Act, "ASIAEXAMPLEKEY000001"),
+        (Decision::Act, "ASIAEXAMPLEKEY000002"),
+        (Decision::Act, "ASIAEXAMPLEKEY000002"),
+    ] {
+        claimed.push(ledger.claim(&with_key(decision, key)).await.unwrap());
+    }
+    let [opened, raised, wider, nothing] = <[Claimed; 4]>::try_from(claimed).unwrap();
+    assert!(matches!(opened, Claimed::Opened(_)) && matches!(raised, Claimed::Opened(_)));
+    assert!(matches!(wider, Claimed::Widened(incident) if incident.access_keys.len() == 2));
+    assert!(matches!(nothing, Claimed::Joined(_)));
+}
+
+#[tokio::test]
 async fn a_prior_state_is_written_once() {
     let (_emulator, ledger) = ledger().await;
     let incident = candidate("orders", Decision::Act);

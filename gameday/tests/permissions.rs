@@ -84,6 +84,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         }
         Resource::FailureQueue => queue("function-failures"),
         Resource::RecycleQueue => queue("recycle"),
+        Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
         Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
             .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
@@ -143,7 +144,7 @@ fn each_role_writes_its_own_kinds_of_record() {
                 vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
                 vec![],
             ),
-            (FunctionName::RevokeSessions, vec!["revocation", "step#revoke-sessions#*"], vec!["revocation"]),
+            (FunctionName::RevokeSessions, vec!["chain#*", "revocation", "step#revoke-sessions#*"], vec!["revocation"]),
             (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
             (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
             (FunctionName::PublishOutcomes, vec![], vec![]),

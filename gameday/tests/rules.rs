@@ -15,7 +15,7 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 14] = [
+const RULES: [(&str, Bus); 15] = [
     ("changes", Bus::Default),
     ("sweep", Bus::Default),
     ("findings", Bus::Default),
@@ -24,6 +24,7 @@ const RULES: [(&str, Bus); 14] = [
     ("assess-identities", Bus::Default),
     ("assess-after-deployment", Bus::Default),
     ("revoke", Bus::Outcomes),
+    ("trace", Bus::Outcomes),
     ("isolate", Bus::Outcomes),
     ("recycle", Bus::Outcomes),
     ("snapshot", Bus::Outcomes),
@@ -139,6 +140,7 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
         _ if name.starts_with("outcome-") => {
             rules.insert("notify");
             let ordered = event["detail-type"] == "Containment Ordered";
+            rules.extend(ordered.then_some("trace"));
             if ordered {
                 rules.insert("watch");
             }
@@ -406,6 +408,7 @@ fn every_outcome_and_every_response_reaches_its_function() {
                     wanted.insert("watch");
                     let asked = responses.as_array().unwrap();
                     let rules = ["revoke", "isolate", "recycle", "snapshot"];
+                    wanted.insert("trace");
                     wanted.extend(rules.into_iter().filter(|rule| asked.contains(&json!(rule))));
                 }
                 assert_eq!(matching(aws, &patterns, &event).await, wanted, "{kind} {responses}");

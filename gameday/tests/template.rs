@@ -142,6 +142,29 @@ fn the_evidence_is_versioned_locked_encrypted_and_private() {
     });
 }
 
+/// The queue's own time to come again is what spaces the searches out; CloudTrail has an hour to be complete.
+#[test]
+fn a_search_comes_again_for_an_hour_and_is_then_kept() {
+    deployed(async |aws, stack| {
+        let url = stack.output("TraceQueueUrl").unwrap();
+        let all = aws.sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All).send().await;
+        let attributes = all.unwrap().attributes.unwrap();
+        let number = |name| attributes.get(&name).and_then(|text| text.parse::<u64>().ok()).unwrap();
+        let redrive: Value = serde_json::from_str(&attributes[&QueueAttributeName::RedrivePolicy]).unwrap();
+        let failures = queue_arn(aws, stack.output("TraceFailuresUrl").unwrap()).await.unwrap();
+        assert_eq!(redrive["deadLetterTargetArn"], json!(failures));
+        let times: u64 = redrive["maxReceiveCount"].to_string().trim_matches('"').parse().unwrap();
+        let again = number(QueueAttributeName::VisibilityTimeout);
+        assert_eq!(times * again, 3_600);
+        let name = stack.function(FunctionName::RevokeSessions);
+        let function = aws.lambda.get_function_configuration().function_name(&name).send().await.unwrap();
+        assert!(u64::try_from(function.timeout().unwrap()).unwrap() < again, "one search at a time");
+        let arn = queue_arn(aws, url).await.unwrap();
+        let mappings = aws.lambda.list_event_source_mappings().function_name(&name).event_source_arn(arn).send().await;
+        assert_eq!(mappings.unwrap().event_source_mappings().len(), 1);
+    });
+}
+
 #[test]
 fn recycling_waits_and_a_failed_order_is_kept() {
     deployed(async |aws, stack| {

@@ -69,6 +69,19 @@ pub enum ActionError {
         #[source]
         source: Source,
     },
+    /// AWS does not take the signature: the clock here is wrong, or the credentials have run out.
+    #[error(
+        "`{call}` on `{target}` was refused for its signature: the clock here is wrong, or its credentials are over"
+    )]
+    Unsigned {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// What AWS said.
+        #[source]
+        source: Source,
+    },
     /// AWS refuses the call as it stands.
     #[error("`{call}` on `{target}` failed")]
     Rejected {
@@ -109,6 +122,19 @@ const BUSY: [&str; 10] = [
     "ServiceUnavailable",
 ];
 
+/// How services say that a signature is too old, too new, or by credentials that have run out. Another environment has
+/// another clock and newer credentials.
+const UNSIGNED: [&str; 8] = [
+    "SignatureDoesNotMatch",
+    "InvalidSignatureException",
+    "RequestTimeTooSkewed",
+    "RequestExpired",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+];
+
 impl ActionError {
     /// Sorts an SDK error by what can be done about it.
     pub fn of<E>(call: &'static str, target: &str, error: SdkError<E, HttpResponse>) -> Self
@@ -125,6 +151,7 @@ impl ActionError {
             c if DENIED.contains(&c) => Self::Denied { call, target, source },
             c if QUOTA.contains(&c) => Self::Quota { call, target, source },
             c if BUSY.contains(&c) => Self::Busy { call, target, source },
+            c if UNSIGNED.contains(&c) => Self::Unsigned { call, target, source },
             _ if answered && status.is_some_and(|s| s < 500) => Self::Rejected { call, target, source },
             _ => Self::NoAnswer { call, target, source },
         }
@@ -132,7 +159,7 @@ impl ActionError {
 
     /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::NoAnswer { .. })
+        matches!(self, Self::Busy { .. } | Self::NoAnswer { .. } | Self::Unsigned { .. })
     }
 
     /// Whether the call may have been carried out in spite of the error.
@@ -229,6 +256,8 @@ pub enum Resource {
     FailureQueue,
     /// The queue of delayed recycling.
     RecycleQueue,
+    /// The queue of delayed looks at CloudTrail.
+    TraceQueue,
     /// The queue of re-checks.
     RecheckQueue,
     /// The stack's rules, on both buses.
@@ -281,4 +310,27 @@ pub trait Action: Send + Sync + std::fmt::Debug {
 
     /// Restores `prior` where what is there now is still ours.
     async fn revert(&self, order: Order<'_>, prior: &Value) -> Result<Reverted, ActionError>;
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::testing::{Wire, json_error, query_error, role_order};
+
+    #[tokio::test]
+    async fn a_call_that_is_signed_at_the_wrong_time_is_worth_another_try_elsewhere() {
+        for code in UNSIGNED {
+            let wire = Wire::answering([query_error(403, code), json_error(400, code)]);
+            let get = aws_sdk_iam::Client::new(&wire.config()).get_role().role_name("orders").send().await;
+            let error = ActionError::of("iam:GetRole", "orders", get.unwrap_err());
+            assert!(matches!(error, ActionError::Unsigned { .. }), "{code}: {error:?}");
+            assert!(error.is_transient() && !error.may_have_applied(), "{code}");
+            let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned());
+            let error = ledger.incident(&role_order("orders").0.incident_id).await.unwrap_err();
+            assert!(error.is_transient(), "{code}: {error}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod iam_deactivate_access_keys;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
+mod iam_revoke_chained_sessions;
 mod iam_revoke_sessions;
 mod lambda_clear_destinations;
 mod lambda_close_function_urls;
@@ -19,6 +20,7 @@ mod target;
 pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
+pub use iam_revoke_chained_sessions::RevokeChainedSessions;
 pub use iam_revoke_sessions::RevokeSessions;
 pub use lambda_clear_destinations::ClearDestinations;
 pub use lambda_close_function_urls::CloseFunctionUrls;
@@ -37,6 +39,7 @@ pub static RECORDS: &[&ActionRecord] = &[
     &iam_quarantine_user::RECORD,
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
+    &iam_revoke_chained_sessions::RECORD,
     &lambda_zero_concurrency::RECORD,
     &lambda_disable_event_sources::RECORD,
     &lambda_close_function_urls::RECORD,

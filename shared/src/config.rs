@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use firebreak_model::decision::Mode;
-use firebreak_model::ids::Partition;
+use firebreak_model::ids::{Partition, Region};
 use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
 use firebreak_model::principal::Home;
 use firebreak_model::watch::Pace;
@@ -140,6 +140,20 @@ pub fn deployer_roles() -> Vec<Glob> {
 /// The function that writes revocations (`FIREBREAK_REVOKE_FUNCTION`); `None` where it is left out of the stack.
 pub fn revoke_function() -> Option<String> {
     read("FIREBREAK_REVOKE_FUNCTION")
+}
+
+/// The Regions that the account has opted in to, beside those that every account has (`FIREBREAK_OPT_IN_REGIONS`,
+/// comma-separated, may be empty).
+pub fn opt_in_regions() -> Result<Vec<Region>, ConfigError> {
+    let name = "FIREBREAK_OPT_IN_REGIONS";
+    let list = read(name).unwrap_or_default();
+    let wrong = |text: &str| ConfigError::Wrong {
+        name,
+        value: firebreak_model::ids::shown(text),
+        expected: "names of Regions, with commas between",
+    };
+    let names = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+    names.map(|text| text.parse().map_err(|_| wrong(text))).collect()
 }
 
 /// How long a release waits between the revocation that was read back and the end of the deny

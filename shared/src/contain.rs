@@ -293,7 +293,7 @@ impl Containment {
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
             Claimed::Opened(_) => true,
-            Claimed::Joined(_) => false,
+            Claimed::Widened(_) | Claimed::Joined(_) => false,
         };
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         self.carry_on(incident, read, rails, fresh).await

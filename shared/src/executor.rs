@@ -47,9 +47,38 @@ pub async fn execute(
         Some(record) if record.state != StepState::Intended && record.state != StepState::Failed => {
             Ok(Executed { record, transient: false })
         }
-        Some(record) => carry_out(ledger, incident, step, action, record).await,
-        None => carry_out(ledger, incident, step, action, fresh).await,
+        Some(record) => take_up(ledger, incident, step, action, record).await,
+        None => take_up(ledger, incident, step, action, fresh).await,
     }
+}
+
+/// Carries out what another try may have begun: where that is in force by now, it is only put on record. So a finding
+/// that joins, or a second try, does not deny again what is denied.
+async fn take_up(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+    mut record: StepRecord,
+) -> Result<Executed, LedgerError> {
+    let order = Order { incident, step, now: clock::now() };
+    let can_tell = record.prior.is_some() || action.record().additive;
+    if can_tell
+        && let Ok(prior) = prior_of(&record)
+        && let Ok(Verified::InForce) = action.verify(order, &prior).await
+    {
+        let now = clock::now();
+        record.state = StepState::Applied;
+        record.attempts += 1;
+        record.applied_at = record.applied_at.or(Some(now));
+        record.verified_at = Some(now);
+        record.updated_at = now;
+        action.record().summary.clone_into(&mut record.detail);
+        info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
+        ledger.record(&record).await?;
+        return Ok(Executed { record, transient: false });
+    }
+    carry_out(ledger, incident, step, action, record).await
 }
 
 /// Carries out a step of an incident that was opened just now, whose steps can have no record yet: nothing
@@ -328,6 +357,21 @@ mod tests {
             let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
             assert_eq!(executed.record.state, StepState::Applied);
             assert_eq!(iam.requests().len(), calls);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_try_brought_in_force_is_put_on_record_and_not_done_again() {
+        let (incident, step) = role_order("orders");
+        let other = || attached("arn:aws:iam::aws:policy/ReadOnlyAccess");
+        for record in [stored(StepState::Failed), stored(StepState::Intended), ok("{}")] {
+            for (answers, calls) in [(vec![attached(DENY)], 1), (vec![other(), attach(), attached(DENY)], 3)] {
+                let (wire, iam) = (Wire::answering([record.clone(), ok("{}")]), Wire::answering(answers));
+                let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
+                assert_eq!(executed.record.state, StepState::Applied);
+                assert!(executed.record.applied_at.is_some() && executed.record.verified_at.is_some());
+                assert_eq!((iam.requests().len(), wire.unused()), (calls, 0));
+            }
         }
     }
 

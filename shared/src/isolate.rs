@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
-use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
@@ -16,14 +15,14 @@ use firebreak_model::plan::{Step, Target};
 use firebreak_model::policy::REVOCATION_AHEAD_SECONDS;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use serde_json::Value;
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, info_span};
 
 use crate::answer::Answer;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
+use crate::queue::{self, Batch, Handled, Next};
 use crate::{actions, clients, clock};
 
 /// Everything that isolating needs.
@@ -35,16 +34,6 @@ pub struct Isolation {
     pub sdk: SdkConfig,
     /// The stack's name, which Firebreak's own functions begin with.
     pub stack: String,
-}
-
-/// What an invocation answers: to the bus and to people, or to the queue.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Handled {
-    /// An order was carried out.
-    Order(Answer),
-    /// The messages that are to come again.
-    Queue(SqsBatchResponse),
 }
 
 /// Which of the function's steps an order is for.
@@ -70,30 +59,18 @@ impl Part {
 impl Isolation {
     /// Handles one invocation: an outcome event, or messages of the queue that hold such events.
     pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
-        if payload.get("Records").is_none() {
-            return self.on_event(payload, Part::Isolate).await.map(Handled::Order);
-        }
-        let batch: SqsEvent = serde_json::from_value(payload.clone())
-            .map_err(|error| Failure::Malformed(format!("the messages cannot be read: {error}")))?;
-        let mut again = SqsBatchResponse::default();
-        for message in batch.records {
-            if let Err(failure) = self.on_message(&message).await {
-                error!(error.kind = failure.kind(), "{failure}");
-                // What cannot be read is no better the next time; everything else comes again, and in the end
-                // waits for a person in the queue of failures.
-                if !matches!(failure, Failure::Malformed(_)) {
-                    let id = message.message_id.ok_or(failure)?;
-                    again.add_failure(id);
-                }
+        if queue::is_batch(payload) {
+            let mut batch = Batch::of(payload)?;
+            for (id, event) in batch.events() {
+                let end = match event {
+                    Ok(event) => self.on_event(&event, Part::Recycle).await.map(|_| Next::Done),
+                    Err(failure) => Err(failure),
+                };
+                batch.ended(id, end)?;
             }
+            return Ok(batch.answer());
         }
-        Ok(Handled::Queue(again))
-    }
-
-    async fn on_message(&self, message: &SqsMessage) -> Result<Answer, Failure> {
-        let event: Value = serde_json::from_str(message.body.as_deref().unwrap_or_default())
-            .map_err(|error| Failure::Malformed(format!("a message holds no event: {error}")))?;
-        self.on_event(&event, Part::Recycle).await
+        self.on_event(payload, Part::Isolate).await.map(Handled::Order)
     }
 
     async fn on_event(&self, event: &Value, part: Part) -> Result<Answer, Failure> {

@@ -24,8 +24,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, incident_keys,
-    pause_keys, step_partition, step_sort,
+    ChainRecord, FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord,
+    chain_keys, incident_keys, pause_keys, step_partition, step_sort,
 };
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
@@ -363,6 +363,19 @@ impl Ledger {
                 _ => None,
             })
             .collect())
+    }
+
+    /// The sessions that were found for the incident's episode, where there was a look for them.
+    pub async fn chain(&self, incident: &Incident) -> Result<Option<ChainRecord>, LedgerError> {
+        Ok(match self.get(chain_keys(&incident.incident_id, incident.episode)).await? {
+            Some(Record::Chain(chain)) => Some(*chain),
+            _ => None,
+        })
+    }
+
+    /// Records the sessions that were found.
+    pub async fn record_chain(&self, chain: &ChainRecord) -> Result<(), LedgerError> {
+        self.put(&Record::Chain(Box::new(chain.clone()))).await
     }
 
     /// Forgets a revocation that is no longer in place.

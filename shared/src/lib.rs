@@ -19,8 +19,10 @@ pub mod identity;
 pub mod isolate;
 pub mod ledger;
 pub mod page;
+mod paging;
 pub mod payload;
 pub mod publish;
+pub mod queue;
 pub mod registry;
 pub mod release;
 pub mod resolve;
@@ -28,4 +30,5 @@ pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod trace;
 pub mod warm;

@@ -5,6 +5,7 @@
 
 pub mod notify;
 
+mod chain;
 mod finding;
 mod incident;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod undo;
 mod watched;
 
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
-use firebreak_model::ledger::{FindingRecord, Incident, Pause, StepRecord, StepState};
+use firebreak_model::ledger::{ChainRecord, FindingRecord, Incident, Pause, StepRecord, StepState};
 
 use crate::action::{Permission, Resource};
 use text::{Command, clean};
@@ -123,6 +124,8 @@ pub enum Occasion {
     Step(String, StepState),
     /// Every step has come to an end.
     Complete(Verdict),
+    /// Sessions were made from what was stolen: a digest of what is said of them.
+    Traced(String),
     /// A release began.
     Releasing,
     /// A release is done.
@@ -144,6 +147,7 @@ impl Occasion {
             Self::Withheld => "withheld".to_owned(),
             Self::Step(key, state) => format!("step-{state}-{key}"),
             Self::Complete(verdict) => format!("complete-{}-{plan}", verdict.as_str().replace(' ', "-")),
+            Self::Traced(told) => format!("traced-{told}"),
             Self::Releasing => "releasing".to_owned(),
             Self::Released => "released".to_owned(),
             Self::Finding(key) => format!("finding-{key}"),
@@ -169,6 +173,11 @@ pub fn of_incident(
     setting: &Setting,
 ) -> Page {
     incident::page(occasion, incident, steps, findings, setting)
+}
+
+/// The page about sessions that were made from what was stolen.
+pub fn of_chain(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord]) -> Page {
+    chain::page(incident, chain, steps)
 }
 
 /// The page about a finding that opens no incident.

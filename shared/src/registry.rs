@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use firebreak_model::action::FunctionName;
 
 use crate::action::{ActionRecord, Permission, Resource};
-use crate::{actions, assess, guard, identity, publish, release, resolve};
+use crate::{actions, assess, guard, identity, publish, release, resolve, trace};
 
 /// The records of all actions.
 pub fn records() -> &'static [&'static ActionRecord] {
@@ -57,13 +57,22 @@ const RECYCLE_QUEUE: [Permission; 3] = [
     on(Resource::RecycleQueue, "sqs:ReceiveMessage"),
 ];
 
+/// What polling the queue of delayed looks at CloudTrail needs.
+const TRACE_QUEUE: [Permission; 3] = [
+    on(Resource::TraceQueue, "sqs:DeleteMessage"),
+    on(Resource::TraceQueue, "sqs:GetQueueAttributes"),
+    on(Resource::TraceQueue, "sqs:ReceiveMessage"),
+];
+
 /// The permissions of a function's role: all of them.
 pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     let parts: &[&[Permission]] = match function {
         FunctionName::QuarantinePrincipal => {
             &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
         }
-        FunctionName::RevokeSessions => &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS],
+        FunctionName::RevokeSessions => {
+            &[&READ, &WRITE, &FORGET, &FAILURES, &TRACE_QUEUE, identity::PERMISSIONS, trace::PERMISSIONS]
+        }
         FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],
         FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
@@ -82,7 +91,7 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     if function == FunctionName::ReleaseContainment {
         // Undoing is its work alone; and it recycles what was isolated, so that warm environments get fresh credentials.
         for record in records() {
-            let undone_here = record.id != firebreak_model::action::ActionId::RevokeSessions;
+            let undone_here = record.id.owner() != FunctionName::RevokeSessions;
             if undone_here {
                 all.extend(record.revert_permissions);
             }
@@ -102,7 +111,7 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     }
     if function == FunctionName::RevokeSessions {
         // The end of a revocation is its owner's work: it puts it there, and takes it away when its time is over.
-        for record in records().iter().filter(|r| r.id == firebreak_model::action::ActionId::RevokeSessions) {
+        for record in records().iter().filter(|r| r.id.owner() == function) {
             all.extend(record.revert_permissions);
         }
     }

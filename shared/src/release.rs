@@ -422,6 +422,7 @@ mod tests {
     use firebreak_model::ids::Partition;
     use firebreak_model::ledger::Record;
     use firebreak_model::principal::Home;
+    use firebreak_model::usage::Usage;
 
     use super::*;
     use crate::evidence::testing::item;
@@ -462,6 +463,44 @@ mod tests {
         );
         assert!(!wire.requests().iter().any(|r| r.contains("Detach")), "{:?}", wire.requests());
         assert_eq!(wire.unused(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_for_an_incident_that_only_waited_is_undone_too() {
+        use crate::evidence::testing::items;
+        let (ordered, step) = role_order("orders");
+        let applied = StepRecord { state: StepState::Applied, ..ordered.step_record(&step, ordered.opened_at) };
+        let waiting = Incident { state: IncidentState::AwaitingApproval, ordered_at: None, ..ordered };
+        let stored = item(&Record::Incident(Box::new(waiting.clone())));
+        for (begun, state) in [(vec![Record::Step(Box::new(applied))], "releasing"), (vec![], "released")] {
+            let wire = Wire::answering([stored.clone(), items(&begun), stored.clone(), ok("{}")]);
+            let end = releasing(&wire, Some("revoke")).handle(&request(&waiting, false), "i").await;
+            assert_eq!(end.is_ok(), begun.is_empty(), "{end:?}");
+            let put = wire.requests().into_iter().find(|request| request.contains(".PutItem")).unwrap();
+            assert!(put.contains(&format!(r#""state":{{"S":"{state}"}}"#)), "{put}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_given_fresh_credentials_is_named() {
+        let (incident, _) = role_order("orders");
+        assert!(not_recycled(&incident).unwrap().contains("no function is known to run as the role"));
+        let arn = |name: &str| format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}");
+        let known = |names: &[&str], count| Usage {
+            users: names.iter().map(|name| arn(name)).collect(),
+            count,
+            scanned_at: incident.opened_at,
+            unread: Vec::new(),
+        };
+        let of = |usage| Incident {
+            functions: vec![arn("orders").parse().unwrap()],
+            usage: Some(usage),
+            ..incident.clone()
+        };
+        assert_eq!(not_recycled(&of(known(&["orders"], 1))), None);
+        let told = not_recycled(&of(known(&["invoices", "orders"], 9))).unwrap();
+        assert!(told.contains(&arn("invoices")) && !told.contains(&arn("orders")), "{told}");
+        assert!(told.ends_with(", and 7 more users of the role"), "{told}");
     }
 
     #[tokio::test]

@@ -25,6 +25,10 @@ use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::Ledger;
+use crate::queue::{self, Batch, Handled};
+use crate::trace::Tracer;
+
+mod chained;
 
 /// The longest that a session of the principal can live, whatever its maximum is set to now: 36 hours for what a
 /// user's key mints (`GetFederationToken`), 12 hours for a role.
@@ -44,11 +48,29 @@ pub struct Revocation {
     pub iam: Client,
     /// Where it runs.
     pub home: Home,
+    /// Finds the sessions that were made from stolen ones.
+    pub tracer: Tracer,
 }
 
 impl Revocation {
-    /// Handles one invocation: an outcome event, a request of `release-containment`, or the schedule.
-    pub async fn handle(&self, payload: &Value) -> Result<Answer, Failure> {
+    /// Handles one invocation: an outcome event, messages of the queue that hold such events, a request of
+    /// `release-containment`, or the schedule.
+    pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
+        if queue::is_batch(payload) {
+            let mut batch = Batch::of(payload)?;
+            for (id, event) in batch.events() {
+                let end = match event {
+                    Ok(event) => self.on_message(&event).await,
+                    Err(failure) => Err(failure),
+                };
+                batch.ended(id, end)?;
+            }
+            return Ok(batch.answer());
+        }
+        self.obey(payload).await.map(Handled::Order)
+    }
+
+    async fn obey(&self, payload: &Value) -> Result<Answer, Failure> {
         if is_scheduled(payload) {
             return self.end_what_is_over().await;
         }
@@ -136,11 +158,17 @@ impl Revocation {
             incident_id: id.clone(),
             principal: incident.principal.clone(),
             ends_at: ends_at(release.at, &incident.principal.name),
+            action: ActionId::RevokeSessions,
+            episode: 0,
         };
         self.ledger.keep_revocation(&kept).await?;
         let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
         let record = settled(done)?;
-        let until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
+        let mut until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
+        let chained = self.ledger.chain(&incident).await?.map(|chain| chain.sessions).unwrap_or_default();
+        if let Some(last) = chained.iter().filter(|link| link.session.role.is_some()).map(|l| l.session.ends_at).max() {
+            until = format!("{until}; those that were made from stolen ones, until {last}");
+        }
         Ok(Answer::on("revoked", id, &[record]).saying(until))
     }
 
@@ -173,6 +201,9 @@ impl Revocation {
 
     async fn end(&self, revocation: &RevocationRecord, now: Timestamp) -> Result<String, Failure> {
         let incident = self.incident(&revocation.incident_id).await?;
+        if revocation.action == ActionId::RevokeChainedSessions {
+            return self.end_chained(&incident, revocation, now).await;
+        }
         if incident.state != IncidentState::Released {
             self.ledger.forget_revocation(revocation).await?;
             return Ok("contained again: the next release decides".to_owned());
@@ -210,3 +241,6 @@ fn settled(executed: Executed) -> Result<StepRecord, Failure> {
     let text = format!("`{}`: {}", record.step, record.detail);
     Err(if executed.transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }
+
+#[cfg(test)]
+mod tests;

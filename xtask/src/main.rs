@@ -50,7 +50,10 @@ enum Command {
         quick: bool,
     },
     /// Measures the functions as they are deployed, beside boto3 functions that make the same calls.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
+        #[command(subcommand)]
+        instead: Option<Instead>,
         /// How often each program is started.
         #[arg(long, default_value_t = 20)]
         spawns: u32,
@@ -65,6 +68,17 @@ enum Command {
     CheckTemplate,
     /// Checks the format and runs clippy with warnings denied.
     Lint,
+}
+
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Sends thousands of findings through the functions while AWS throttles, fails and loses answers.
+    #[command(disable_help_flag = true)]
+    Storm {
+        /// What the storm is told: `--help` names it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        told: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -85,7 +99,10 @@ fn run() -> Result<ExitCode> {
             package::functions(&root, profile)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { spawns, json, into } => bench::run(&root, bench::Options { spawns, json, into }),
+        Command::Bench { instead: Some(Instead::Storm { told }), .. } => bench::storm(&root, &told),
+        Command::Bench { instead: None, spawns, json, into } => {
+            bench::run(&root, bench::Options { spawns, json, into })
+        }
         Command::CheckTemplate => {
             let counts = checks::run(&root)?;
             println!("\n{counts}");

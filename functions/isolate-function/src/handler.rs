@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use firebreak_shared::failure::Failure;
-use firebreak_shared::isolate::{Handled, Isolation};
+use firebreak_shared::isolate::Isolation;
 use firebreak_shared::payload;
+use firebreak_shared::queue::Handled;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use firebreak_shared::answer::Answer;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::payload;
+use firebreak_shared::queue::Handled;
 use firebreak_shared::revoke::Revocation;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use tracing::{Instrument, error, info_span};
 pub(crate) async fn handle(
     revocation: Arc<Revocation>,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<Answer, Diagnostic> {
+) -> Result<Handled, Diagnostic> {
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {

@@ -1,4 +1,5 @@
-//! Kills the sessions of a principal that were issued before a time: on an ordered containment, at a release.
+//! Kills the sessions of a principal that were issued before a time, and those that a thief made from them in other roles:
+//! on an ordered containment, at a release.
 
 mod handler;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::ledger::Ledger;
 use firebreak_shared::revoke::Revocation;
+use firebreak_shared::trace::{Bounds, Tracer};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -20,7 +22,10 @@ async fn main() -> Result<(), Error> {
 fn revocation() -> Result<Revocation, ConfigError> {
     let home = Base::from_env()?.home;
     let table = config::table()?;
+    let regions = config::opt_in_regions()?;
     let sdk = clients::load();
     let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table);
-    Ok(Revocation { ledger, iam: aws_sdk_iam::Client::new(&sdk), home })
+    let iam = aws_sdk_iam::Client::new(&sdk);
+    let tracer = Tracer::new(sdk, home.partition, regions, Bounds::default());
+    Ok(Revocation { ledger, iam, home, tracer })
 }

@@ -48,6 +48,8 @@ named!(
         DeactivateAccessKeys = "deactivate-access-keys",
         /// Deny every session issued before a time, by inline policy.
         RevokeSessions = "revoke-sessions",
+        /// Deny single sessions of another role, which were made from stolen ones.
+        RevokeChainedSessions = "revoke-chained-sessions",
         /// Set reserved concurrency to 0.
         ZeroConcurrency = "zero-concurrency",
         /// Disable event source mappings.
@@ -112,7 +114,7 @@ impl ActionId {
             Self::QuarantineRole | Self::QuarantineUser | Self::DeactivateAccessKeys => {
                 FunctionName::QuarantinePrincipal
             }
-            Self::RevokeSessions => FunctionName::RevokeSessions,
+            Self::RevokeSessions | Self::RevokeChainedSessions => FunctionName::RevokeSessions,
             Self::ZeroConcurrency
             | Self::DisableEventSources
             | Self::CloseFunctionUrls

@@ -92,6 +92,18 @@ impl Rails<'_> {
         Ok(())
     }
 
+    /// What forbids denying single sessions of a role. A role that is protected as a whole is not spared that: it hurts
+    /// the session alone. What cannot be edited is, and Firebreak's own.
+    pub fn on_sessions_of(&self, role: &Principal, identity: &Identity) -> Result<(), Veto> {
+        let nothing = Protected::default();
+        let bare = Rails { protected: &nothing, deployers: &[], ..*self };
+        let editable = ["AWSControlTowerExecution", "OrganizationAccountAccessRole"].contains(&role.name.as_str());
+        if !editable || role.account != self.home.account {
+            bare.on_name(role)?;
+        }
+        bare.on_identity(role, identity)
+    }
+
     fn on_path(&self, principal: &Principal, path: &str) -> Result<(), Veto> {
         let kind = principal.name.kind();
         if kind == PrincipalKind::Role {
@@ -224,6 +236,27 @@ mod tests {
         let pinned = Principal { unique_id: Some(ID.parse().unwrap()), ..principal(arn) };
         assert_eq!(world.rails(None).on_identity(&pinned, &identity(arn, ID)), Ok(()));
         assert!(world.rails(None).on_identity(&pinned, &identity(arn, "AROAEXAMPLE000000002")).is_err());
+    }
+
+    #[test]
+    fn single_sessions_of_a_protected_role_may_be_denied_but_not_of_what_cannot_be_edited() {
+        let world = world();
+        for (arn, allowed) in [
+            ("arn:aws:iam::111122223333:role/break-glass/ana", true),
+            ("arn:aws:iam::111122223333:role/cicd/deploy", true),
+            ("arn:aws:iam::111122223333:role/OrganizationAccountAccessRole", true),
+            ("arn:aws:iam::111122223333:role/firebreak/any", false),
+            ("arn:aws:iam::111122223333:role/AWSServiceRoleForLambda", false),
+            ("arn:aws:iam::111122223333:role/AWSReservedSSO_Admin_0123", false),
+            ("arn:aws:iam::444455556666:role/orders", false),
+            ("arn:aws:iam::444455556666:role/OrganizationAccountAccessRole", false),
+        ] {
+            let role = principal(arn);
+            assert_eq!(world.rails(None).on_sessions_of(&role, &identity(arn, ID)).is_ok(), allowed, "{arn}");
+            let another = Principal { unique_id: Some("AROAEXAMPLE000000002".parse().unwrap()), ..role.clone() };
+            assert!(world.rails(None).on_sessions_of(&another, &identity(arn, ID)).is_err(), "{arn}");
+            assert!(world.rails(Some(Source::Drill)).on_sessions_of(&role, &identity(arn, ID)).is_err(), "{arn}");
+        }
     }
 
     #[test]

@@ -180,6 +180,13 @@ text_id!(
     |t| all(t, 2..=64, is_iam_name_byte)
 );
 text_id!(
+    /// A session of a role as `aws:userId` names it: `AROA…:session`. No character of it means anything in a policy.
+    SessionId, "session id", "AROA… and a session name, with a colon between",
+    |t| t.split_once(':').is_some_and(|(role, session)| {
+        prefixed(role, &["AROA"]) && all(session, 2..=64, is_iam_name_byte)
+    })
+);
+text_id!(
     /// An incident: `fb-` and 24 hex digits, derived from account, kind and lower-case name.
     IncidentId, "incident id", "fb- followed by 24 hex digits",
     |t| t.strip_prefix("fb-").is_some_and(|hex| all(hex, 24..=24, is_lower_hex))
@@ -194,6 +201,18 @@ impl AccountId {
     /// An account that is nobody's: AWS gives none of zeros.
     pub(crate) fn nobody() -> Self {
         Self("0".repeat(12))
+    }
+}
+
+impl SessionId {
+    /// The unique id of the role.
+    pub fn role_id(&self) -> Option<UniqueId> {
+        self.0.split_once(':')?.0.parse().ok()
+    }
+
+    /// The name of the session.
+    pub fn session(&self) -> &str {
+        self.0.split_once(':').map_or("", |(_, session)| session)
     }
 }
 
@@ -275,6 +294,29 @@ mod tests {
         ] {
             assert!(text.parse::<RoleArn>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_session_id_holds_nothing_that_means_something_in_a_policy() {
+        let id: SessionId = "AROAEXAMPLE000000001:i-0123.a+b=c,d@e_f".parse().unwrap();
+        assert_eq!(id.role_id().unwrap().as_str(), "AROAEXAMPLE000000001");
+        assert_eq!(id.session(), "i-0123.a+b=c,d@e_f");
+        for text in [
+            "AROAEXAMPLE000000001:*",
+            "AROAEXAMPLE000000001:a?",
+            "AROAEXAMPLE000000001:${aws:userId}",
+            "AROAEXAMPLE000000001:a b",
+            "AROAEXAMPLE000000001:a\"b",
+            "AROAEXAMPLE000000001:a:b",
+            "AROAEXAMPLE000000001:a",
+            "AROAEXAMPLE000000001",
+            "AIDAEXAMPLE000000001:ana",
+            "*:ana",
+            "AROA*:ana",
+        ] {
+            assert!(text.parse::<SessionId>().is_err(), "{text}");
+        }
+        assert!(format!("AROAEXAMPLE000000001:{}", "a".repeat(65)).parse::<SessionId>().is_err());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 mod records;
 
 pub use records::{
-    FindingRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord, breaker_keys,
-    incident_keys, inventory_keys, inventory_partition, parts_keys, pause_keys, step_partition, step_sort,
-    tamper_partition, watch_keys,
+    ChainRecord, FindingRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord,
+    breaker_keys, chain_keys, incident_keys, inventory_keys, inventory_partition, parts_keys, pause_keys,
+    step_partition, step_sort, tamper_partition, watch_keys,
 };
 
 use jiff::Timestamp;

@@ -6,6 +6,7 @@
 
 pub mod action;
 mod actor;
+pub mod chain;
 pub mod cloudtrail;
 pub mod decision;
 pub mod each_once;

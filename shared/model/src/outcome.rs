@@ -7,7 +7,7 @@ use crate::SCHEMA;
 use crate::action::named;
 use crate::decision::Decision;
 use crate::ids::IncidentId;
-use crate::ledger::{Incident, IncidentState, Record, StepState};
+use crate::ledger::{ChainRecord, Incident, IncidentState, Record, StepState};
 use crate::watch::{Standing, Watch};
 
 /// The source of our events. Anyone who may put events can forge one: an event carries an id, never an order.
@@ -24,6 +24,8 @@ named!(
         ContainmentWithheld = "Containment Withheld",
         /// A step came to an end.
         StepRecorded = "Step Recorded",
+        /// Sessions were found that were made from stolen ones, or the search for them came to its end.
+        SessionsTraced = "Sessions Traced",
         /// A release began.
         ReleaseStarted = "Release Started",
         /// A release is done.
@@ -90,6 +92,21 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
                 "state": new.state,
             });
             vec![Outcome { kind: OutcomeKind::StepRecorded, detail }]
+        }
+        (old, Some(Record::Chain(new))) => {
+            let told = |r: &ChainRecord| (r.sessions.len(), r.gaps.clone(), r.settled_at.is_some());
+            let same = matches!(old, Some(Record::Chain(old)) if told(old) == told(new));
+            // That nobody chained anything is no news until it is certain.
+            if same || (old.is_none() && new.sessions.is_empty() && new.settled_at.is_none()) {
+                return Vec::new();
+            }
+            let detail = json!({
+                "schema": SCHEMA,
+                "incident_id": new.incident_id,
+                "episode": new.episode,
+                "sessions": new.sessions.len(),
+            });
+            vec![Outcome { kind: OutcomeKind::SessionsTraced, detail }]
         }
         (None, Some(Record::Finding(new))) if new.effective == Decision::Notify => {
             let detail = json!({
@@ -161,10 +178,13 @@ fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
 fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
     let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
     // A person who asks again has the order go out again: it may have been lost on its way.
-    let same_order = old.is_some_and(|old| old.plan == new.plan && old.approval == new.approval);
+    let same_plan = old.is_some_and(|old| old.plan == new.plan);
+    let same_order = same_plan && old.is_some_and(|old| old.approval == new.approval);
     let kind = match new.state {
         IncidentState::Ordered if same_state && same_order => return None,
         IncidentState::Ordered => OutcomeKind::ContainmentOrdered,
+        // What an approval would do is more than was asked about.
+        IncidentState::AwaitingApproval if same_state && !same_plan => OutcomeKind::ApprovalRequested,
         _ if same_state => return None,
         IncidentState::AwaitingApproval => OutcomeKind::ApprovalRequested,
         IncidentState::Withheld => OutcomeKind::ContainmentWithheld,
@@ -220,6 +240,11 @@ mod tests {
         };
         let asked_again = Incident { approval: Some(approval), version: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&asked_again))), [OutcomeKind::ContainmentOrdered]);
+        let waiting = incident(Decision::Approve);
+        let mut wider = Incident { version: 2, ..waiting.clone() };
+        assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&wider))), []);
+        wider.plan.steps.reverse();
+        assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&wider))), [OutcomeKind::ApprovalRequested]);
         let again = Incident { episode: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&again))), [OutcomeKind::ContainmentOrdered]);
     }

@@ -1,4 +1,8 @@
-//! The two policy documents that Firebreak puts in force. No foreign text ever enters them.
+//! The policy documents that Firebreak writes. No foreign text ever enters them: parsed identifiers and times alone.
+
+mod chained;
+
+pub use chained::{CHAINED_POLICY, ChainedDeny, INLINE_QUOTA, chained, chained_denies, counted};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -163,10 +163,7 @@ fn what_is_no_json_is_malformed() {
         ("one NUL", vec![0]),
         ("a megabyte of NULs", vec![0; 1_000_000]),
         ("a NUL after the event", [event.as_bytes(), b"\0"].concat()),
-        (
-            "a NUL in a text",
-            event.replacen("GuardDuty", "Guard\0Duty", 1).replacen("CloudTrail", "Cloud\0Trail", 1).into_bytes(),
-        ),
+        ("a NUL in a text", event.replacen("\"id\": \"", "\"id\": \"\0", 1).into_bytes()),
         ("half an event", event.as_bytes()[..event.len() / 2].to_vec()),
         ("two events", format!("{event}{event}").into_bytes()),
         ("lists without end", deep("[", "]")),

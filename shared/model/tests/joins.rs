@@ -51,7 +51,7 @@ fn candidate(act: bool, functions: &[u8], response: Vec<Response>, person: bool,
         .map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap())
         .collect();
     let origin = if person {
-        Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() }
+        Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: minute.to_string() }
     } else {
         Origin::Finding {
             finding_id: "f".into(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
 use crate::actions::target::user;
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::DeactivateAccessKeys,
@@ -47,11 +48,12 @@ impl DeactivateAccessKeys {
     }
 
     async fn keys(&self, user: &str) -> Result<Vec<Key>, ActionError> {
-        let mut pages = self.iam.list_access_keys().user_name(user).into_paginator().items().send();
+        let pages = self.iam.list_access_keys().user_name(user).into_paginator().send();
+        let pages = paging::read(pages, "iam:ListAccessKeys", user).await?;
         let mut keys = Vec::new();
-        while let Some(key) = pages.next().await {
-            let key = key.map_err(|e| ActionError::of("iam:ListAccessKeys", user, e))?;
-            let active = key.status() == Some(&StatusType::Active);
+        for key in pages.into_iter().flat_map(|page| page.access_key_metadata) {
+            // What is not known to be dead counts as alive.
+            let active = !matches!(key.status(), Some(StatusType::Inactive | StatusType::Expired));
             keys.push(Key { id: key.access_key_id.unwrap_or_default(), active });
         }
         Ok(keys)
@@ -188,6 +190,21 @@ mod tests {
         let (incident, step) = user_order("ci-bot", ActionId::DeactivateAccessKeys);
         let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
         assert_eq!(verified, Verified::NotInForce(format!("still Active: {OTHER}")));
+    }
+
+    #[tokio::test]
+    async fn a_key_counts_as_alive_unless_it_is_known_to_be_dead() {
+        let (incident, step) = user_order("ci-bot", ActionId::DeactivateAccessKeys);
+        for (status, alive) in
+            [("Active", true), ("SomeDay", true), ("", true), ("Inactive", false), ("Expired", false)]
+        {
+            let wire = Wire::answering([listed(&[(STOLEN, status)])]);
+            let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
+            assert_eq!(verified != Verified::InForce, alive, "`{status}`: {verified:?}");
+        }
+        // An answer without its list is not taken for a list without keys.
+        let wire = Wire::answering([ok("<ListAccessKeysResponse/>")]);
+        action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap_err();
     }
 
     #[tokio::test]

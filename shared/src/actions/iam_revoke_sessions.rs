@@ -96,11 +96,16 @@ fn required(incident: &Incident) -> Timestamp {
     }
 }
 
-/// How far it is written to. At a release, not beyond it: what starts afterwards must live.
+/// How far it is written to: ahead of now, and of the order where the clock here is behind the one that gave it. At a
+/// release, not beyond it: what starts afterwards must live.
 fn written(order: Order<'_>) -> Timestamp {
     match order.incident.state {
         IncidentState::Releasing => required(order.incident),
-        _ => order.now.saturating_add(SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS)).unwrap_or(Timestamp::MAX),
+        _ => order
+            .now
+            .max(required(order.incident))
+            .saturating_add(SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS))
+            .unwrap_or(Timestamp::MAX),
     }
 }
 
@@ -242,6 +247,17 @@ mod tests {
         assert!(put.starts_with("POST / Action=PutRolePolicy"), "{put}");
         assert!(put.contains("&RoleName=orders&PolicyName=firebreak-revoke-sessions&"), "{put}");
         assert!(put.contains(r#""aws:TokenIssueTime":"2026-11-21T03:01:05Z""#), "{put}");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_behind_does_not_write_a_revocation_from_before_the_order() {
+        let (incident, step) = role_order("orders");
+        let now = incident.opened_at - SignedDuration::from_mins(10);
+        let wire = Wire::answering([none(), put_ok(), reaching("2026-11-21T03:01:00Z")]);
+        let order = Order { incident: &incident, step: &step, now };
+        action(&wire).apply(order, &Value::Null).await.unwrap();
+        assert!(wire.requests()[1].contains("2026-11-21T03%3A01%3A00Z"), "{}", wire.requests()[1]);
+        assert_eq!(action(&wire).verify(order, &Value::Null).await.unwrap(), Verified::InForce);
     }
 
     #[tokio::test]

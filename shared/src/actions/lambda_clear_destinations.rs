@@ -14,6 +14,7 @@ use super::lambda_target::{Functions, exact_qualifier, shown};
 use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::ClearDestinations,
@@ -94,10 +95,11 @@ impl ClearDestinations {
 
     async fn destinations(&self, name: &str) -> Result<Vec<Destinations>, ActionError> {
         let list = self.functions.client.list_function_event_invoke_configs().function_name(name);
-        let mut pages = list.into_paginator().items().send();
+        let pages = list.into_paginator().send();
+        let call = "lambda:ListFunctionEventInvokeConfigs";
+        let pages = paging::read(pages, call, name).await?;
         let mut found = Vec::new();
-        while let Some(config) = pages.next().await {
-            let config = config.map_err(|e| ActionError::of("lambda:ListFunctionEventInvokeConfigs", name, e))?;
+        for config in pages.iter().flat_map(|page| page.function_event_invoke_configs().iter()) {
             let to = config.destination_config();
             found.push(Destinations {
                 qualifier: exact_qualifier(config.function_arn().unwrap_or_default()),

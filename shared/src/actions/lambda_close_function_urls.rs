@@ -13,6 +13,7 @@ use super::lambda_target::{Functions, qualifier, shown};
 use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::CloseFunctionUrls,
@@ -42,7 +43,8 @@ struct Url {
 
 impl Url {
     fn is_open(&self) -> bool {
-        self.auth_type == FunctionUrlAuthType::None.as_str()
+        // Whatever else there may come to be: only this is known to be closed.
+        self.auth_type != FunctionUrlAuthType::AwsIam.as_str()
     }
 }
 
@@ -61,10 +63,10 @@ impl CloseFunctionUrls {
     async fn urls(&self, function: &FunctionArn) -> Result<Vec<Url>, ActionError> {
         let name = function.to_string();
         let list = self.functions.client.list_function_url_configs().function_name(&name);
-        let mut pages = list.into_paginator().items().send();
+        let pages = list.into_paginator().send();
+        let pages = paging::read(pages, "lambda:ListFunctionUrlConfigs", &name).await?;
         let mut found = Vec::new();
-        while let Some(url) = pages.next().await {
-            let url = url.map_err(|e| ActionError::of("lambda:ListFunctionUrlConfigs", &name, e))?;
+        for url in pages.iter().flat_map(|page| page.function_url_configs().iter()) {
             let auth_type = url.auth_type().as_str().to_owned();
             found.push(Url { qualifier: qualifier(url.function_arn()), auth_type });
         }
@@ -121,7 +123,10 @@ impl Action for CloseFunctionUrls {
         for url in before.iter().filter(|url| url.is_open()) {
             match now.iter().find(|now| now.qualifier == url.qualifier) {
                 Some(now) if now.is_open() => {}
-                Some(_) => result = both(result, self.set(function, url, FunctionUrlAuthType::None).await),
+                Some(_) => {
+                    let before = FunctionUrlAuthType::from(url.auth_type.as_str());
+                    result = both(result, self.set(function, url, before).await);
+                }
                 None => left.push(format!("the URL of {} was deleted", shown(url.qualifier.as_deref()))),
             }
         }
@@ -226,6 +231,31 @@ mod tests {
         let (incident, step) = function_order(ActionId::CloseFunctionUrls);
         let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
         assert_eq!(verified, Verified::NotInForce("the URL of `live` is open to everyone".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_authentication_that_is_not_known_counts_as_open_and_comes_back_as_it_was() {
+        let (incident, step) = function_order(ActionId::CloseFunctionUrls);
+        let order = order(&incident, &step);
+        let odd = || listed(&[("", "SOME_DAY")]);
+        let closed = || ok(config("", "AWS_IAM").to_string());
+        let wire = Wire::answering([odd(), configuration(), odd(), closed(), listed(&[("", "AWS_IAM")]), closed()]);
+        assert!(matches!(action(&wire).verify(order, &Value::Null).await.unwrap(), Verified::NotInForce(_)));
+        action(&wire).apply(order, &Value::Null).await.unwrap();
+        let prior = json!([{"qualifier": null, "auth_type": "SOME_DAY"}]);
+        assert_eq!(action(&wire).revert(order, &prior).await.unwrap(), Reverted::Restored);
+        assert_eq!(wire.requests()[3], update("", "AWS_IAM"));
+        assert_eq!(wire.requests()[5], update("", "SOME_DAY"));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_goes_round_in_a_circle_is_not_believed() {
+        let (incident, step) = function_order(ActionId::CloseFunctionUrls);
+        let shut = || page(&[("", "AWS_IAM")], Some("again"));
+        let wire = Wire::answering([shut(), shut()]);
+        let error = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap_err();
+        assert!(error.to_string().contains("not wholly read"), "{error}");
+        assert_eq!(wire.unused(), 0);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use super::lambda_target::Functions;
 use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::DisableEventSources,
@@ -62,11 +63,11 @@ impl DisableEventSources {
     /// The mappings of the function. Asked for by the function's name, Lambda leaves out those that are on a
     /// version or an alias, so all of the Region are read.
     async fn mappings(&self, function: &FunctionArn) -> Result<Vec<Mapping>, ActionError> {
-        let mut pages = self.functions.client.list_event_source_mappings().into_paginator().items().send();
+        let pages = self.functions.client.list_event_source_mappings().into_paginator().send();
+        let (call, name) = ("lambda:ListEventSourceMappings", function.to_string());
+        let pages = paging::read(pages, call, &name).await?;
         let mut found = Vec::new();
-        while let Some(mapping) = pages.next().await {
-            let mapping =
-                mapping.map_err(|e| ActionError::of("lambda:ListEventSourceMappings", &function.to_string(), e))?;
+        for mapping in pages.iter().flat_map(|page| page.event_source_mappings().iter()) {
             let of: Option<FunctionArn> = mapping.function_arn().and_then(|arn| arn.parse().ok());
             if of.is_some_and(|arn| arn.unqualified() == function.unqualified()) {
                 found.push(Mapping::of(mapping.uuid().unwrap_or_default(), mapping.state().unwrap_or_default()));

@@ -18,6 +18,7 @@ use super::{prior, target};
 use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::RemovePublicStatements,
@@ -76,18 +77,13 @@ impl RemovePublicStatements {
     /// Everything that can have a resource policy: the function itself, its aliases, its versions.
     async fn qualifiers(&self, name: &str) -> Result<Vec<Option<String>>, ActionError> {
         let mut found = vec![None];
-        let mut aliases = self.lambda().list_aliases().function_name(name).into_paginator().items().send();
-        while let Some(alias) = aliases.next().await {
-            found.push(alias.map_err(|e| ActionError::of("lambda:ListAliases", name, e))?.name);
-        }
-        let list = self.lambda().list_versions_by_function().function_name(name);
-        let mut versions = list.into_paginator().items().send();
-        while let Some(version) = versions.next().await {
-            let version = version.map_err(|e| ActionError::of("lambda:ListVersionsByFunction", name, e))?.version;
-            if version.as_deref() != Some("$LATEST") {
-                found.push(version);
-            }
-        }
+        let aliases = self.lambda().list_aliases().function_name(name).into_paginator().send();
+        let aliases = paging::read(aliases, "lambda:ListAliases", name).await?;
+        found.extend(aliases.into_iter().flat_map(|page| page.aliases.unwrap_or_default()).map(|alias| alias.name));
+        let versions = self.lambda().list_versions_by_function().function_name(name).into_paginator().send();
+        let versions = paging::read(versions, "lambda:ListVersionsByFunction", name).await?;
+        let versions = versions.into_iter().flat_map(|page| page.versions.unwrap_or_default());
+        found.extend(versions.map(|version| version.version).filter(|version| version.as_deref() != Some("$LATEST")));
         Ok(found)
     }
 

@@ -13,6 +13,7 @@ use super::{prior, target};
 use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::ZeroConcurrency,
@@ -78,11 +79,11 @@ impl ZeroConcurrency {
     async fn provisioned(&self, function: &FunctionArn) -> Result<Vec<Provisioned>, ActionError> {
         let name = function.to_string();
         let list = self.lambda().list_provisioned_concurrency_configs().function_name(&name);
-        let mut pages = list.into_paginator().items().send();
+        let pages = list.into_paginator().send();
+        let call = "lambda:ListProvisionedConcurrencyConfigs";
+        let pages = absent_is_none(paging::read(pages, call, &name).await)?;
         let mut found = Vec::new();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(|e| ActionError::of("lambda:ListProvisionedConcurrencyConfigs", &name, e));
-            let Some(item) = absent_is_none(item)? else { break };
+        for item in pages.iter().flatten().flat_map(|page| page.provisioned_concurrency_configs().iter()) {
             // Provisioned concurrency is always that of a version or an alias.
             if let Some(qualifier) = qualifier(item.function_arn().unwrap_or_default()) {
                 let requested = item.requested_provisioned_concurrent_executions.unwrap_or_default();

@@ -188,6 +188,7 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
     let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
         {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
         {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
+    let [_, listed] = attached();
     let scene = Scene::of(
         vec![
             Wired::Http(400, there.to_string()),
@@ -195,11 +196,12 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
             ok("{}"),
             role.known_users(&["orders-worker", "invoices"]),
             crate::evidence::testing::items(std::slice::from_ref(&applied)),
-            ok("{}"),
+            crate::evidence::testing::item(&applied),
             stored(&incident),
             ok("{}"),
         ],
-        [vec![role.shown()], attached().to_vec()].concat(),
+        // It is read back, and not attached again.
+        vec![role.shown(), listed],
         Vec::new(),
     );
     let answer = scene.handle(ON_A_FUNCTION).await.unwrap();

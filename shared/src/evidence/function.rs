@@ -20,6 +20,7 @@ use super::sink::Sink;
 use super::{Collected, Run};
 use crate::action::{ActionError, absent_is_none};
 use crate::clock;
+use crate::paging::Tokens;
 
 /// The part of an object's key that stands for a function: never its name, which someone chose.
 pub(super) fn file_name(function: &FunctionArn) -> String {
@@ -161,11 +162,12 @@ fn list(name: &str, items: Vec<Value>) -> Value {
 async fn urls(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
     let mut all = Vec::new();
     let mut marker = None;
+    let mut tokens = Tokens::default();
     loop {
         let call = client.list_function_url_configs().function_name(function.name()).set_marker(marker);
         let (page, mut answer) = sent!(call, "lambda:ListFunctionUrlConfigs", function)?;
         gather(&mut all, &mut answer, "FunctionUrlConfigs");
-        marker = page.next_marker.filter(|m| !m.is_empty());
+        marker = tokens.next(page.next_marker(), "lambda:ListFunctionUrlConfigs", function.name())?;
         if marker.is_none() {
             return Ok(list("FunctionUrlConfigs", all));
         }
@@ -175,11 +177,12 @@ async fn urls(client: &Client, function: &FunctionArn) -> Result<Value, ActionEr
 async fn event_sources(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
     let mut all = Vec::new();
     let mut marker = None;
+    let mut tokens = Tokens::default();
     loop {
         let call = client.list_event_source_mappings().function_name(function.name()).set_marker(marker);
         let (page, mut answer) = sent!(call, "lambda:ListEventSourceMappings", function)?;
         gather(&mut all, &mut answer, "EventSourceMappings");
-        marker = page.next_marker.filter(|m| !m.is_empty());
+        marker = tokens.next(page.next_marker(), "lambda:ListEventSourceMappings", function.name())?;
         if marker.is_none() {
             return Ok(list("EventSourceMappings", all));
         }

@@ -73,7 +73,10 @@ impl Lack {
             ActionError::Denied { .. } | ActionError::Withheld(_) => Self::Denied,
             ActionError::Busy { .. } => Self::Throttled,
             ActionError::NoAnswer { .. } => Self::NoAnswer,
-            ActionError::Quota { .. } | ActionError::Rejected { .. } | ActionError::Unreadable { .. } => Self::Rejected,
+            ActionError::Quota { .. }
+            | ActionError::Rejected { .. }
+            | ActionError::Unsigned { .. }
+            | ActionError::Unreadable { .. } => Self::Rejected,
         }
     }
 }

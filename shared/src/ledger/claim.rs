@@ -33,8 +33,10 @@ pub struct Claim {
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claimed {
-    /// The incident is new, reopened, raised or wider: there is something to do.
+    /// The incident is new, reopened, or raised: none of its steps was begun.
     Opened(Incident),
+    /// It was there already, and is wider now, or asked for once more: some of its steps may be done.
+    Widened(Incident),
     /// It was there already and nothing is new.
     Joined(Incident),
     /// It is released, and the finding is about activity from before the release.
@@ -45,7 +47,9 @@ impl Claimed {
     /// The incident.
     pub fn incident(&self) -> &Incident {
         match self {
-            Self::Opened(incident) | Self::Joined(incident) | Self::Stale(incident) => incident,
+            Self::Opened(incident) | Self::Widened(incident) | Self::Joined(incident) | Self::Stale(incident) => {
+                incident
+            }
         }
     }
 }
@@ -74,7 +78,10 @@ impl Ledger {
         for _ in 0..16 {
             let counted = counts && !by_person;
             let refusal = match self.transact(claim, &next, existing.as_ref(), counts, counted).await? {
-                Ok(()) => return Ok(Claimed::Opened(next)),
+                Ok(()) => {
+                    let reopened = existing.as_ref().is_none_or(|existing| existing.episode != next.episode);
+                    return Ok(if reopened || counts { Claimed::Opened(next) } else { Claimed::Widened(next) });
+                }
                 Err(refusal) => refusal,
             };
             match refusal {

@@ -76,6 +76,7 @@ fn word(occasion: &Occasion) -> String {
         Occasion::Withheld => "withheld".to_owned(),
         Occasion::Step(_, state) => format!("step {state}"),
         Occasion::Complete(verdict) => verdict.as_str().to_owned(),
+        Occasion::Traced(_) => "chained sessions".to_owned(),
         Occasion::Releasing => "releasing".to_owned(),
         Occasion::Released => "released".to_owned(),
         Occasion::Finding(_) => "noted".to_owned(),
@@ -102,7 +103,7 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
             format!("The incident of {who} is closed: nothing had been contained.")
         }
         Occasion::Released => format!("The containment of {who} is released."),
-        Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => format!("About {who}."),
+        Occasion::Traced(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => format!("About {who}."),
     }
 }
 
@@ -268,7 +269,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
             draft.command(&setting.release(id));
         }
         Occasion::Released => released(draft, incident),
-        Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => draft.line("Nothing."),
+        Occasion::Traced(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => draft.line("Nothing."),
     }
 }
 

@@ -5,6 +5,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sns::Client;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::SCHEMA;
+use firebreak_model::action::FunctionName;
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId, shown};
 use firebreak_model::ledger::{Incident, IncidentState, PageRecord, StepRecord, StepState};
@@ -14,12 +15,14 @@ use firebreak_model::watch::Standing;
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::{Occasion, Page, Setting, incident, of_finding, of_incident, of_pause, plan_digest, watched};
+use super::{
+    Occasion, Page, Setting, chain, incident, of_chain, of_finding, of_incident, of_pause, plan_digest, watched,
+};
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
 use crate::ledger::Ledger;
-use crate::telemetry::chain;
+use crate::telemetry::chain as told;
 
 /// Where pages about no incident are remembered.
 const CONTROL: &str = "control";
@@ -97,7 +100,11 @@ impl Notifier {
                     .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
                 let span = info_span!("page", incident.id = %id);
                 let pages = async {
-                    let answer = self.send_all(self.about_incident(&id).await?).await?;
+                    let due = match kind {
+                        OutcomeKind::SessionsTraced => self.about_the_chain(&id).await?.into_iter().collect(),
+                        _ => self.about_incident(&id).await?,
+                    };
+                    let answer = self.send_all(due).await?;
                     Ok(Answer { incident_id: Some(id.clone()), ..answer })
                 };
                 pages.instrument(span).await
@@ -119,6 +126,18 @@ impl Notifier {
             Due::new(id.as_str(), incident.episode, occasion.name(&plan), page)
         };
         Ok(occasions.into_iter().map(due).collect())
+    }
+
+    /// Sessions that were made from what was stolen, where there are any and the incident is not over.
+    async fn about_the_chain(&self, id: &IncidentId) -> Result<Option<Due>, Failure> {
+        let incident = self.ledger.incident(id).await?.filter(|incident| incident.state == IncidentState::Ordered);
+        let Some(incident) = incident else { return Ok(None) };
+        let found = self.ledger.chain(&incident).await?.filter(chain::is_worth_a_page);
+        let Some(found) = found else { return Ok(None) };
+        let steps = self.ledger.steps(&incident, [FunctionName::RevokeSessions]).await?;
+        let occasion = Occasion::Traced(chain::told(&found));
+        let page = of_chain(&incident, &found, &steps);
+        Ok(Some(Due::new(id.as_str(), incident.episode, occasion.name(""), page)))
     }
 
     async fn about_findings(&self, subject: &str, key: Option<&FindingKey>) -> Result<Vec<Due>, Failure> {
@@ -225,7 +244,7 @@ impl Notifier {
         let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
         let refused = ["AuthorizationError", "NotFound", "InvalidParameter", "KMSAccessDenied", "KMSDisabled"];
         let end = if refused.contains(&code) { Failure::Permanent } else { Failure::Transient };
-        Err(end(format!("the page `{}` could not be sent: {}", due.record.occasion, chain(&error))))
+        Err(end(format!("the page `{}` could not be sent: {}", due.record.occasion, told(&error))))
     }
 }
 

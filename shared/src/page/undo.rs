@@ -5,7 +5,7 @@ use firebreak_model::action::ActionId;
 use firebreak_model::ids::{AccessKeyId, FunctionArn};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Target;
-use firebreak_model::policy::REVOCATION_POLICY;
+use firebreak_model::policy::{CHAINED_POLICY, REVOCATION_POLICY};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ fn in_place(record: &StepRecord) -> bool {
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for it; event
 /// sources and keys late; the revocation last of all.
-const ORDER: [ActionId; 9] = [
+const ORDER: [ActionId; 10] = [
     ActionId::QuarantineRole,
     ActionId::QuarantineUser,
     ActionId::ClearDestinations,
@@ -56,6 +56,7 @@ const ORDER: [ActionId; 9] = [
     ActionId::DisableEventSources,
     ActionId::DeactivateAccessKeys,
     ActionId::RevokeSessions,
+    ActionId::RevokeChainedSessions,
 ];
 
 /// The section of a page.
@@ -125,6 +126,13 @@ fn of_step(incident: &Incident, record: &StepRecord, setting: &Setting) -> Optio
                 .option("user-name", user.as_str())
                 .option("policy-name", REVOCATION_POLICY)])
             .noting(REVIVES),
+        ),
+        (Target::Role(role), ActionId::RevokeChainedSessions) => Some(
+            Undo::commands([Command::aws("iam delete-role-policy")
+                .option("role-name", role.as_str())
+                .option("policy-name", CHAINED_POLICY)])
+            .noting(REVIVES)
+            .noting("It may hold what other incidents deny in this role: look first."),
         ),
         (Target::User(user), ActionId::DeactivateAccessKeys) => keys(incident, user.as_str(), prior),
         (Target::Function(function), action) => of_function(action, function, prior),

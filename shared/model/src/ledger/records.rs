@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
+use crate::chain::Link;
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId, RoleName, sha256_hex};
+use crate::ids::{AccountId, FindingKey, IncidentId, Region, RoleName, sha256_hex};
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
 use crate::tamper::Tamper;
@@ -45,7 +46,7 @@ pub struct StepRecord {
     /// When the prior state was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intended_at: Option<Timestamp>,
-    /// When the call that made the change had answered.
+    /// When the call that made the change had answered, or the change was first seen to be there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied_at: Option<Timestamp>,
     /// When it was read back.
@@ -170,6 +171,42 @@ pub struct RevocationRecord {
     pub principal: Principal,
     /// When no session from before the release can be alive any more.
     pub ends_at: Timestamp,
+    /// What is to end: all sessions from before a time, or the single ones that `principal`, a role, owes to chaining.
+    #[serde(default = "of_the_principal")]
+    pub action: ActionId,
+    /// The episode whose sessions are denied; 0 where all are.
+    #[serde(default)]
+    pub episode: u32,
+}
+
+fn of_the_principal() -> ActionId {
+    ActionId::RevokeSessions
+}
+
+/// The sessions that were made from what was stolen, as far as CloudTrail tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident.
+    pub incident_id: IncidentId,
+    /// The episode of the incident.
+    pub episode: u32,
+    /// The sessions, in the order in which they were found.
+    pub sessions: Vec<Link>,
+    /// The Regions whose records were read to the end.
+    pub regions: Vec<Region>,
+    /// What was not read or not followed, a sentence each.
+    pub gaps: Vec<String>,
+    /// How often CloudTrail was asked.
+    pub rounds: u32,
+    /// The time up to which CloudTrail was complete at the last look, as far as AWS promises.
+    pub complete_to: Timestamp,
+    /// When nothing more could be found: CloudTrail was complete up to after the last deny.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Timestamp>,
+    /// When it was last written.
+    pub updated_at: Timestamp,
 }
 
 /// How Firebreak's own parts were found by the guard's last sweep.
@@ -201,6 +238,8 @@ pub enum Record {
     Breaker {},
     /// A revocation that is still in place.
     Revocation(RevocationRecord),
+    /// The sessions that a thief made from stolen ones.
+    Chain(Box<ChainRecord>),
     /// A containment that the guard watches.
     Watch(Box<Watch>),
     /// Something that somebody did against a containment or against Firebreak.
@@ -221,10 +260,11 @@ impl Record {
             Self::Page(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
+            Self::Revocation(r) => (REVOCATIONS.to_owned(), revocation_sort(r)),
+            Self::Chain(r) => chain_keys(&r.incident_id, r.episode),
             Self::Watch(r) => watch_keys(&r.incident_id),
             Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
             Self::Parts(_) => parts_keys(),
-            Self::Revocation(r) => (REVOCATIONS.to_owned(), format!("{}#{}", r.ends_at, r.incident_id)),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
@@ -232,6 +272,23 @@ impl Record {
 
 /// The partition of revocations that are still in place.
 pub const REVOCATIONS: &str = "revocation";
+
+/// By the time of its end. An incident has one revocation of its own, and one in each role that was chained into.
+fn revocation_sort(revocation: &RevocationRecord) -> String {
+    let own = format!("{}#{}", revocation.ends_at, revocation.incident_id);
+    match revocation.action {
+        ActionId::RevokeChainedSessions => {
+            let role = revocation.principal.unique_id.as_ref().map_or("", |id| id.as_str());
+            format!("{own}#{role}#{:06}", revocation.episode)
+        }
+        _ => own,
+    }
+}
+
+/// The keys of the sessions that were found for an episode of an incident.
+pub fn chain_keys(id: &IncidentId, episode: u32) -> (String, String) {
+    (format!("chain#{id}"), format!("{episode:06}"))
+}
 
 /// The keys of the guard's watch over an incident.
 pub fn watch_keys(id: &IncidentId) -> (String, String) {
