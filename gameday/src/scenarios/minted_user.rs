@@ -75,8 +75,8 @@ async fn under_weather(stage: &mut Stage) -> Result<()> {
         keys.is_some_and(|step| step.state == StepState::Applied)
     };
     let book = stage.until("the minted user is contained", |book, _| contained(book)).await?;
-    let rule = book.incident(&minted).map_or("none", |incident| incident.rule.as_str());
-    stage.check(equal("the rule that contained it", "made-by-a-contained-principal", rule));
+    let decided_by = book.incident(&minted).map_or("none", |incident| incident.rule.as_str());
+    stage.check(equal("the rule that contained it", "made-by-a-contained-principal", decided_by));
     acts::deny_is_attached(stage, &format!("user/{backdoor}")).await?;
     paged(stage, &format!("drill: minted: role/{}", role.name)).await?;
 

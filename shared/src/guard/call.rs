@@ -31,7 +31,7 @@ impl Guard {
         }
         if let Some(incident) = &by
             && let Some(minted) = change.mints(&self.home)
-            && self.counts(incident, &change)
+            && counts(incident, &change)
         {
             let tamper = minted_by(incident, &change, minted);
             said.push(tamper.detail.clone());
@@ -110,12 +110,6 @@ impl Guard {
         }
     }
 
-    /// Whether a call belongs to the theft: it was made since the activity was first seen, or since the order.
-    fn counts(&self, incident: &Incident, change: &Change) -> bool {
-        let ordered = incident.ordered_since();
-        change.call.at >= incident.first_seen.unwrap_or(ordered).min(ordered)
-    }
-
     /// What a call did to a contained thing, where it took something of the containment away and was none of ours.
     pub(super) fn undone_by(&self, incident: &Incident, change: &Change, contained: bool) -> Option<Tamper> {
         let ours = principal_of(&change.actor).is_some_and(|principal| self.own.is_role(principal));
@@ -155,6 +149,12 @@ fn principal_of(subject: &Subject) -> Option<&Principal> {
         Subject::Principal { principal, .. } => Some(principal),
         Subject::Lookup { .. } | Subject::NotContainable { .. } => None,
     }
+}
+
+/// Whether a call belongs to the theft: it was made since the activity was first seen, or since the order.
+fn counts(incident: &Incident, change: &Change) -> bool {
+    let ordered = firebreak_model::policy::whole_seconds(incident.ordered_since());
+    change.call.at >= incident.first_seen.unwrap_or(ordered).min(ordered)
 }
 
 /// Whether whoever made a call belongs to a game day.

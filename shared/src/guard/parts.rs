@@ -3,6 +3,8 @@
 
 use std::io::Write as _;
 
+use aws_sdk_dynamodb::types::{StreamSpecification, TableDescription};
+use aws_sdk_eventbridge::types::RuleState;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ledger::PartsRecord;
@@ -114,7 +116,7 @@ impl Guard {
         let rule = self.events.describe_rule().name(&full).set_event_bus_name(bus.clone()).send().await;
         let rule = rule.map_err(|e| ActionError::of("events:DescribeRule", &full, e))?;
         let mut missing = Vec::new();
-        if rule.state().map(|state| state.as_str()) != Some("ENABLED") {
+        if rule.state() != Some(&RuleState::Enabled) {
             missing.push(format!("the rule `{name}` is not enabled"));
         }
         let targets = self.events.list_targets_by_rule().rule(&full).set_event_bus_name(bus).send().await;
@@ -184,8 +186,8 @@ impl Guard {
         let answer = self.dynamodb.describe_table().table_name(&self.own.table).send().await;
         let answer = answer.map_err(|e| ActionError::of("dynamodb:DescribeTable", &self.own.table, e))?;
         let table = answer.table();
-        let streams = table.and_then(|t| t.stream_specification()).is_some_and(|stream| stream.stream_enabled());
-        let guarded = table.and_then(|t| t.deletion_protection_enabled()) == Some(true);
+        let streams = table.and_then(|t| t.stream_specification()).is_some_and(StreamSpecification::stream_enabled);
+        let guarded = table.and_then(TableDescription::deletion_protection_enabled) == Some(true);
         let mut missing = Vec::new();
         if !streams {
             missing.push("the ledger has no stream: nothing is told or carried on".to_owned());

@@ -141,17 +141,16 @@ impl Change {
         let is = |name: &str, value: &str| self.parameter(name) == Some(value);
         match (self.service.as_str(), self.name.as_str()) {
             ("iam", "DetachRolePolicy" | "DetachUserPolicy") => is("policyArn", deny),
-            ("iam", name) if name.ends_with("PermissionsBoundary") => true,
             ("iam", "DeleteRolePolicy" | "DeleteUserPolicy" | "PutRolePolicy" | "PutUserPolicy") => {
                 is("policyName", REVOCATION_POLICY)
             }
             ("iam", "UpdateAccessKey") => is("status", "Active"),
-            ("iam", "DeleteRole" | "DeleteUser" | "CreateRole" | "CreateUser" | "UpdateAssumeRolePolicy") => true,
             ("lambda", "PutFunctionConcurrency") => {
                 at(&self.detail, &["requestParameters", "reservedConcurrentExecutions"]).and_then(Value::as_i64)
                     != Some(0)
             }
-            (
+            ("iam", "DeleteRole" | "DeleteUser" | "CreateRole" | "CreateUser" | "UpdateAssumeRolePolicy")
+            | (
                 "lambda",
                 "DeleteFunctionConcurrency"
                 | "PutProvisionedConcurrencyConfig"
@@ -167,6 +166,7 @@ impl Change {
             ("lambda", "UpdateFunctionConfiguration") => {
                 at(&self.detail, &["requestParameters", "deadLetterConfig"]).is_some()
             }
+            ("iam", name) => name.ends_with("PermissionsBoundary"),
             _ => false,
         }
     }
