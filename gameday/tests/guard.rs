@@ -1,5 +1,5 @@
 //! Firebreak's own parts, each taken away in turn: the guard's sweep notices, and notices when it is back.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod common;
 
