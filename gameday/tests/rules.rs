@@ -162,6 +162,9 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
                     rules.insert(rule);
                 }
             }
+            if ordered && responses.contains(&json!("quarantine-function")) {
+                rules.insert("revoke");
+            }
         }
         _ => panic!("`{name}` is a sample that this test does not know"),
     }
@@ -394,9 +397,13 @@ fn every_outcome_and_every_response_reaches_its_function() {
             patterns.push((rule, pattern(aws, stack, rule, bus).await.unwrap()));
         }
         for kind in OutcomeKind::ALL {
-            for responses in
-                [json!([]), json!(["revoke"]), json!(["quarantine", "isolate"]), json!(["recycle", "snapshot"])]
-            {
+            for responses in [
+                json!([]),
+                json!(["revoke"]),
+                json!(["quarantine", "isolate"]),
+                json!(["recycle", "snapshot"]),
+                json!(["quarantine-function"]),
+            ] {
                 let event = json!({"version": "0", "id": "1", "source": "firebreak", "detail-type": kind.as_str(),
                     "account": ACCOUNT, "time": "2026-11-21T03:00:00Z", "region": REGION, "resources": [],
                     "detail": {"schema": 1, "responses": responses}});
@@ -409,6 +416,7 @@ fn every_outcome_and_every_response_reaches_its_function() {
                     let asked = responses.as_array().unwrap();
                     let rules = ["revoke", "isolate", "recycle", "snapshot"];
                     wanted.insert("trace");
+                    wanted.extend(asked.contains(&json!("quarantine-function")).then_some("revoke"));
                     wanted.extend(rules.into_iter().filter(|rule| asked.contains(&json!(rule))));
                 }
                 assert_eq!(matching(aws, &patterns, &event).await, wanted, "{kind} {responses}");

@@ -1,6 +1,7 @@
 //! The containment actions: one file each, named `<service>_<verb>_<noun>`.
 
 mod iam_deactivate_access_keys;
+mod iam_quarantine_function;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_chained_sessions;
@@ -18,6 +19,7 @@ mod several;
 mod target;
 
 pub use iam_deactivate_access_keys::DeactivateAccessKeys;
+pub use iam_quarantine_function::QuarantineFunction;
 pub use iam_quarantine_role::QuarantineRole;
 pub use iam_quarantine_user::QuarantineUser;
 pub use iam_revoke_chained_sessions::RevokeChainedSessions;
@@ -40,6 +42,7 @@ pub static RECORDS: &[&ActionRecord] = &[
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
     &iam_revoke_chained_sessions::RECORD,
+    &iam_quarantine_function::RECORD,
     &lambda_zero_concurrency::RECORD,
     &lambda_disable_event_sources::RECORD,
     &lambda_close_function_urls::RECORD,
@@ -56,6 +59,7 @@ pub fn for_principal(id: ActionId, iam: &aws_sdk_iam::Client, deny_policy_arn: &
         ActionId::QuarantineUser => Some(Box::new(QuarantineUser::new(iam, deny_policy_arn.to_owned()))),
         ActionId::DeactivateAccessKeys => Some(Box::new(DeactivateAccessKeys::new(iam))),
         ActionId::RevokeSessions => Some(Box::new(RevokeSessions::new(iam))),
+        ActionId::QuarantineFunction => Some(Box::new(QuarantineFunction::new(iam))),
         _ => None,
     }
 }

@@ -323,6 +323,8 @@ mod tests {
             described(""),
             ok("{}"),
             described(marked),
+            ok(r#"{"Aliases": []}"#),
+            ok(r#"{"ProvisionedConcurrencyConfigs": []}"#),
             ok("{}"),
         ];
         let throttled = [json_error(400, "ProvisionedThroughputExceededException")];

@@ -233,7 +233,10 @@ impl Releasing {
 
     /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
     async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
-        let Some(function) = self.revoke_function.as_ref().filter(|_| !without) else {
+        // What `revoke-sessions` has written into the role, it alone takes out.
+        let wrote = |step: &Step| step.action == ActionId::QuarantineFunction;
+        let needed = !without || incident.plan.steps.iter().any(wrote);
+        let Some(function) = self.revoke_function.as_ref().filter(|_| needed) else {
             return Ok("no revocation was left in place, as asked".to_owned());
         };
         let Some(release) = &incident.release else {
@@ -343,8 +346,13 @@ impl Releasing {
         let mut notes = Vec::new();
         for function in &incident.functions {
             let error = match self.recycle_one(incident, function).await {
-                // A function that is gone, or that never ran as this role, holds no credentials of it.
-                Ok(()) | Err(ActionError::Gone { .. } | ActionError::Withheld(_)) => continue,
+                // A function that is gone holds no credentials.
+                Ok(()) | Err(ActionError::Gone { .. }) => continue,
+                // It never ran as this role, or serves from versions that cannot be changed.
+                Err(ActionError::Withheld(veto)) => {
+                    notes.push(format!("`{}`: {veto}", function.name()));
+                    continue;
+                }
                 Err(error) => chain(&error),
             };
             warn!(function = %function, "its environments could not be recycled: {error}");
@@ -362,15 +370,16 @@ impl Releasing {
         let Some(action) = self.on_function(step.action, function) else { return Ok(()) };
         let prior = action.observe(order).await?;
         action.apply(order, &prior).await?;
-        let mut verified = action.verify(order, &prior).await?;
+        let mut verified = action.verify(order, &prior).await;
         for _ in 0..20 {
-            if verified == Verified::InForce {
+            if !matches!(verified, Ok(Verified::NotInForce(_))) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
-            verified = action.verify(order, &prior).await?;
+            verified = action.verify(order, &prior).await;
         }
-        action.revert(order, &prior).await.map(|_| ())
+        action.revert(order, &prior).await?;
+        verified.map(|_| ())
     }
 
     async fn finish(&self, incident: &Incident, left_alone: &[String]) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::action::{Action, ActionError, Order, Reverted};
-use crate::actions::RevokeSessions;
+use crate::actions::{QuarantineFunction, RevokeSessions};
 use crate::answer::Answer;
 use crate::clock;
 use crate::executor::{self, Executed};
@@ -93,6 +93,35 @@ impl Revocation {
         RevokeSessions::new(self.iam.clone())
     }
 
+    /// The action of a step of the plan that is this function's.
+    fn action_of(&self, step: &Step) -> Box<dyn Action> {
+        match step.action {
+            ActionId::QuarantineFunction => Box::new(QuarantineFunction::new(self.iam.clone())),
+            _ => Box::new(self.action()),
+        }
+    }
+
+    /// Takes the denies of single functions out again: a release has begun, and the revocation is in force.
+    async fn free_functions(&self, incident: &Incident) -> Result<Vec<StepRecord>, Failure> {
+        let action = QuarantineFunction::new(self.iam.clone());
+        let mut records = Vec::new();
+        for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
+            let fresh = incident.step_record(step, clock::now());
+            if step.action != ActionId::QuarantineFunction {
+                continue;
+            }
+            let Some(record) = self.ledger.step(&fresh).await? else { continue };
+            let done = executor::revert(&self.ledger, incident, record, &action).await?;
+            let ended = [StepState::Reverted, StepState::LeftAlone, StepState::Gone, StepState::Withheld];
+            if !ended.contains(&done.record.state) {
+                let text = format!("`{}`: {}", done.record.step, done.record.detail);
+                return Err(if done.transient { Failure::Transient(text) } else { Failure::Permanent(text) });
+            }
+            records.push(done.record);
+        }
+        Ok(records)
+    }
+
     async fn incident(&self, id: &IncidentId) -> Result<Incident, Failure> {
         self.ledger.incident(id).await?.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
     }
@@ -104,9 +133,11 @@ impl Revocation {
         }
         let mut records = Vec::new();
         for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
-            let done = match self.kept_off(&incident, step).await? {
-                Some(record) => Executed { record, transient: false },
-                None => executor::execute(&self.ledger, &incident, step, &self.action()).await?,
+            let done = if let Some(record) = self.kept_off(&incident, step).await? {
+                Executed { record, transient: false }
+            } else {
+                let action = self.action_of(step);
+                executor::execute(&self.ledger, &incident, step, action.as_ref()).await?
             };
             records.push(settled(done)?);
         }
@@ -163,13 +194,14 @@ impl Revocation {
         };
         self.ledger.keep_revocation(&kept).await?;
         let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
-        let record = settled(done)?;
+        let mut records = vec![settled(done)?];
+        records.extend(self.free_functions(&incident).await?);
         let mut until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
         let chained = self.ledger.chain(&incident).await?.map(|chain| chain.sessions).unwrap_or_default();
         if let Some(last) = chained.iter().filter(|link| link.session.role.is_some()).map(|l| l.session.ends_at).max() {
             until = format!("{until}; those that were made from stolen ones, until {last}");
         }
-        Ok(Answer::on("revoked", id, &[record]).saying(until))
+        Ok(Answer::on("revoked", id, &records).saying(until))
     }
 
     /// Takes away the revocations whose last session has ended, unless the principal is contained again.

@@ -50,6 +50,8 @@ named!(
         RevokeSessions = "revoke-sessions",
         /// Deny single sessions of another role, which were made from stolen ones.
         RevokeChainedSessions = "revoke-chained-sessions",
+        /// Deny everything that the code of one function calls, in a role that others share.
+        QuarantineFunction = "quarantine-function",
         /// Set reserved concurrency to 0.
         ZeroConcurrency = "zero-concurrency",
         /// Disable event source mappings.
@@ -96,6 +98,8 @@ named!(
     Response {
         /// Deny everything to the principal.
         Quarantine = "quarantine",
+        /// Deny everything to the code of the function alone, where its role is shared. Credentials that left it are not held.
+        QuarantineFunction = "quarantine-function",
         /// Kill the sessions issued so far.
         Revoke = "revoke",
         /// Stop the function and close its doors.
@@ -114,7 +118,9 @@ impl ActionId {
             Self::QuarantineRole | Self::QuarantineUser | Self::DeactivateAccessKeys => {
                 FunctionName::QuarantinePrincipal
             }
-            Self::RevokeSessions | Self::RevokeChainedSessions => FunctionName::RevokeSessions,
+            Self::RevokeSessions | Self::RevokeChainedSessions | Self::QuarantineFunction => {
+                FunctionName::RevokeSessions
+            }
             Self::ZeroConcurrency
             | Self::DisableEventSources
             | Self::CloseFunctionUrls

@@ -101,6 +101,17 @@ impl Plan {
             &[]
         };
         let functions: BTreeSet<FunctionArn> = functions.iter().map(FunctionArn::unqualified).collect();
+        // Where no function is known to be the one, nothing less than the role will do.
+        let one_alone = wants(Response::QuarantineFunction) && !wants(Response::Quarantine);
+        if one_alone && let PrincipalName::Role(_) = principal {
+            for function in &functions {
+                let target = Target::Function(function.clone());
+                steps.push(Step { action: ActionId::QuarantineFunction, target });
+            }
+            if functions.is_empty() {
+                steps.insert(0, on_principal(ActionId::QuarantineRole));
+            }
+        }
         for function in &functions {
             for &action in on_functions {
                 steps.push(Step { action, target: Target::Function(function.clone()) });
@@ -172,6 +183,20 @@ mod tests {
         let both = Plan::of(&role(), &[function("a")], &[Response::Recycle, Response::Isolate]);
         assert!(both.steps.iter().all(|s| s.action != ActionId::RecycleEnvironments));
         assert!(both.steps.iter().any(|s| s.action == ActionId::ZeroConcurrency));
+    }
+
+    #[test]
+    fn one_function_of_a_role_is_denied_alone_where_it_is_known() {
+        let responses = [Response::QuarantineFunction, Response::Revoke, Response::Isolate];
+        let actions = |plan: &Plan| plan.steps.iter().map(|step| step.action).collect::<Vec<_>>();
+        let alone = actions(&Plan::of(&role(), &[function("a")], &responses));
+        assert!(alone.contains(&ActionId::QuarantineFunction) && alone.contains(&ActionId::RevokeSessions));
+        assert!(!alone.contains(&ActionId::QuarantineRole));
+        // Not known: the role. And where the role is denied anyway, the function is with it.
+        let unknown = actions(&Plan::of(&role(), &[], &responses));
+        assert!(unknown.contains(&ActionId::QuarantineRole) && !unknown.contains(&ActionId::QuarantineFunction));
+        let both = [Response::Quarantine, Response::QuarantineFunction];
+        assert_eq!(actions(&Plan::of(&role(), &[function("a")], &both)), [ActionId::QuarantineRole]);
     }
 
     #[test]

@@ -245,6 +245,14 @@ pub fn check_response(rule: &str, response: &[Response]) -> Result<(), PlaybookE
     if wants(Response::Recycle) && !wants(Response::Revoke) {
         return refused("`recycle` without `revoke` gives a thief's session fresh neighbours and leaves it alive");
     }
+    if wants(Response::QuarantineFunction) && !(wants(Response::Revoke) || wants(Response::Quarantine)) {
+        return refused(
+            "`quarantine-function` holds the function, not credentials that left it: use `revoke` beside it",
+        );
+    }
+    if wants(Response::QuarantineFunction) && wants(Response::Recycle) {
+        return refused("`recycle` beside `quarantine-function` keeps alive what is denied: use `isolate`");
+    }
     if wants(Response::Recycle) && wants(Response::Quarantine) {
         return refused("`recycle` beside `quarantine` keeps nothing alive: the role is denied everything");
     }
@@ -327,6 +335,8 @@ mod tests {
             (base.replace("[quarantine]", "[isolate, recycle]"), "choose one"),
             (base.replace("[quarantine]", "[]"), "empty"),
             (base.replace("[quarantine]", "[recycle]"), "without `revoke`"),
+            (base.replace("[quarantine]", "[quarantine-function, isolate]"), "credentials that left it"),
+            (base.replace("[quarantine]", "[quarantine-function, revoke, recycle]"), "keeps alive what is denied"),
             (rule("decision: shoot"), "shoot"),
             (rule("decision: act, severity: 7"), "severity"),
             (rule("decision: act, min_severity: 70"), "between 0 and 10"),

@@ -1,8 +1,10 @@
 //! The policy documents that Firebreak writes. No foreign text ever enters them: parsed identifiers and times alone.
 
 mod chained;
+mod function;
 
 pub use chained::{CHAINED_POLICY, ChainedDeny, INLINE_QUOTA, chained, chained_denies, counted};
+pub use function::{FUNCTIONS_POLICY, denied_functions, functions_denied};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -8,24 +8,28 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
 use aws_sdk_lambda::types::LastUpdateStatus;
 use firebreak_model::action::ActionId;
+use firebreak_model::guard::Veto;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::policy::REVOCATION_AHEAD_SECONDS;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lambda_target::Functions;
+use super::lambda_target::{Functions, qualifier};
 use super::several::in_force_unless;
 use super::{prior, target};
-use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
+use crate::action::{
+    Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
+};
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::RecycleEnvironments,
-    summary: "the environments of `$LATEST` are replaced and have fresh credentials; those of published versions, \
-              which cannot be changed, live on until Lambda replaces them",
+    summary: "the environments of `$LATEST` are replaced and have fresh credentials; no alias leads to another version",
     permissions: &[
         Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
         Permission { action: "lambda:UpdateFunctionConfiguration", on: Resource::Function },
+        Permission { action: "lambda:ListAliases", on: Resource::Function },
+        Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
     ],
     revert_permissions: &[
         Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
@@ -116,6 +120,35 @@ impl RecycleEnvironments {
         Ok(())
     }
 
+    /// What serves calls from published versions, which nobody can change: aliases that lead to one, and provisioned
+    /// concurrency of one. Their warm environments have credentials from before.
+    async fn published(&self, name: &str) -> Result<Vec<String>, ActionError> {
+        let mut found = Vec::new();
+        let mut aliases = self.functions.client.list_aliases().function_name(name).into_paginator().items().send();
+        while let Some(alias) = aliases.next().await {
+            let alias = alias.map_err(|e| ActionError::of("lambda:ListAliases", name, e));
+            let Some(alias) = absent_is_none(alias)? else { break };
+            let weighted = alias.routing_config().and_then(|routing| routing.additional_version_weights());
+            let weighted = weighted.into_iter().flat_map(|weights| weights.keys().map(String::as_str));
+            let mut versions: Vec<&str> = alias.function_version().into_iter().chain(weighted).collect();
+            versions.retain(|version| *version != "$LATEST");
+            versions.sort_unstable();
+            if !versions.is_empty() {
+                found.push(format!("alias `{}` (version {})", alias.name().unwrap_or_default(), versions.join(", ")));
+            }
+        }
+        let list = self.functions.client.list_provisioned_concurrency_configs().function_name(name);
+        let mut provisioned = list.into_paginator().items().send();
+        while let Some(one) = provisioned.next().await {
+            let one = one.map_err(|e| ActionError::of("lambda:ListProvisionedConcurrencyConfigs", name, e));
+            let Some(one) = absent_is_none(one)? else { break };
+            if let Some(qualifier) = qualifier(one.function_arn().unwrap_or_default()) {
+                found.push(format!("provisioned concurrency of `{qualifier}`"));
+            }
+        }
+        Ok(found)
+    }
+
     /// Waits some seconds for an update that Lambda makes in the background; `verify` says how it ended.
     async fn until_updated(&self, name: &str) -> Result<(), ActionError> {
         for _ in 0..20 {
@@ -158,7 +191,8 @@ impl Action for RecycleEnvironments {
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
-        let configuration = self.functions.configuration(target::function(order)?).await?;
+        let function = target::function(order)?;
+        let configuration = self.functions.configuration(function).await?;
         let mut found = Vec::new();
         if !configuration.description().unwrap_or_default().ends_with(&mark(order.incident)) {
             found.push("the description does not bear the mark of the update".to_owned());
@@ -167,6 +201,18 @@ impl Action for RecycleEnvironments {
             Some(LastUpdateStatus::Successful) => {}
             Some(LastUpdateStatus::InProgress) => found.push("the update is under way".to_owned()),
             other => found.push(format!("the update is `{}`", other.map_or("unknown", LastUpdateStatus::as_str))),
+        }
+        if found.is_empty() {
+            let left = self.published(&function.to_string()).await?;
+            if !left.is_empty() {
+                return Err(Veto(format!(
+                    "the environments of `$LATEST` are replaced; those behind {} are not, for a published version cannot \
+                     be changed: they fail until Lambda replaces them, within hours, or you publish a version and move \
+                     the alias",
+                    left.join(" and ")
+                ))
+                .into());
+            }
         }
         Ok(in_force_unless(&found))
     }
@@ -195,7 +241,7 @@ mod tests {
     use firebreak_model::plan::Step;
     use serde_json::json;
 
-    use super::super::lambda_target::testing::{PATH, functions, get_configuration};
+    use super::super::lambda_target::testing::{ARN, PATH, functions, get_configuration};
     use super::*;
     use crate::testing::{Answer, Wire, function_order, json_error, ok};
 
@@ -238,6 +284,8 @@ mod tests {
             ok("{}"),
             configuration(&marked, "InProgress"),
             configuration(&marked, "Successful"),
+            ok(r#"{"Aliases": [{"Name": "live", "FunctionVersion": "$LATEST"}]}"#),
+            ok(r#"{"ProvisionedConcurrencyConfigs": []}"#),
         ]);
         let (incident, step) = function_order(ActionId::RecycleEnvironments);
         let order = late(&incident, &step);
@@ -248,7 +296,34 @@ mod tests {
         assert_eq!(verified, Verified::NotInForce("the update is under way".to_owned()));
         assert_eq!(action(&wire).verify(order, &observed).await.unwrap(), Verified::InForce);
         let get = get_configuration;
-        assert_eq!(wire.requests(), [get(), get(), describe(&marked), get(), get()]);
+        assert_eq!(wire.requests()[..5], [get(), get(), describe(&marked), get(), get()]);
+        assert_eq!((wire.requests().len(), wire.unused()), (7, 0));
+    }
+
+    #[tokio::test]
+    async fn what_serves_from_a_published_version_is_named_and_not_called_recycled() {
+        let (incident, step) = function_order(ActionId::RecycleEnvironments);
+        let none = || ok(r#"{"ProvisionedConcurrencyConfigs": []}"#);
+        let provisioned =
+            || ok(json!({"ProvisionedConcurrencyConfigs": [{"FunctionArn": format!("{ARN}:7")}]}).to_string());
+        let aliases = |alias: Value| ok(json!({"Aliases": [alias]}).to_string());
+        for (alias, provisioned, says) in [
+            (json!({"Name": "live", "FunctionVersion": "7"}), none(), "alias `live` (version 7)"),
+            (
+                json!({"Name": "live", "FunctionVersion": "7", "RoutingConfig": {"AdditionalVersionWeights": {"8": 0.1}}}),
+                none(),
+                "alias `live` (version 7, 8)",
+            ),
+            (json!({"Name": "live", "FunctionVersion": "$LATEST"}), provisioned(), "provisioned concurrency of `7`"),
+        ] {
+            let wire = Wire::answering([configuration(MARK, "Successful"), aliases(alias), provisioned]);
+            let error = action(&wire).verify(late(&incident, &step), &Value::Null).await.unwrap_err();
+            assert!(matches!(error, ActionError::Withheld(_)) && error.to_string().contains(says), "{error}");
+            assert_eq!(wire.unused(), 0);
+        }
+        let wire = Wire::answering([configuration(MARK, "Successful"), json_error(429, "TooManyRequestsException")]);
+        let error = action(&wire).verify(late(&incident, &step), &Value::Null).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
     }
 
     #[tokio::test]

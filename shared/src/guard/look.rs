@@ -83,7 +83,9 @@ impl Guard {
             Target::Role(_) | Target::User(_) => actions::for_principal(step.action, &self.iam, &self.deny_policy_arn),
             Target::Function(function) => {
                 let lambda = clients::lambda_in(&self.sdk, function.region());
-                actions::for_function(step.action, &lambda, &self.stack)
+                let on_function = actions::for_function(step.action, &lambda, &self.stack);
+                // A function may also be denied in its role.
+                on_function.or_else(|| actions::for_principal(step.action, &self.iam, &self.deny_policy_arn))
             }
         }
     }

@@ -5,7 +5,8 @@ use firebreak_model::action::ActionId;
 use firebreak_model::ids::{AccessKeyId, FunctionArn};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Target;
-use firebreak_model::policy::{CHAINED_POLICY, REVOCATION_POLICY};
+use firebreak_model::policy::{CHAINED_POLICY, FUNCTIONS_POLICY, REVOCATION_POLICY};
+use firebreak_model::principal::PrincipalName;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -46,8 +47,9 @@ fn in_place(record: &StepRecord) -> bool {
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for it; event
 /// sources and keys late; the revocation last of all.
-const ORDER: [ActionId; 10] = [
+const ORDER: [ActionId; 11] = [
     ActionId::QuarantineRole,
+    ActionId::QuarantineFunction,
     ActionId::QuarantineUser,
     ActionId::ClearDestinations,
     ActionId::RemovePublicStatements,
@@ -135,6 +137,15 @@ fn of_step(incident: &Incident, record: &StepRecord, setting: &Setting) -> Optio
             .noting("It may hold what other incidents deny in this role: look first."),
         ),
         (Target::User(user), ActionId::DeactivateAccessKeys) => keys(incident, user.as_str(), prior),
+        (Target::Function(_), ActionId::QuarantineFunction) => {
+            let PrincipalName::Role(role) = &incident.principal.name else { return None };
+            Some(
+                Undo::commands([Command::aws("iam delete-role-policy")
+                    .option("role-name", role.as_str())
+                    .option("policy-name", FUNCTIONS_POLICY)])
+                .noting("It may deny other functions of this role too: look first."),
+            )
+        }
         (Target::Function(function), action) => of_function(action, function, prior),
         _ => None,
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use firebreak_model::action::Response;
 use firebreak_model::chain::{Call, Link, OfRole, Session};
-use firebreak_model::ids::Partition;
+use firebreak_model::ids::{FunctionArn, Partition};
 use firebreak_model::ledger::{ChainRecord, Record, ReleaseOrder};
 use firebreak_model::plan::{Plan, Target};
-use firebreak_model::policy::{ChainedDeny, chained};
+use firebreak_model::policy::{ChainedDeny, chained, denied_functions};
 use firebreak_model::principal::Principal;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -295,6 +295,74 @@ fn applied(incident: &Incident) -> Wired {
     let step = Step { action: ActionId::RevokeChainedSessions, target };
     let record = incident.step_record(&step, incident.opened_at);
     item(&Record::Step(Box::new(StepRecord { state: StepState::Applied, prior: Some("null".into()), ..record })))
+}
+
+/// A policy of the contained role, which has these names.
+fn standing(document: &Value) -> Wired {
+    let encoded = utf8_percent_encode(&document.to_string(), NON_ALPHANUMERIC).to_string();
+    ok(format!(
+        "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>orders</RoleName><PolicyName>p</PolicyName>\
+         <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
+    ))
+}
+
+#[tokio::test]
+async fn a_release_frees_the_function_after_the_revocation() {
+    let function: FunctionArn = "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap();
+    let mut incident = quarantined();
+    incident.principal.unique_id = Some(ROLE_ID.parse().unwrap());
+    incident.plan = Plan::of(
+        &incident.principal.name,
+        std::slice::from_ref(&function),
+        &[Response::QuarantineFunction, Response::Revoke],
+    );
+    incident.state = IncidentState::Releasing;
+    let at: Timestamp = "2026-11-21T04:00:00Z".parse().unwrap();
+    incident.release = Some(ReleaseOrder {
+        at,
+        by: "ana".into(),
+        reason: "over".into(),
+        invocation: "i".into(),
+        reactivate_keys: Vec::new(),
+        left_alone: Vec::new(),
+    });
+    let target = Target::Function(function.clone());
+    let step = incident.step_record(&Step { action: ActionId::QuarantineFunction, target }, incident.opened_at);
+    let step = StepRecord { state: StepState::Applied, prior: Some("null".into()), ..step };
+    let denied = || standing(&denied_functions(&[function.clone()].into()));
+    let revoke = json!({"firebreak": "revoke", "incident_id": incident.incident_id, "requested_by": "release-containment",
+        "reason": "the stolen sessions must stay dead"});
+    let script = |freed: Wired| {
+        vec![
+            stored(&incident),
+            billing(ROLE_ID, "/"),
+            none(),
+            none(),
+            no_policy(),
+            none(),
+            stored(&incident),
+            no_policy(),
+            ok("<PutRolePolicyResponse/>"),
+            standing(&firebreak_model::policy::revocation(at)),
+            none(),
+            item(&Record::Step(Box::new(step.clone()))),
+            denied(),
+            freed,
+            none(),
+        ]
+    };
+    let wire = Wire::answering(script(ok("<DeleteRolePolicyResponse/>")).into_iter().chain([none()]));
+    revocation(&wire).handle(&revoke).await.unwrap();
+    assert_eq!(wire.unused(), 0, "{:?}", calls(&wire));
+    let named = calls(&wire);
+    let at = |name: &str| named.iter().position(|call| call == name).unwrap();
+    assert!(at("PutRolePolicy") < at("DeleteRolePolicy"), "{named:?}");
+    assert!(wire.requests()[at("DeleteRolePolicy")].contains("PolicyName=firebreak-deny-functions"));
+    assert!(put(&wire, "step").contains(r#""state":{"S":"reverted"}"#));
+    // What could not be taken out keeps the release from going on.
+    let wire = Wire::answering(script(query_error(400, "Throttling")));
+    let failure = revocation(&wire).handle(&revoke).await.unwrap_err();
+    assert!(matches!(failure, Failure::Transient(_)), "{failure}");
 }
 
 async fn sweep(script: Vec<Wired>) -> (Wire, String) {
