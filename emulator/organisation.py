@@ -2,7 +2,8 @@
 
 Its explicit denials win over anything that identity and resource policies allow. As on AWS it does not bind
 service-linked roles; root, whom it binds on AWS, is here the operator of the game day and is let through. Its allow
-statements are not asked for: the policy stands beside `FullAWSAccess`. Without: there is none.
+statements are not asked for: the policy stands beside `FullAWSAccess`. Without: there is none. And a rule of the
+default bus is `rule/NAME`; without: `rule/default/NAME`, which no policy for AWS names.
 """
 
 import contextvars
@@ -92,5 +93,13 @@ def install(replace, iam_actions, iam_evaluator, account_id):
 
         return access_denied_response
 
+    def rules_of_the_default_bus(original):
+        def extract_resource_arn(service, *arguments):
+            arn = original(service, *arguments)
+            return arn.replace(":rule/default/", ":rule/", 1) if service == "events" and isinstance(arn, str) else arn
+
+        return extract_resource_arn
+
+    replace(iam_actions, "extract_resource_arn", rules_of_the_default_bus)
     replace(iam_evaluator, "enforce", under_the_policy)
     replace(iam_actions, "access_denied_response", naming_the_policy)

@@ -5,6 +5,7 @@
 //! events and requests as AWS and people do, and looks at AWS and at the ledger.
 
 pub mod acts;
+pub mod adversary;
 pub mod archive;
 pub mod aws;
 pub mod check;

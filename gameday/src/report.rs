@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::adversary::score::Score;
 use crate::check::Check;
 use crate::narrator::Line;
 
@@ -25,6 +26,9 @@ pub struct ScenarioReport {
     pub duration_ms: i64,
     /// Times of note, in milliseconds.
     pub measures: BTreeMap<String, i64>,
+    /// What an adversary achieved, bout by bout.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
     /// What was checked.
     pub checks: Vec<Check>,
     /// What happened.
@@ -77,6 +81,9 @@ impl Report {
             let times: Vec<_> = scenario.measures.iter().map(|(name, ms)| format!("{name} {ms} ms")).collect();
             let took = seconds(scenario.duration_ms);
             println!("  {:<32} {result:<7} {checks:>7} {took:>9}  {}", scenario.name, times.join(", "));
+            for score in &scenario.scores {
+                println!("      {}", score.shown());
+            }
             for failure in scenario.failures() {
                 println!("      {failure}");
             }

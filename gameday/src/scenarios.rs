@@ -1,5 +1,7 @@
 //! The scenarios, one a file, and the list of them.
 
+mod adversary_under_the_policy;
+mod adversary_without_the_policy;
 mod attack_sequence_role_with_path;
 mod attack_sequence_without_its_block;
 mod deny_detached;
@@ -80,6 +82,8 @@ pub const ALL: &[Scenario] = &[
     minted_user::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
+    adversary_under_the_policy::SCENARIO,
+    adversary_without_the_policy::SCENARIO,
 ];
 
 /// The scenarios of these names, in the order that they are asked for; all of them where none is named.

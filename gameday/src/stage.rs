@@ -14,6 +14,7 @@ use firebreak_model::ledger::{IncidentState, StepState};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::adversary::score::Score;
 use crate::aws::Aws;
 use crate::check::{Check, equal, judged};
 use crate::deploy::Stack;
@@ -64,6 +65,7 @@ pub struct Stage {
     narrator: Narrator,
     inbox: Inbox,
     checks: Vec<Check>,
+    scores: Vec<Score>,
     measures: BTreeMap<String, i64>,
     told: BTreeMap<String, String>,
 }
@@ -85,14 +87,20 @@ impl Stage {
             narrator: Narrator::begin(voice),
             inbox,
             checks: Vec::new(),
+            scores: Vec::new(),
             measures: BTreeMap::new(),
             told,
         })
     }
 
     /// Everything that was found and told.
-    pub fn close(self) -> (Vec<Check>, BTreeMap<String, i64>, Vec<Line>) {
-        (self.checks, self.measures, self.narrator.into_lines())
+    pub fn close(self) -> (Vec<Check>, Vec<Score>, BTreeMap<String, i64>, Vec<Line>) {
+        (self.checks, self.scores, self.measures, self.narrator.into_lines())
+    }
+
+    /// Records what an adversary achieved.
+    pub fn score(&mut self, score: Score) {
+        self.scores.push(score);
     }
 
     /// Tells something that happens now.

@@ -76,13 +76,13 @@ impl Theatre {
     /// Plays a scenario.
     pub async fn play(&self, scenario: &Scenario, voice: Voice) -> ScenarioReport {
         let began = firebreak_shared::clock::now();
-        let (checks, measures, timeline, error) = match self.stage(scenario.house, voice).await {
+        let (checks, scores, measures, timeline, error) = match self.stage(scenario.house, voice).await {
             Ok(mut stage) => {
                 let result = (scenario.play)(&mut stage).await;
-                let (checks, measures, timeline) = stage.close();
-                (checks, measures, timeline, result.err())
+                let (checks, scores, measures, timeline) = stage.close();
+                (checks, scores, measures, timeline, result.err())
             }
-            Err(error) => (Vec::new(), std::collections::BTreeMap::new(), Vec::new(), Some(error)),
+            Err(error) => (Vec::new(), Vec::new(), std::collections::BTreeMap::new(), Vec::new(), Some(error)),
         };
         let duration = firebreak_shared::clock::now().duration_since(began);
         let error = error.map(|error| format!("{error:#}"));
@@ -93,6 +93,7 @@ impl Theatre {
             error,
             duration_ms: i64::try_from(duration.as_millis()).unwrap_or(i64::MAX),
             measures,
+            scores,
             checks,
             timeline,
         }

@@ -130,7 +130,8 @@ impl Thief {
     }
 }
 
-fn outcome<T, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> Outcome {
+/// What an answer says.
+pub(crate) fn outcome<T, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> Outcome {
     let Err(error) = result else { return Outcome::Succeeded };
     let Some(said) = error.as_service_error() else { return Outcome::Other("no answer".to_owned()) };
     let code = said.code().unwrap_or_default().to_owned();

@@ -56,4 +56,6 @@ scenarios!(
     pause_and_release,
     role_without_its_function,
     shared_role,
+    adversary_under_the_policy,
+    adversary_without_the_policy,
 );

@@ -2,6 +2,7 @@
 //! deny, read back, record. What `quarantine-principal` does.
 
 mod candidate;
+mod hold;
 mod put_back;
 mod shared_role;
 

