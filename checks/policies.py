@@ -5,13 +5,12 @@ key applies and is asked with an operator of its type, and every right to change
 """
 
 import re
-from pathlib import Path
 
-import yaml
 from policy_sentry.querying.actions import get_action_data
 from policy_sentry.shared.iam_data import get_service_prefix_data
 
 import report
+from template import RESOURCES
 
 PERMISSIONS = "Permissions management"
 # The rights to change permissions that the functions need. A new one is a decision: SECURITY.md tells what it opens.
@@ -52,22 +51,6 @@ PSEUDO = {
     "AWS::StackName": "firebreak",
     "HomeRegion": "us-east-1",
 }
-
-
-class Template(yaml.SafeLoader):
-    """Reads a template with its functions as `(name, argument)`."""
-
-
-def function(loader, suffix, node):
-    if isinstance(node, yaml.ScalarNode):
-        return (suffix, node.value)
-    if isinstance(node, yaml.SequenceNode):
-        return (suffix, loader.construct_sequence(node, deep=True))
-    return (suffix, loader.construct_mapping(node, deep=True))
-
-
-Template.add_multi_constructor("!", function)
-RESOURCES = yaml.load(Path("template.yaml").read_text(), Loader=Template)["Resources"]
 
 
 def text(value):

@@ -40,6 +40,7 @@ import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
 import simulation  # noqa: E402
+import tables  # noqa: E402
 import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
@@ -360,6 +361,9 @@ simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account
 
 # 13. LookupEvents gives pages, and takes one attribute (`lookups.py`).
 lookups.install(replace, cloudtrail)
+
+# 14. A table's own policy (`tables.py`).
+tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 if __name__ == "__main__":
     gateway.main()

@@ -19,10 +19,11 @@ pub(crate) struct Call {
 }
 
 /// Services of the JSON protocols, by what their targets begin with.
-const TARGETS: [(&str, &str); 4] = [
+const TARGETS: [(&str, &str); 5] = [
     ("DynamoDB_20120810", "dynamodb"),
     ("AWSEvents", "events"),
     ("Logs_20140328", "logs"),
+    ("TrentService", "kms"),
     ("AmazonEC2ContainerServiceV20141113", "ecs"),
 ];
 

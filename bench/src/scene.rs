@@ -138,6 +138,7 @@ impl Stage {
             ("FIREBREAK_PARTITION", "aws".to_owned()),
             ("FIREBREAK_REVOCATION_LEAD_SECONDS", "0".to_owned()),
             ("FIREBREAK_REVOKE_FUNCTION", "firebreak-revoke-sessions".to_owned()),
+            ("FIREBREAK_SEAL_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/5e4f2b3c"))),
             ("FIREBREAK_STACK", "firebreak".to_owned()),
             ("FIREBREAK_TABLE", "firebreak-ledger".to_owned()),
             ("FIREBREAK_TOPIC_ARN", arn(&format!("sns:{REGION}:{ACCOUNT}:firebreak-pages"))),

@@ -118,6 +118,9 @@ impl World {
             "sns" if call.operation == "Publish" => {
                 Some(Answer::xml("Publish", "<MessageId>94f20ce6-13c5-43a0-9a9e-ca52d816e90b</MessageId>"))
             }
+            "kms" if call.operation == "GenerateMac" => Some(Answer::json(
+                &json!({"Mac": "c2VhbGVkIGJ5IHRoZSBzdHViIG9mIHRoZSBiZW5jaCE=", "MacAlgorithm": "HMAC_SHA_256"}),
+            )),
             "logs" if call.operation == "FilterLogEvents" => Some(log_events()),
             _ => None,
         }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    ChainRecord, FindingRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
+    ChainRecord, FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
 };
 use firebreak_model::tamper::Tamper;
 use firebreak_model::usage::RoleUsage;
@@ -29,6 +29,8 @@ pub struct Book {
     pub chains: Vec<ChainRecord>,
     /// Revocations that outlive their release.
     pub revocations: Vec<RevocationRecord>,
+    /// Records that were refused.
+    pub forgeries: Vec<ForgeryRecord>,
     /// What the guard watches.
     pub watches: Vec<Watch>,
     /// What was done against it.
@@ -55,6 +57,7 @@ impl Book {
                 Record::Page(page) => book.pages.push(page),
                 Record::Pause(pause) => book.pause = Some(pause),
                 Record::Revocation(revocation) => book.revocations.push(revocation),
+                Record::Forgery(forgery) => book.forgeries.push(forgery),
                 Record::Chain(chain) => book.chains.push(*chain),
                 Record::Watch(watch) => book.watches.push(*watch),
                 Record::Tamper(tamper) => book.tampers.push(*tamper),

@@ -21,7 +21,7 @@ use firebreak_shared::config::Base;
 use firebreak_shared::contain::Containment;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::isolate::Isolation;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::page::notify::Notifier;
 use firebreak_shared::queue::Handled;
 use firebreak_shared::release::Releasing;
@@ -100,7 +100,7 @@ struct Process<'a> {
 impl Process<'_> {
     fn ledger(&self) -> Ledger {
         let config = self.wire.config(&self.case.house.aws.config);
-        Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.case.table.clone())
+        Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.case.table.clone(), Seal::none())
     }
 
     fn base() -> Base {

@@ -3,24 +3,37 @@
 
 mod common;
 
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use firebreak_model::SCHEMA;
 use firebreak_model::action::{FunctionName, Response};
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Origin, Pause, ReleaseOrder, StepState};
+use firebreak_model::plan::Plan;
 use firebreak_model::principal::Principal;
-use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError};
+use firebreak_shared::ledger::{Claim, Claimed, Ledger, LedgerError, Seal};
 use futures_util::future::join_all;
 use gameday::aws::{Aws, REGION};
 use gameday::emulator::Emulator;
 use jiff::{SignedDuration, Timestamp};
 
 async fn ledger() -> (Emulator, Ledger) {
+    let (emulator, cold) = ledgers(1).await;
+    let ledger = cold.into_iter().next().unwrap();
+    ledger.fetch_key().await.unwrap();
+    (emulator, ledger)
+}
+
+/// As many processes see the same ledger, none of which has the key at hand.
+async fn ledgers(processes: usize) -> (Emulator, Vec<Ledger>) {
     let program = common::settings().emulator;
     let emulator = Emulator::start(&program).await.unwrap();
     let aws = Aws::operator(emulator.endpoint(), REGION);
     common::table::create(&aws, "ledger").await;
-    (emulator, Ledger::new(aws.dynamodb, "ledger".to_owned()))
+    let key = aws.kms.create_key().key_spec(KeySpec::Hmac256).key_usage(KeyUsageType::GenerateVerifyMac);
+    let key = key.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+    let process = |_| Ledger::new(aws.dynamodb.clone(), "ledger".to_owned(), Seal::new(&aws.config, key.clone()));
+    (emulator, (0..processes).map(process).collect())
 }
 
 fn now() -> Timestamp {
@@ -259,4 +272,43 @@ async fn what_comes_during_a_release_waits_for_its_end() {
     }
     let earlier = Claim { last_seen: Some(now()), ..claim(candidate("orders", Decision::Act)) };
     assert!(matches!(ledger.claim(&earlier).await.unwrap(), Claimed::Stale(_)));
+}
+
+#[tokio::test]
+async fn claims_that_meet_before_any_is_sealed_lose_nothing() {
+    let (_emulator, processes) = ledgers(12).await;
+    let function = |n: usize| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap();
+    // Every third asks for the same, the others each for a function of their own.
+    let asked = |n: usize| {
+        let mut incident = candidate("orders", Decision::Act);
+        if !n.is_multiple_of(3) {
+            incident.functions = vec![function(n)];
+            incident.plan =
+                Plan::of(&incident.principal.name, &incident.functions, &[Response::Quarantine, Response::Isolate]);
+        }
+        claim(incident)
+    };
+    // As the function does it: what it claimed unsealed it seals from what it knows, or claims once more.
+    let claimed = processes.iter().enumerate().map(async |(n, ledger)| {
+        let claim = asked(n);
+        loop {
+            let (Claimed::Opened(mut next) | Claimed::TakenOver(mut next)) = ledger.claim(&claim).await.unwrap() else {
+                return;
+            };
+            next.version += 1;
+            if ledger.advance(&next).await.unwrap() {
+                return;
+            }
+        }
+    });
+    join_all(claimed).await;
+    let id = candidate("orders", Decision::Act).incident_id;
+    let incident = processes[0].incident(&id).await.unwrap().unwrap();
+    let mut found: Vec<_> = incident.functions.iter().map(ToString::to_string).collect();
+    found.sort();
+    let mut wanted: Vec<_> =
+        (0..12).filter(|n: &usize| !n.is_multiple_of(3)).map(|n| asked(n).candidate.functions[0].to_string()).collect();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert_eq!((incident.state, incident.episode), (IncidentState::Ordered, 1));
 }

@@ -70,6 +70,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::LogGroup => vec![format!("arn:aws:logs:*:{ACCOUNT}:log-group:*")],
         Resource::EvidenceObject => vec![format!("arn:aws:s3:::{}/*", output("EvidenceBucketName"))],
         Resource::Key => vec![output("KeyArn")],
+        Resource::SealKey => vec![output("SealKeyArn")],
         Resource::Table | Resource::Stream => {
             let table = aws.dynamodb.describe_table().table_name(output("LedgerTableName")).send().await.unwrap();
             let table = table.table.unwrap();
@@ -141,16 +142,20 @@ fn each_role_writes_its_own_kinds_of_record() {
         for (function, writes, deletes) in [
             (
                 FunctionName::QuarantinePrincipal,
-                vec!["breaker#*", "finding#*", "incident#*", "step#quarantine-principal#*"],
+                vec!["breaker#*", "finding#*", "forgery#*", "incident#*", "step#quarantine-principal#*"],
                 vec![],
             ),
-            (FunctionName::RevokeSessions, vec!["chain#*", "revocation", "step#revoke-sessions#*"], vec!["revocation"]),
-            (FunctionName::IsolateFunction, vec!["step#isolate-function#*"], vec![]),
-            (FunctionName::SnapshotLogs, vec!["step#snapshot-logs#*"], vec![]),
+            (
+                FunctionName::RevokeSessions,
+                vec!["chain#*", "forgery#*", "revocation", "step#revoke-sessions#*"],
+                vec!["revocation"],
+            ),
+            (FunctionName::IsolateFunction, vec!["forgery#*", "step#isolate-function#*"], vec![]),
+            (FunctionName::SnapshotLogs, vec!["forgery#*", "step#snapshot-logs#*"], vec![]),
             (FunctionName::PublishOutcomes, vec![], vec![]),
             (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
-            (FunctionName::ReleaseContainment, vec!["control", "incident#*", "step#*"], vec!["control"]),
-            (FunctionName::GuardContainment, vec!["parts", "tamper#*", "watch"], vec!["watch"]),
+            (FunctionName::ReleaseContainment, vec!["control", "forgery#*", "incident#*", "step#*"], vec!["control"]),
+            (FunctionName::GuardContainment, vec!["forgery#*", "parts", "tamper#*", "watch"], vec!["watch"]),
             (FunctionName::AssessIdentities, vec!["inventory#*"], vec!["inventory#*"]),
         ] {
             let statements = statements(aws, &stack.function(function)).await;

@@ -242,6 +242,8 @@ pub enum Resource {
     EvidenceObject,
     /// The key.
     Key,
+    /// The key that the ledger's seals are made with.
+    SealKey,
     /// The ledger's table.
     Table,
     /// The ledger's stream.
@@ -328,7 +330,11 @@ mod tests {
             let error = ActionError::of("iam:GetRole", "orders", get.unwrap_err());
             assert!(matches!(error, ActionError::Unsigned { .. }), "{code}: {error:?}");
             assert!(error.is_transient() && !error.may_have_applied(), "{code}");
-            let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned());
+            let ledger = Ledger::new(
+                aws_sdk_dynamodb::Client::new(&wire.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            );
             let error = ledger.incident(&role_order("orders").0.incident_id).await.unwrap_err();
             assert!(error.is_transient(), "{code}: {error}");
         }

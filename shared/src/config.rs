@@ -106,6 +106,11 @@ pub fn table() -> Result<String, ConfigError> {
     required("FIREBREAK_TABLE")
 }
 
+/// The key that the ledger's seals are made with (`FIREBREAK_SEAL_KEY_ARN`).
+pub fn seal_key_arn() -> Result<String, ConfigError> {
+    required("FIREBREAK_SEAL_KEY_ARN")
+}
+
 /// The ARN of the deny policy (`FIREBREAK_DENY_POLICY_ARN`).
 pub fn deny_policy_arn() -> Result<String, ConfigError> {
     required("FIREBREAK_DENY_POLICY_ARN")

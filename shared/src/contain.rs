@@ -1,6 +1,7 @@
 //! From an event or a request to a verified deny: parse, decide, {claim ‖ read the principal ‖ read who else uses it},
 //! deny, read back, record. What `quarantine-principal` does.
 
+mod at_least;
 mod candidate;
 mod hold;
 mod put_back;
@@ -31,11 +32,21 @@ use crate::config::Base;
 use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
-use crate::ledger::{Claim, Claimed, Ledger};
+use crate::ledger::{Claim, Claimed, Ledger, LedgerError};
 use crate::payload;
 use crate::resolve::{ResolveError, Resolver};
 use crate::telemetry::chain;
 use candidate::{Chosen, Event, Noted, Reading, Received};
+
+/// What this invocation wrote of the incident just now.
+#[derive(Debug, Clone, Copy)]
+struct Opened<'a> {
+    claim: &'a Claim,
+    /// Nobody can have recorded a step of it yet.
+    fresh: bool,
+    /// It may carry no seal yet: the key was not at hand.
+    unsealed: bool,
+}
 
 /// Everything that containing needs.
 #[derive(Debug)]
@@ -88,7 +99,7 @@ impl Containment {
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Request(request) => match *request {
                 Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
-                Request::Approve(incident, asked) => self.on_approval(&incident, asked, received).await,
+                Request::Approve(incident, asked) => Box::pin(self.on_approval(&incident, asked, received)).await,
                 Request::Release(..) | Request::Pause(_) | Request::Resume(_) => {
                     Err(Failure::Malformed("release, pause and resume go to `release-containment`".to_owned()))
                 }
@@ -283,21 +294,30 @@ impl Containment {
     /// Claims and reads at once, then denies: two round trips to the deny.
     async fn contain(&self, claim: Claim, rails: Rails<'_>) -> Result<Answer, Failure> {
         let principal = claim.candidate.principal.clone();
+        let unsealed = !self.ledger.seals_at_once();
         let (claimed, identity, usage) =
             tokio::join!(self.ledger.claim(&claim), identity::read(&self.iam, &principal.name), self.usage(&principal));
-        let claimed = claimed?;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(error @ (LedgerError::Forged { .. } | LedgerError::OtherSchema { .. } | LedgerError::NoSeal(_))) => {
+                return Err(self.deny_at_least(&claim.candidate, identity, rails, error).await);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let incident = claimed.incident().clone();
-        let fresh = match &claimed {
+        let opened = match &claimed {
             Claimed::Stale(_) => {
                 info!("the finding is about activity from before the release: recorded, nothing changed");
                 let message = "the incident is released, and the finding is about activity from before that";
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
-            Claimed::Opened(_) => true,
-            Claimed::Widened(_) | Claimed::Joined(_) => false,
+            Claimed::Opened(_) => Some(Opened { claim: &claim, fresh: true, unsealed }),
+            Claimed::TakenOver(_) => Some(Opened { claim: &claim, fresh: false, unsealed: true }),
+            // It was joined, so that the key is at hand: what was written is sealed.
+            Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
-        self.carry_on(incident, read, rails, fresh).await
+        Box::pin(self.carry_on(incident, read, rails, opened)).await
     }
 
     /// From a claimed incident and what was read of its principal to the end.
@@ -306,7 +326,7 @@ impl Containment {
         incident: Incident,
         read: Read<'_>,
         rails: Rails<'_>,
-        fresh: bool,
+        opened: Option<Opened<'_>>,
     ) -> Result<Answer, Failure> {
         let Read { identity, usage, finding } = read;
         let usage = usage.as_ref();
@@ -322,10 +342,11 @@ impl Containment {
         };
         let identity = match checked {
             Ok(identity) => identity,
-            Err(veto) => return self.withhold(&incident, &veto).await,
+            Err(veto) => return self.withhold(&incident, opened, &veto).await,
         };
+        let fresh = opened.is_some_and(|opened| opened.fresh);
         let held = match usage {
-            Some(usage) => self.ask_first(&incident, usage, fresh).await?,
+            Some(usage) => self.ask_first(&incident, opened, usage).await?,
             None => None,
         };
         let is_held = held.is_some();
@@ -338,7 +359,7 @@ impl Containment {
             _ => Some(self.quarantine(&incident, fresh).await?),
         };
         let functions = self.functions_of(&incident, usage, rails).await;
-        self.pin(&incident, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
+        self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
         let Some(executed) = executed else {
             if is_held {
                 self.say_held_back(finding, &incident).await?;
@@ -374,9 +395,44 @@ impl Containment {
         Ok(executed)
     }
 
+    /// Writes the next version of an incident. One that this invocation claimed unsealed is written from what was
+    /// claimed, whether anything changes or not; where somebody wrote in between, it is claimed once more, so that
+    /// nothing of the claim is lost.
+    async fn write(
+        &self,
+        incident: &Incident,
+        opened: Option<Opened<'_>>,
+        mut change: impl FnMut(Incident) -> Option<Incident>,
+    ) -> Result<(), Failure> {
+        if let Some(Opened { claim, unsealed: true, .. }) = opened {
+            let mut claimed = incident.clone();
+            for _ in 0..8 {
+                let mut next = change(claimed.clone()).unwrap_or_else(|| claimed.clone());
+                next.version = claimed.version + 1;
+                if self.ledger.advance(&next).await? {
+                    return Ok(());
+                }
+                match self.ledger.claim(claim).await? {
+                    Claimed::Opened(again) | Claimed::TakenOver(again) => claimed = again,
+                    Claimed::Widened(_) | Claimed::Joined(_) | Claimed::Stale(_) => break,
+                }
+            }
+        }
+        self.ledger.update(&incident.incident_id, |now| Ok::<_, Failure>(change(now))).await?;
+        Ok(())
+    }
+
+    /// Seals what this invocation claimed unsealed.
+    async fn seal(&self, incident: &Incident, opened: Option<Opened<'_>>) -> Result<(), Failure> {
+        if opened.is_some_and(|opened| opened.unsealed) {
+            self.write(incident, opened, |_| None).await?;
+        }
+        Ok(())
+    }
+
     /// Withholds an incident of which nothing was done yet. One that was begun stays as it is: its steps are to be
     /// released, whatever became of the principal since.
-    async fn withhold(&self, incident: &Incident, veto: &Veto) -> Result<Answer, Failure> {
+    async fn withhold(&self, incident: &Incident, opened: Option<Opened<'_>>, veto: &Veto) -> Result<Answer, Failure> {
         if !self.ledger.steps(incident, incident.plan.owners()).await?.is_empty() {
             let text = format!("incident `{}` is contained in part or whole, but now: {veto}", incident.incident_id);
             return Err(Failure::Refused(text));
@@ -391,6 +447,7 @@ impl Containment {
             now.updated_at = clock::now();
             Ok(Some(now))
         };
+        self.seal(incident, opened).await?;
         self.ledger.withhold(&incident.incident_id, change).await?;
         Ok(Answer::on("withheld", &incident.incident_id, &[]).saying(veto.to_string()))
     }
@@ -429,7 +486,7 @@ impl Containment {
             let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(&principal));
             let source = incident.drill.then_some(Source::Drill);
             let read = Read { identity, usage: usage?, finding: None };
-            self.carry_on(incident, read, self.rails(source), false).await
+            Box::pin(self.carry_on(incident, read, self.rails(source), None)).await
         }
         .instrument(span)
         .await

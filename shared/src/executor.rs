@@ -286,12 +286,13 @@ mod tests {
     use super::*;
     use crate::actions::QuarantineRole;
     use crate::evidence::testing::item;
+    use crate::ledger::Seal;
     use crate::testing::{Answer, Wire, ok, query_error, role_order};
 
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
 
     fn ledger(wire: &Wire) -> Ledger {
-        Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned())
+        Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned(), Seal::none())
     }
 
     fn quarantine(wire: &Wire) -> QuarantineRole {

@@ -46,7 +46,11 @@ impl From<Failure> for Diagnostic {
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         let text = chain(&error);
-        if error.is_transient() { Self::Transient(text) } else { Self::Permanent(text) }
+        match error {
+            LedgerError::Forged { .. } => Self::Refused(text),
+            error if error.is_transient() => Self::Transient(text),
+            _ => Self::Permanent(text),
+        }
     }
 }
 

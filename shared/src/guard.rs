@@ -220,7 +220,7 @@ impl Guard {
     async fn watch_over(&self, incident: &Incident) -> Result<Watch, Failure> {
         let stored = match self.ledger.watch(&incident.incident_id).await {
             // A record that somebody edited must not blind the guard.
-            Err(unreadable @ LedgerError::Unreadable { .. }) => {
+            Err(unreadable @ (LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. })) => {
                 error!("the watch is begun anew: {}", chain(&unreadable));
                 self.ledger.forget_watch(&incident.incident_id).await?;
                 None

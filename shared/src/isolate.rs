@@ -180,11 +180,12 @@ mod tests {
 
     use super::*;
     use crate::evidence::testing::item;
+    use crate::ledger::Seal;
     use crate::testing::{Answer as Scripted, Wire, function_order, json_error, ok};
 
     fn isolation(wire: &Wire) -> Isolation {
         let sdk = wire.config();
-        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned());
+        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), Seal::none());
         Isolation { ledger, sdk, stack: "firebreak".to_owned() }
     }
 

@@ -2,14 +2,20 @@
 //!
 //! Its stream is the only outbox: pages, events and metrics all derive from what is recorded here.
 //! The records and keys are those of `docs/SCHEMAS.md`; how records change is decided in
-//! [`firebreak_model::ledger`].
+//! [`firebreak_model::ledger`]. What anybody acts on is sealed when it is written and held to its seal when it is read,
+//! here, so that nobody can forget it.
 
 mod claim;
 mod inventory;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod trust;
 mod watch;
 
 pub use claim::{Claim, Claimed};
 pub use inventory::Known;
+pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
 pub use watch::Watched;
 
 use std::collections::HashMap;
@@ -21,6 +27,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
@@ -56,9 +63,38 @@ pub enum LedgerError {
         #[source]
         source: serde_dynamo::Error,
     },
+    /// A record of another version of Firebreak.
+    #[error("the record `{key}` in the ledger has schema {found}, and this is schema {SCHEMA}: {next}")]
+    OtherSchema {
+        /// Its keys.
+        key: String,
+        /// The version of its layout; 0 where it says none.
+        found: u64,
+        /// What to do.
+        next: &'static str,
+    },
     /// A record that cannot be written.
     #[error("a record cannot be written")]
     Unwritable(#[source] serde_dynamo::Error),
+    /// A record that cannot be brought into the form that is sealed.
+    #[error("a record cannot be sealed")]
+    Unsealable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// KMS does not give the key of the seals.
+    #[error("the key that seals the ledger's records is not to be had from KMS")]
+    NoSeal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A record that none of our functions wrote as it stands.
+    #[error("the record `{key}` is not as Firebreak wrote it, so nothing is done on it: {problem}")]
+    Forged {
+        /// Its keys.
+        key: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// An incident that was claimed and is not sealed yet.
+    #[error(
+        "incident `{0}` is not sealed yet: try again; if it stays so, ask for its principal to be contained once more"
+    )]
+    Unsealed(IncidentId),
     /// Somebody else wrote in between, again and again.
     #[error("the incident `{0}` keeps changing: try again")]
     Contended(IncidentId),
@@ -73,7 +109,11 @@ pub enum LedgerError {
 impl LedgerError {
     /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Call { transient: true, .. } | Self::Contended(_) | Self::Releasing(_))
+        match self {
+            Self::Call { transient, .. } => *transient,
+            Self::Contended(_) | Self::Releasing(_) | Self::NoSeal(_) | Self::Unsealed(_) => true,
+            _ => false,
+        }
     }
 
     fn call<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> Self
@@ -91,6 +131,7 @@ impl LedgerError {
 pub struct Ledger {
     client: Client,
     table: String,
+    seal: Seal,
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {
@@ -107,9 +148,20 @@ fn item(record: &Record) -> Result<Item, LedgerError> {
     Ok(item)
 }
 
+fn shown_key(item: &Item) -> String {
+    ["pk", "sk"].map(|name| item.get(name).and_then(|v| v.as_s().ok()).cloned().unwrap_or_default()).join(" ")
+}
+
+/// The record of an item. One of another schema is refused by name: what its members mean is not known here.
 fn record(item: Item) -> Result<Record, LedgerError> {
-    let shown = ["pk", "sk"].map(|name| item.get(name).and_then(|v| v.as_s().ok()).cloned().unwrap_or_default());
-    serde_dynamo::from_item(item).map_err(|source| LedgerError::Unreadable { key: shown.join(" "), source })
+    let key = shown_key(&item);
+    let schema = item.get("schema").and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok()).unwrap_or(0);
+    let next = match u64::from(SCHEMA) {
+        ours if schema > ours => "a newer version of Firebreak wrote it: update this one",
+        ours if schema < ours => "an older version of Firebreak wrote it, or a hand: release it with that version",
+        _ => return serde_dynamo::from_item(item).map_err(|source| LedgerError::Unreadable { key, source }),
+    };
+    Err(LedgerError::OtherSchema { key, found: schema, next })
 }
 
 /// Sends a conditional put. Answers whether its condition held.
@@ -124,12 +176,22 @@ async fn held(put: PutItemFluentBuilder) -> Result<bool, LedgerError> {
 }
 
 impl Ledger {
-    /// The ledger in `table`.
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+    /// The ledger in `table`, whose records carry this seal.
+    pub fn new(client: Client, table: String, seal: Seal) -> Self {
+        Self { client, table, seal }
     }
 
-    async fn get(&self, keys: (String, String)) -> Result<Option<Record>, LedgerError> {
+    /// Whether what is claimed now is sealed by the claim.
+    pub fn seals_at_once(&self) -> bool {
+        self.seal.is_at_hand()
+    }
+
+    /// Has the key at hand from now on.
+    pub async fn fetch_key(&self) -> Result<(), LedgerError> {
+        self.seal.fetch(&self.table).await
+    }
+
+    async fn fetch(&self, keys: (String, String)) -> Result<Option<Item>, LedgerError> {
         let answer = self
             .client
             .get_item()
@@ -139,25 +201,34 @@ impl Ledger {
             .send()
             .await
             .map_err(|e| LedgerError::call("GetItem", e))?;
-        answer.item.map(record).transpose()
+        Ok(answer.item)
     }
 
-    fn putting(&self, record: &Record) -> Result<PutItemFluentBuilder, LedgerError> {
-        Ok(self.client.put_item().table_name(&self.table).set_item(Some(item(record)?)))
+    /// A record that nobody acts on.
+    async fn get(&self, keys: (String, String)) -> Result<Option<Record>, LedgerError> {
+        self.fetch(keys).await?.map(record).transpose()
+    }
+
+    async fn putting(&self, record: &Record) -> Result<PutItemFluentBuilder, LedgerError> {
+        let mut item = item(record)?;
+        if seal::is_due(record) {
+            self.seal.put_on(&self.table, &mut item).await?;
+        }
+        Ok(self.client.put_item().table_name(&self.table).set_item(Some(item)))
     }
 
     async fn put(&self, record: &Record) -> Result<(), LedgerError> {
-        self.putting(record)?.send().await.map_err(|e| LedgerError::call("PutItem", e))?;
+        self.putting(record).await?.send().await.map_err(|e| LedgerError::call("PutItem", e))?;
         Ok(())
     }
 
     /// Puts a record where none is yet. Answers whether it did.
     async fn put_if_absent(&self, record: &Record) -> Result<bool, LedgerError> {
-        held(self.putting(record)?.condition_expression("attribute_not_exists(pk)")).await
+        held(self.putting(record).await?.condition_expression("attribute_not_exists(pk)")).await
     }
 
-    /// All records of a partition whose sort key begins with `prefix`.
-    async fn query(&self, partition: String, prefix: &str) -> Result<Vec<Record>, LedgerError> {
+    /// All items of a partition whose sort key begins with `prefix`.
+    async fn items(&self, partition: String, prefix: &str) -> Result<Vec<Item>, LedgerError> {
         let mut request = self
             .client
             .query()
@@ -172,17 +243,18 @@ impl Ledger {
                 .expression_attribute_values(":prefix", text(prefix))
         };
         let mut pages = request.into_paginator().items().send();
-        let mut records = Vec::new();
+        let mut items = Vec::new();
         while let Some(item) = pages.next().await {
-            records.push(record(item.map_err(|e| LedgerError::call("Query", e))?)?);
+            items.push(item.map_err(|e| LedgerError::call("Query", e))?);
         }
-        Ok(records)
+        Ok(items)
     }
 
     /// The incident of that id.
     pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, LedgerError> {
-        Ok(match self.get(incident_keys(id)).await? {
-            Some(Record::Incident(incident)) => Some(*incident),
+        let Some(item) = self.fetch(incident_keys(id)).await? else { return Ok(None) };
+        Ok(match self.trusted(item, id).await? {
+            Record::Incident(incident) => Some(*incident),
             _ => None,
         })
     }
@@ -190,7 +262,8 @@ impl Ledger {
     /// Writes the next version of an incident. Answers `false` where somebody else wrote in between.
     pub async fn advance(&self, next: &Incident) -> Result<bool, LedgerError> {
         let put = self
-            .putting(&Record::Incident(Box::new(next.clone())))?
+            .putting(&Record::Incident(Box::new(next.clone())))
+            .await?
             .condition_expression("#version = :before")
             .expression_attribute_names("#version", "version")
             .expression_attribute_values(":before", AttributeValue::N((next.version - 1).to_string()));
@@ -239,7 +312,8 @@ impl Ledger {
 
     /// The findings that an incident is built on, or the one of an unattributed subject.
     pub async fn findings(&self, subject: &str) -> Result<Vec<FindingRecord>, LedgerError> {
-        let records = self.query(format!("finding#{subject}"), "").await?;
+        let items = self.items(format!("finding#{subject}"), "").await?;
+        let records = items.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
         Ok(records
             .into_iter()
             .filter_map(|r| match r {
@@ -274,7 +348,8 @@ impl Ledger {
     async fn put_step(&self, step: &StepRecord, condition: &str) -> Result<bool, LedgerError> {
         let prior = step.prior.clone().filter(|_| condition.contains(":prior"));
         let put = self
-            .putting(&Record::Step(Box::new(step.clone())))?
+            .putting(&Record::Step(Box::new(step.clone())))
+            .await?
             .condition_expression(condition)
             .expression_attribute_names("#prior", "prior")
             .set_expression_attribute_values(prior.map(|p| HashMap::from([(":prior".to_owned(), text(p))])));
@@ -283,8 +358,9 @@ impl Ledger {
 
     /// The record of one step, where there is one.
     pub async fn step(&self, step: &StepRecord) -> Result<Option<StepRecord>, LedgerError> {
-        Ok(match self.get(Record::Step(Box::new(step.clone())).keys()).await? {
-            Some(Record::Step(step)) => Some(*step),
+        let Some(item) = self.fetch(Record::Step(Box::new(step.clone())).keys()).await? else { return Ok(None) };
+        Ok(match self.trusted(item, &step.incident_id).await? {
+            Record::Step(step) => Some(*step),
             _ => None,
         })
     }
@@ -295,18 +371,33 @@ impl Ledger {
         incident: &Incident,
         owners: impl IntoIterator<Item = FunctionName>,
     ) -> Result<Vec<StepRecord>, LedgerError> {
+        let (steps, refused) = self.steps_and_refused(incident, owners).await?;
+        refused.into_iter().next().map_or(Ok(steps), Err)
+    }
+
+    /// The steps of the incident's episode that `owners` have recorded, and why others in their place were refused: one
+    /// forged record does not keep the rest from being acted on.
+    pub async fn steps_and_refused(
+        &self,
+        incident: &Incident,
+        owners: impl IntoIterator<Item = FunctionName>,
+    ) -> Result<(Vec<StepRecord>, Vec<LedgerError>), LedgerError> {
         let prefix = step_sort(incident.episode, "");
         let queries = owners.into_iter().map(|owner| {
             let partition = step_partition(owner, &incident.incident_id);
-            self.query(partition, &prefix)
+            self.items(partition, &prefix)
         });
-        let records = try_join_all(queries).await?.into_iter().flatten();
-        Ok(records
-            .filter_map(|r| match r {
-                Record::Step(step) => Some(*step),
-                _ => None,
-            })
-            .collect())
+        let mut steps = Vec::new();
+        let mut refused = Vec::new();
+        for item in try_join_all(queries).await?.into_iter().flatten() {
+            match self.trusted(item, &incident.incident_id).await {
+                Ok(Record::Step(step)) => steps.push(*step),
+                Ok(_) => {}
+                Err(error @ LedgerError::Forged { .. }) => refused.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((steps, refused))
     }
 
     /// Whether a page was sent before.
@@ -353,22 +444,29 @@ impl Ledger {
         self.put(&Record::Revocation(revocation.clone())).await
     }
 
-    /// The revocations whose time is over.
+    /// The revocations whose time is over. One that was forged ends nothing.
     pub async fn ended_revocations(&self, now: Timestamp) -> Result<Vec<RevocationRecord>, LedgerError> {
-        let records = self.query(REVOCATIONS.to_owned(), "").await?;
-        Ok(records
-            .into_iter()
-            .filter_map(|r| match r {
-                Record::Revocation(r) if r.ends_at <= now => Some(r),
-                _ => None,
-            })
-            .collect())
+        let mut ended = Vec::new();
+        for item in self.items(REVOCATIONS.to_owned(), "").await? {
+            let Record::Revocation(revocation) = record(item.clone())? else { continue };
+            if revocation.ends_at > now {
+                continue;
+            }
+            match self.trusted(item, &revocation.incident_id).await {
+                Ok(_) => ended.push(revocation),
+                Err(LedgerError::Forged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ended)
     }
 
     /// The sessions that were found for the incident's episode, where there was a look for them.
     pub async fn chain(&self, incident: &Incident) -> Result<Option<ChainRecord>, LedgerError> {
-        Ok(match self.get(chain_keys(&incident.incident_id, incident.episode)).await? {
-            Some(Record::Chain(chain)) => Some(*chain),
+        let keys = chain_keys(&incident.incident_id, incident.episode);
+        let Some(item) = self.fetch(keys).await? else { return Ok(None) };
+        Ok(match self.trusted(item, &incident.incident_id).await? {
+            Record::Chain(chain) => Some(*chain),
             _ => None,
         })
     }

@@ -7,6 +7,7 @@ pub mod notify;
 
 mod chain;
 mod finding;
+mod forgery;
 mod incident;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod undo;
 mod watched;
 
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
-use firebreak_model::ledger::{ChainRecord, FindingRecord, Incident, Pause, StepRecord, StepState};
+use firebreak_model::ledger::{ChainRecord, FindingRecord, ForgeryRecord, Incident, Pause, StepRecord, StepState};
 
 use crate::action::{Permission, Resource};
 use text::{Command, clean};
@@ -51,6 +52,8 @@ pub struct Setting {
     pub region: String,
     /// The deny policy.
     pub deny_policy_arn: String,
+    /// The ledger's table.
+    pub table: String,
 }
 
 impl Setting {
@@ -132,6 +135,8 @@ pub enum Occasion {
     Released,
     /// A finding that opens no incident: a digest of its id and of what is said of it.
     Finding(FindingKey),
+    /// A record was refused: a digest of it.
+    Forgery(String),
     /// New containments are stopped.
     Paused,
     /// New containments may begin again.
@@ -151,6 +156,7 @@ impl Occasion {
             Self::Releasing => "releasing".to_owned(),
             Self::Released => "released".to_owned(),
             Self::Finding(key) => format!("finding-{key}"),
+            Self::Forgery(digest) => format!("forgery-{digest}"),
             Self::Paused => "paused".to_owned(),
             Self::Resumed => "resumed".to_owned(),
         }
@@ -183,6 +189,11 @@ pub fn of_chain(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord]) 
 /// The page about a finding that opens no incident.
 pub fn of_finding(finding: &FindingRecord, setting: &Setting) -> Page {
     finding::page(finding, setting)
+}
+
+/// The page about a record that was refused.
+pub fn of_forgery(forgery: &ForgeryRecord, setting: &Setting) -> Page {
+    forgery::page(forgery, setting)
 }
 
 /// The page about the pause, as the ledger has it now.

@@ -35,6 +35,9 @@ const CLAIM: [Permission; 2] =
 /// What forgetting a record needs.
 const FORGET: [Permission; 1] = [on(Resource::Table, "dynamodb:DeleteItem")];
 
+/// What telling and making the seals of records needs: all who act on one.
+const SEAL: &[Permission] = crate::ledger::SEAL_PERMISSIONS;
+
 /// What every function needs to write its logs.
 const LOGS: [Permission; 2] =
     [on(Resource::OwnLogs, "logs:CreateLogStream"), on(Resource::OwnLogs, "logs:PutLogEvents")];
@@ -68,20 +71,20 @@ const TRACE_QUEUE: [Permission; 3] = [
 pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
     let parts: &[&[Permission]] = match function {
         FunctionName::QuarantinePrincipal => {
-            &[&READ, &WRITE, &CLAIM, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
+            &[&READ, &WRITE, &CLAIM, SEAL, &FAILURES, identity::PERMISSIONS, resolve::PERMISSIONS]
         }
         FunctionName::RevokeSessions => {
-            &[&READ, &WRITE, &FORGET, &FAILURES, &TRACE_QUEUE, identity::PERMISSIONS, trace::PERMISSIONS]
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, &TRACE_QUEUE, identity::PERMISSIONS, trace::PERMISSIONS]
         }
-        FunctionName::IsolateFunction => &[&READ, &WRITE, &FAILURES, &RECYCLE_QUEUE],
-        FunctionName::SnapshotLogs => &[&READ, &WRITE, &FAILURES, crate::evidence::PERMISSIONS],
+        FunctionName::IsolateFunction => &[&READ, &WRITE, SEAL, &FAILURES, &RECYCLE_QUEUE],
+        FunctionName::SnapshotLogs => &[&READ, &WRITE, SEAL, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
         FunctionName::NotifyResponders => &[&READ, &WRITE, &FAILURES, crate::page::PERMISSIONS],
         FunctionName::ReleaseContainment => {
-            &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }
         FunctionName::GuardContainment => {
-            &[&READ, &WRITE, &FORGET, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS, guard::OWN_PARTS]
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS, guard::OWN_PARTS]
         }
         FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };
@@ -155,8 +158,10 @@ mod tests {
     fn the_guard_changes_nothing_but_its_own_records_and_its_queue() {
         for permission in permissions(FunctionName::GuardContainment) {
             let (service, call) = permission.action.split_once(':').unwrap_or_default();
-            let own = matches!(permission.on, Resource::Table | Resource::RecheckQueue | Resource::FailureQueue)
-                || service == "logs";
+            let own = matches!(
+                permission.on,
+                Resource::Table | Resource::SealKey | Resource::RecheckQueue | Resource::FailureQueue
+            ) || service == "logs";
             let reads = ["Get", "List", "Describe", "Lookup", "Simulate"].iter().any(|verb| call.starts_with(verb));
             assert!(own || reads, "the guard has {}", permission.action);
         }

@@ -25,7 +25,7 @@ use crate::config::Base;
 use crate::executor;
 use crate::failure::Failure;
 use crate::identity;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::revoke::longest_session;
 use crate::telemetry::chain;
 
@@ -121,14 +121,14 @@ impl Releasing {
         }
         let revoked = self.revoke(&incident, release.without_revocation).await?;
         let is_open = |r: &StepRecord| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed);
-        let mut records = self.undo(&incident).await?;
+        let (mut records, mut refused) = self.undo(&incident).await?;
         for _ in 0..AGAIN {
             if !records.iter().any(is_open) {
                 break;
             }
             // Lambda checks what the execution role may do, and IAM takes seconds to lift the deny everywhere.
             tokio::time::sleep(PAUSE_BETWEEN).await;
-            records = self.undo(&incident).await?;
+            (records, refused) = self.undo(&incident).await?;
         }
         let open: Vec<String> =
             records.iter().filter(|r| is_open(r)).map(|r| format!("`{}`: {}", r.step, r.detail)).collect();
@@ -138,9 +138,17 @@ impl Releasing {
                 open.join("; ")
             )));
         }
+        if !refused.is_empty() {
+            let why: Vec<String> = refused.iter().map(|error| chain(error)).collect();
+            return Err(Failure::Refused(format!(
+                "the release of `{id}` has undone every step whose record is ours, and is not complete: put back what \
+                 the other records were, or delete what never was one, and ask for it again: {}",
+                why.join("; ")
+            )));
+        }
         let notes = self.recycle(&incident).await;
         // What another function was in the middle of when the release began is on record by now.
-        records = self.undo(&incident).await?;
+        (records, _) = self.undo(&incident).await?;
         if records.iter().any(is_open) {
             return Err(Failure::Transient(format!("a step of `{id}` was begun late: ask for the release again")));
         }
@@ -280,11 +288,12 @@ impl Releasing {
         Ok(format!("sessions issued before {} stay revoked", release.at))
     }
 
-    async fn undo(&self, incident: &Incident) -> Result<Vec<StepRecord>, Failure> {
+    /// Undoes what is on record. Answers how each step stands, and which records were refused.
+    async fn undo(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
         let mut owners = incident.plan.owners();
         owners.remove(&FunctionName::SnapshotLogs);
         owners.remove(&FunctionName::RevokeSessions);
-        let mut records = self.ledger.steps(incident, owners).await?;
+        let (mut records, refused) = self.ledger.steps_and_refused(incident, owners).await?;
         records.sort_by_key(|r| SAFE_ORDER.iter().position(|id| *id == r.action));
         let replaced = self.replaced(incident).await?;
         let mut undone = Vec::new();
@@ -307,7 +316,7 @@ impl Releasing {
             let action = self.action(&record)?;
             undone.push(executor::revert(&self.ledger, incident, record, action.as_ref()).await?.record);
         }
-        Ok(undone)
+        Ok((undone, refused))
     }
 
     /// Why the principal's steps are left alone: it is gone, or another has its name now.
@@ -435,12 +444,13 @@ mod tests {
 
     use super::*;
     use crate::evidence::testing::item;
+    use crate::ledger::Seal;
     use crate::testing::{Wire, ok, role_order};
 
     fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
         let sdk = wire.config();
         Releasing {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned()),
+            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), Seal::none()),
             iam: aws_sdk_iam::Client::new(&sdk),
             lambda: aws_sdk_lambda::Client::new(&sdk),
             base: Base {

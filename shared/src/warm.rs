@@ -32,7 +32,8 @@ pub async fn up(ledger: &Ledger, iam: &Client, stack: &str) {
     }
 }
 
-/// Reads what is there before any event: the pause, and the function's own role. Answers what went wrong.
+/// Reads what is there before any event: the pause, the function's own role, and the key of the seals. Answers what went
+/// wrong.
 async fn read(ledger: &Ledger, iam: &Client, stack: &str) -> Vec<String> {
     let name = format!("{stack}-{}", FunctionName::QuarantinePrincipal);
     let role = async {
@@ -40,19 +41,21 @@ async fn read(ledger: &Ledger, iam: &Client, stack: &str) -> Vec<String> {
         role.map(|_| ()).map_err(|error| chain(&ActionError::of("iam:GetRole", &name, error)))
     };
     let pause = async { ledger.paused().await.map(|_| ()).map_err(|error| chain(&error)) };
-    let (pause, role) = tokio::join!(pause, role);
-    [pause, role].into_iter().filter_map(Result::err).collect()
+    let key = Box::pin(async { ledger.fetch_key().await.map_err(|error| chain(&error)) });
+    let (pause, role, key) = tokio::join!(pause, role, key);
+    [pause, role, key].into_iter().filter_map(Result::err).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Seal;
     use crate::testing::{Answer, Wire, json_error, ok, query_error};
 
     async fn problems(ledger: Answer, iam: Answer) -> (usize, Vec<String>) {
         let (ledger, iam) = (Wire::answering([ledger]), Wire::answering([iam]));
-        let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned());
-        let problems = read(&reads, &Client::new(&iam.config()), "firebreak").await.len();
+        let reads = Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned(), Seal::none());
+        let problems = Box::pin(read(&reads, &Client::new(&iam.config()), "firebreak")).await.len();
         assert_eq!((ledger.unused(), iam.unused()), (0, 0));
         (problems, [ledger.requests(), iam.requests()].concat())
     }

@@ -9,8 +9,13 @@ use anyhow::{Context as _, Result};
 use crate::process::{Counts, command};
 use crate::setup;
 
-const CHECKS: [(&str, &str); 4] =
-    [("checks", "lint.py"), ("checks", "policies.py"), ("checks", "organisation.py"), ("checkov", "posture.py")];
+const CHECKS: [(&str, &str); 5] = [
+    ("checks", "lint.py"),
+    ("checks", "policies.py"),
+    ("checks", "writers.py"),
+    ("checks", "organisation.py"),
+    ("checkov", "posture.py"),
+];
 
 /// Runs every check of the template.
 pub(crate) fn run(root: &Path) -> Result<Counts> {

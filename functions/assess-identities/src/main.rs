@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firebreak_shared::assess::{Assessment, BUDGET};
 use firebreak_shared::config::{self, Base, ConfigError};
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -22,6 +22,6 @@ fn assessment() -> Result<Assessment, ConfigError> {
     let regions = config::workload_regions()?;
     let table = config::table()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table);
+    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::none());
     Ok(Assessment { ledger, iam: aws_sdk_iam::Client::new(&sdk), sdk, home, regions, budget: BUDGET })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use firebreak_model::watch::change::Own;
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::guard::Guard;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -32,11 +32,12 @@ fn guard() -> Result<Guard, ConfigError> {
         topic_arn: config::topic_arn()?,
         deny_policy_arn: deny_policy_arn.clone(),
     };
+    let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     let (lambda, events) = (aws_sdk_lambda::Client::new(&sdk), aws_sdk_eventbridge::Client::new(&sdk));
     let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(&sdk), aws_sdk_sns::Client::new(&sdk));
     Ok(Guard {
-        ledger: Ledger::new(dynamodb.clone(), table),
+        ledger: Ledger::new(dynamodb.clone(), table, Seal::new(&sdk, seal_key_arn)),
         iam: aws_sdk_iam::Client::new(&sdk),
         sqs: aws_sdk_sqs::Client::new(&sdk),
         sdk,

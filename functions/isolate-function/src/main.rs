@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::isolate::Isolation;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -20,6 +20,8 @@ async fn main() -> Result<(), Error> {
 fn isolation() -> Result<Isolation, ConfigError> {
     let stack = Base::from_env()?.stack;
     let table = config::table()?;
+    let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
-    Ok(Isolation { ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table), sdk, stack })
+    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
+    Ok(Isolation { ledger, sdk, stack })
 }

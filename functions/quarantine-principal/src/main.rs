@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::contain::Containment;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry, warm};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -24,9 +24,10 @@ fn containment() -> Result<Containment, ConfigError> {
     let ceiling = config::mode_ceiling()?;
     let deny_policy_arn = config::deny_policy_arn()?;
     let table = config::table()?;
+    let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     Ok(Containment {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
         iam: aws_sdk_iam::Client::new(&sdk),
         base,
         playbook,

@@ -5,7 +5,7 @@ mod handler;
 use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::release::Releasing;
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
@@ -22,9 +22,10 @@ fn releasing() -> Result<Releasing, ConfigError> {
     let deny_policy_arn = config::deny_policy_arn()?;
     let lead = config::revocation_lead()?;
     let table = config::table()?;
+    let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     Ok(Releasing {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table),
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
         iam: aws_sdk_iam::Client::new(&sdk),
         lambda: clients::lambda_invoking(&sdk),
         base,

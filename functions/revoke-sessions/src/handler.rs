@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async { revocation.handle(&payload::read(&event.payload)?).await }.await;
+        let result = async { Box::pin(revocation.handle(&payload::read(&event.payload)?)).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

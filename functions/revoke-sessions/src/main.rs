@@ -6,7 +6,7 @@ mod handler;
 use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::revoke::Revocation;
 use firebreak_shared::trace::{Bounds, Tracer};
 use firebreak_shared::{clients, telemetry};
@@ -22,9 +22,10 @@ async fn main() -> Result<(), Error> {
 fn revocation() -> Result<Revocation, ConfigError> {
     let home = Base::from_env()?.home;
     let table = config::table()?;
+    let seal_key_arn = config::seal_key_arn()?;
     let regions = config::opt_in_regions()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table);
+    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
     let iam = aws_sdk_iam::Client::new(&sdk);
     let tracer = Tracer::new(sdk, home.partition, regions, Bounds::default());
     Ok(Revocation { ledger, iam, home, tracer })

@@ -19,5 +19,6 @@ async fn main() -> Result<(), Error> {
 fn snapshots() -> Result<Snapshots, ConfigError> {
     let (bucket, key_arn) = config::evidence()?;
     let table = config::table()?;
-    Ok(Snapshots::new(clients::load(), bucket, key_arn, table))
+    let seal_key_arn = config::seal_key_arn()?;
+    Ok(Snapshots::new(clients::load(), bucket, key_arn, table, seal_key_arn))
 }

@@ -7,7 +7,7 @@ use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use firebreak_shared::clock;
 use firebreak_shared::executor::{self, Executed};
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 use gameday::world::World;
 
 use super::common::mortal::{Kill, Mortal};
@@ -34,7 +34,11 @@ impl<'a> Case<'a> {
     }
 
     fn ledger(&self, process: &Mortal) -> Ledger {
-        Ledger::new(aws_sdk_dynamodb::Client::new(&process.config(&self.bench.aws.config)), self.table.clone())
+        Ledger::new(
+            aws_sdk_dynamodb::Client::new(&process.config(&self.bench.aws.config)),
+            self.table.clone(),
+            Seal::none(),
+        )
     }
 
     /// Executes the step once, as an invocation does; `None` where it was killed.

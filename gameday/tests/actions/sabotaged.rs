@@ -14,7 +14,7 @@ use aws_smithy_types::body::SdkBody;
 use firebreak_model::ledger::StepState;
 use firebreak_shared::clock;
 use firebreak_shared::executor;
-use firebreak_shared::ledger::Ledger;
+use firebreak_shared::ledger::{Ledger, Seal};
 
 use super::common::table;
 use super::{Bench, changing, open, ordered_before};
@@ -68,7 +68,7 @@ impl HttpConnector for Swallowing {
 async fn an_action_whose_call_is_accepted_and_changes_nothing_has_failed_and_says_so() {
     let bench = Bench::set_up().await;
     table::create(&bench.aws, "ledger").await;
-    let ledger = Ledger::new(bench.aws.dynamodb.clone(), "ledger".to_owned());
+    let ledger = Ledger::new(bench.aws.dynamodb.clone(), "ledger".to_owned(), Seal::none());
     for id in changing() {
         let (incident, step) = ordered_before(&bench, id);
         open(&ledger, &incident).await;

@@ -3,9 +3,9 @@
 mod records;
 
 pub use records::{
-    ChainRecord, FindingRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord,
-    breaker_keys, chain_keys, incident_keys, inventory_keys, inventory_partition, parts_keys, pause_keys,
-    step_partition, step_sort, tamper_partition, watch_keys,
+    ChainRecord, FindingRecord, ForgeryRecord, PageRecord, PartsRecord, Pause, REVOCATIONS, Record, RevocationRecord,
+    StepRecord, breaker_keys, chain_keys, forgery_partition, incident_keys, inventory_keys, inventory_partition,
+    parts_keys, pause_keys, step_partition, step_sort, tamper_partition, watch_keys,
 };
 
 use jiff::Timestamp;
@@ -342,6 +342,25 @@ impl Incident {
         self.ordered_at = None;
         self.reason = format!("{}; {why}", self.reason);
         self
+    }
+
+    /// Whether a claim can have left it behind before it was sealed: nothing but an order or a question was made of it,
+    /// for the first time.
+    pub fn is_claim(&self) -> bool {
+        self.episode == 1
+            && self.approval.is_none()
+            && self.release.is_none()
+            && matches!(self.state, IncidentState::Ordered | IncidentState::AwaitingApproval)
+    }
+
+    /// Whether both ask for the same to be done to the same.
+    pub fn asks_for_the_same(&self, other: &Incident) -> bool {
+        self.principal.name == other.principal.name
+            && self.account == other.account
+            && (self.state, self.decision, self.drill) == (other.state, other.decision, other.drill)
+            && self.plan == other.plan
+            && self.functions == other.functions
+            && self.access_keys == other.access_keys
     }
 
     /// Whether a person asked for it, or approved it.

@@ -25,6 +25,7 @@ pub mod playbook;
 pub mod policy;
 pub mod principal;
 pub mod request;
+pub mod seal;
 pub mod securityhub;
 pub mod tamper;
 pub mod trigger;

@@ -36,6 +36,8 @@ named!(
         ContainmentPaused = "Containment Paused",
         /// New containments may begin again.
         ContainmentResumed = "Containment Resumed",
+        /// A record was refused: it is not as one of our functions wrote it.
+        RecordRefused = "Record Refused",
         /// A containment held at every re-check, and CloudTrail shows no call since.
         ContainmentSettled = "Containment Settled",
         /// A containment does not hold wholly, or the principal made calls in spite of it.
@@ -116,6 +118,10 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
                 "subject": new.subject(),
             });
             vec![Outcome { kind: OutcomeKind::FindingNoted, detail }]
+        }
+        (None, Some(Record::Forgery(new))) => {
+            let detail = json!({"schema": SCHEMA, "incident_id": new.incident_id, "digest": new.digest});
+            vec![Outcome { kind: OutcomeKind::RecordRefused, detail }]
         }
         (None, Some(Record::Pause(_))) => {
             vec![Outcome { kind: OutcomeKind::ContainmentPaused, detail: json!({"schema": SCHEMA}) }]

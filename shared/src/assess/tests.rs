@@ -26,7 +26,11 @@ impl Scene {
 
     async fn scan_within(&self, regions: &[&str], budget: SignedDuration) -> Result<Answer, Failure> {
         let assessment = Assessment {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&self.ledger.config()), "ledger".to_owned()),
+            ledger: Ledger::new(
+                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            ),
             iam: aws_sdk_iam::Client::new(&self.iam.config()),
             sdk: self.regional.config(),
             home: Home { partition: Partition::Aws, account: ACCOUNT.parse().unwrap() },
@@ -268,7 +272,11 @@ async fn more_task_definitions_than_a_scan_describes_are_said_to_be_more() {
 async fn anything_but_the_schedule_and_a_deployment_is_malformed() {
     let scene = Scene::of(Vec::new(), Vec::new(), Vec::new());
     let assessment = Assessment {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&scene.ledger.config()), "ledger".to_owned()),
+        ledger: Ledger::new(
+            aws_sdk_dynamodb::Client::new(&scene.ledger.config()),
+            "ledger".to_owned(),
+            crate::ledger::Seal::none(),
+        ),
         iam: aws_sdk_iam::Client::new(&scene.iam.config()),
         sdk: scene.regional.config(),
         home: Home { partition: Partition::Aws, account: ACCOUNT.parse().unwrap() },

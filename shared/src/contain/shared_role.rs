@@ -12,7 +12,7 @@ use firebreak_model::usage::{OLD, Usage};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::Containment;
+use super::{Containment, Opened};
 use crate::action::{ActionError, Order, Verified};
 use crate::clock;
 use crate::failure::Failure;
@@ -34,11 +34,12 @@ impl Containment {
     pub(super) async fn ask_first(
         &self,
         incident: &Incident,
+        opened: Option<Opened<'_>>,
         usage: &Usage,
-        fresh: bool,
     ) -> Result<Option<Incident>, Failure> {
         let Some(why) = self.playbook.asks_about(usage.count_with(&incident.functions)) else { return Ok(None) };
         let why = format!("{why}{}", dated(usage, incident));
+        let fresh = opened.is_some_and(|opened| opened.fresh);
         if incident.held_back(usage, &why, clock::now()).is_none() || self.is_begun(incident, fresh).await? {
             return Ok(None);
         }
@@ -47,6 +48,7 @@ impl Containment {
             let same = now.episode == incident.episode;
             Ok::<_, Failure>(if same { now.held_back(usage, &why, clock::now()) } else { None })
         };
+        self.seal(incident, opened).await?;
         let now = self.ledger.withhold(&incident.incident_id, change).await?;
         // A person may have approved meanwhile.
         Ok(now.filter(|now| now.state != IncidentState::Ordered))
@@ -130,6 +132,7 @@ impl Containment {
     pub(super) async fn pin(
         &self,
         incident: &Incident,
+        opened: Option<Opened<'_>>,
         identity: &Identity,
         usage: Option<&Usage>,
         functions: &[FunctionArn],
@@ -147,18 +150,17 @@ impl Containment {
             now
         };
         if read(incident.clone()) == *incident {
-            return Ok(());
+            return self.seal(incident, opened).await;
         }
         let change = |now: Incident| {
             let open = matches!(now.state, IncidentState::Ordered | IncidentState::AwaitingApproval);
             if now.episode != incident.episode || !open {
-                return Ok::<_, Failure>(None);
+                return None;
             }
             let next = read(now.clone());
-            Ok((next != now).then_some(next))
+            (next != now).then_some(next)
         };
-        self.ledger.update(&incident.incident_id, change).await?;
-        Ok(())
+        self.write(incident, opened, change).await
     }
 }
 

@@ -103,7 +103,11 @@ impl Scene {
 
     async fn handle(&self, payload: &str) -> Result<Answer, Failure> {
         let containment = Containment {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&self.ledger.config()), "ledger".to_owned()),
+            ledger: Ledger::new(
+                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            ),
             iam: aws_sdk_iam::Client::new(&self.iam.config()),
             sdk: self.lambda.config(),
             base: Base {

@@ -20,7 +20,7 @@ use crate::answer::Answer;
 use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Seal};
 use crate::telemetry::chain;
 
 /// Log events are collected from this long before the activity was first seen.
@@ -42,11 +42,11 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// With clients of this configuration, and the names of bucket, key and table. Lambda and logs are read in each
+    /// With clients of this configuration, and the names of bucket, keys and table. Lambda and logs are read in each
     /// function's own Region.
-    pub fn new(config: SdkConfig, bucket: String, key_arn: String, table: String) -> Self {
+    pub fn new(config: SdkConfig, bucket: String, key_arn: String, table: String, seal_key_arn: String) -> Self {
         let store = Store::new(clients::s3(&config), bucket, key_arn);
-        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), table);
+        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), table, Seal::new(&config, seal_key_arn));
         Self { iam: aws_sdk_iam::Client::new(&config), config, store, ledger }
     }
 
@@ -288,7 +288,7 @@ mod tests {
             iam: aws_sdk_iam::Client::new(&config),
             config,
             store: bucket.store(),
-            ledger: Ledger::new(client, "ledger".to_owned()),
+            ledger: Ledger::new(client, "ledger".to_owned(), Seal::none()),
         }
     }
 

@@ -24,7 +24,11 @@ struct Wires {
 impl Wires {
     fn guard(&self) -> Guard {
         Guard {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&self.ledger.config()), "ledger".to_owned()),
+            ledger: Ledger::new(
+                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
+                "ledger".to_owned(),
+                crate::ledger::Seal::none(),
+            ),
             iam: aws_sdk_iam::Client::new(&self.iam.config()),
             sqs: aws_sdk_sqs::Client::new(&self.sqs.config()),
             sdk: self.trail.config(),

@@ -6,14 +6,15 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     Update,
 };
+use firebreak_model::SCHEMA;
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    FindingRecord, Incident, IncidentState, Joined, Origin, Record, breaker_keys, pause_keys,
+    FindingRecord, Incident, IncidentState, Joined, Origin, Record, breaker_keys, incident_keys, pause_keys,
 };
 use jiff::Timestamp;
 
-use super::{Ledger, LedgerError, item, key, record};
+use super::{Item, Ledger, LedgerError, item, key, record};
 
 /// What is asked of the ledger.
 #[derive(Debug, Clone)]
@@ -41,15 +42,20 @@ pub enum Claimed {
     Joined(Incident),
     /// It is released, and the finding is about activity from before the release.
     Stale(Incident),
+    /// Somebody had claimed it and not sealed it yet. What this claim knows of it goes in its place, or is there already:
+    /// what is not sealed is not believed, and whoever wrote it asks again.
+    TakenOver(Incident),
 }
 
 impl Claimed {
     /// The incident.
     pub fn incident(&self) -> &Incident {
         match self {
-            Self::Opened(incident) | Self::Widened(incident) | Self::Joined(incident) | Self::Stale(incident) => {
-                incident
-            }
+            Self::Opened(incident)
+            | Self::Widened(incident)
+            | Self::Joined(incident)
+            | Self::Stale(incident)
+            | Self::TakenOver(incident) => incident,
         }
     }
 }
@@ -57,13 +63,20 @@ impl Claimed {
 /// Which part of the transaction was refused.
 enum Refusal {
     /// The incident is there already: as it stands.
-    Incident(Box<Incident>),
+    Incident(Item),
     /// Somebody wrote the incident in between.
     Moved,
     Breaker,
     Paused,
     /// Two transactions met.
     Conflict,
+}
+
+/// The incident that is there already.
+struct Existing {
+    incident: Incident,
+    /// Whether it is as one of our functions wrote it; else nobody vouches for more than its version.
+    sealed: bool,
 }
 
 impl Ledger {
@@ -74,20 +87,29 @@ impl Ledger {
         let mut candidate = claim.candidate.clone();
         let mut next = candidate.clone();
         let mut counts = candidate.state == IncidentState::Ordered;
-        let mut existing: Option<Incident> = None;
+        let mut existing: Option<Existing> = None;
+        let id = &claim.candidate.incident_id;
         for _ in 0..16 {
             let counted = counts && !by_person;
-            let refusal = match self.transact(claim, &next, existing.as_ref(), counts, counted).await? {
+            let before = existing.as_ref().map(|existing| existing.incident.version);
+            let refusal = match self.transact(claim, &next, before, counts, counted).await? {
+                Ok(()) if existing.as_ref().is_some_and(|e| !e.sealed) => return Ok(Claimed::TakenOver(next)),
                 Ok(()) => {
-                    let reopened = existing.as_ref().is_none_or(|existing| existing.episode != next.episode);
-                    return Ok(if reopened || counts { Claimed::Opened(next) } else { Claimed::Widened(next) });
+                    let same = |existing: &Existing| existing.incident.episode == next.episode;
+                    let widened = existing.as_ref().is_some_and(same) && !counts;
+                    return Ok(if widened { Claimed::Widened(next) } else { Claimed::Opened(next) });
                 }
                 Err(refusal) => refusal,
             };
             match refusal {
                 Refusal::Conflict => {}
-                Refusal::Incident(found) => existing = Some(*found),
-                Refusal::Moved => existing = self.incident(&candidate.incident_id).await?,
+                Refusal::Incident(found) => existing = Some(self.existing(found, id).await?),
+                Refusal::Moved => {
+                    existing = match self.fetch(incident_keys(id)).await? {
+                        Some(found) => Some(self.existing(found, id).await?),
+                        None => None,
+                    };
+                }
                 Refusal::Paused if by_person => return Err(LedgerError::Paused),
                 Refusal::Paused => candidate = candidate.lowered("containment is paused, so a person must approve"),
                 Refusal::Breaker => {
@@ -100,7 +122,18 @@ impl Ledger {
             }
             (next, counts) = match &existing {
                 None => (candidate.clone(), candidate.state == IncidentState::Ordered),
-                Some(existing) => match existing.join(&candidate, claim.last_seen) {
+                Some(Existing { incident, sealed: false }) if incident.asks_for_the_same(&candidate) => {
+                    // It was counted when it was claimed, and whoever seals first puts its own in its place.
+                    let candidate = Incident { version: incident.version, ..candidate };
+                    self.note_joined(claim, &candidate, None).await?;
+                    return Ok(Claimed::TakenOver(candidate));
+                }
+                Some(Existing { incident, sealed: false }) => {
+                    let next = Incident { version: incident.version + 1, ..candidate.clone() };
+                    (next, candidate.state == IncidentState::Ordered)
+                }
+                Some(Existing { incident: existing, sealed: true }) => match existing.join(&candidate, claim.last_seen)
+                {
                     Joined::Changed { next, counts } => (*next, counts),
                     Joined::Unchanged => {
                         self.note_joined(claim, existing, None).await?;
@@ -116,6 +149,21 @@ impl Ledger {
             };
         }
         Err(LedgerError::Contended(candidate.incident_id))
+    }
+
+    /// The incident that stands in the way of a claim. One that is not sealed is taken for a claim that is under way,
+    /// or that was cut short; one with a wrong seal is refused.
+    async fn existing(&self, item: Item, id: &IncidentId) -> Result<Existing, LedgerError> {
+        let unsealed = record(item.clone());
+        match self.trusted(item, id).await {
+            Ok(Record::Incident(incident)) => Ok(Existing { incident: *incident, sealed: true }),
+            Ok(_) => Err(LedgerError::Contended(id.clone())),
+            Err(LedgerError::Unsealed(_)) => match unsealed? {
+                Record::Incident(incident) => Ok(Existing { incident: *incident, sealed: false }),
+                _ => Err(LedgerError::Contended(id.clone())),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
@@ -147,9 +195,11 @@ impl Ledger {
         if !was_counted || matches!(before.origin, Origin::Person { .. }) {
             return self.advance(next).await;
         }
+        let mut incident = item(&Record::Incident(Box::new(next.clone())))?;
+        self.seal.put_on(&self.table, &mut incident).await?;
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(item(&Record::Incident(Box::new(next.clone())))?))
+            .set_item(Some(incident))
             .condition_expression("#version = :before")
             .expression_attribute_names("#version", "version")
             .expression_attribute_values(":before", AttributeValue::N(before.version.to_string()));
@@ -184,20 +234,22 @@ impl Ledger {
         &self,
         claim: &Claim,
         next: &Incident,
-        existing: Option<&Incident>,
+        before: Option<u64>,
         counts: bool,
         counted: bool,
     ) -> Result<Result<(), Refusal>, LedgerError> {
+        let mut incident = item(&Record::Incident(Box::new(next.clone())))?;
+        self.seal.put_on_at_once(&mut incident)?;
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(item(&Record::Incident(Box::new(next.clone())))?))
+            .set_item(Some(incident))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = match existing {
+        let put = match before {
             None => put.condition_expression("attribute_not_exists(pk)"),
-            Some(existing) => put
+            Some(before) => put
                 .condition_expression("#version = :before")
                 .expression_attribute_names("#version", "version")
-                .expression_attribute_values(":before", AttributeValue::N(existing.version.to_string())),
+                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
         };
         let mut parts = vec![TransactWriteItem::builder().put(built(put.build())?).build()];
         if counts {
@@ -212,10 +264,12 @@ impl Ledger {
             let update = Update::builder()
                 .table_name(&self.table)
                 .set_key(Some(key(breaker_keys(&next.account, claim.now))))
-                .update_expression("ADD #count :one SET #kind = if_not_exists(#kind, :kind)")
+                .update_expression("ADD #count :one SET #kind = if_not_exists(#kind, :kind), #schema = :schema")
                 .condition_expression("attribute_not_exists(#count) OR #count < :limit")
                 .expression_attribute_names("#count", "count")
                 .expression_attribute_names("#kind", "kind")
+                .expression_attribute_names("#schema", "schema")
+                .expression_attribute_values(":schema", AttributeValue::N(SCHEMA.to_string()))
                 .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
                 .expression_attribute_values(":kind", AttributeValue::S("breaker".to_owned()))
                 .expression_attribute_values(":limit", AttributeValue::N(claim.per_hour.to_string()))
@@ -241,7 +295,7 @@ impl Ledger {
             }
             _ => return Err(LedgerError::call("TransactWriteItems", error)),
         };
-        match refusal(&reasons, existing.is_some(), counts, counted)? {
+        match refusal(&reasons, before.is_some(), counts, counted) {
             Some(refusal) => Ok(Err(refusal)),
             None => Err(LedgerError::call("TransactWriteItems", error)),
         }
@@ -249,29 +303,21 @@ impl Ledger {
 }
 
 /// The order of the parts: incident, pause, breaker, finding.
-fn refusal(
-    reasons: &[CancellationReason],
-    had_existing: bool,
-    counts: bool,
-    counted: bool,
-) -> Result<Option<Refusal>, LedgerError> {
+fn refusal(reasons: &[CancellationReason], had_existing: bool, counts: bool, counted: bool) -> Option<Refusal> {
     let code = |index: usize| reasons.get(index).and_then(CancellationReason::code).unwrap_or("None");
     let failed = |index: usize| code(index) == "ConditionalCheckFailed";
     if failed(0) {
-        let found = reasons.first().and_then(CancellationReason::item).filter(|item| !item.is_empty());
-        return Ok(Some(match found.cloned().map(record).transpose()? {
-            Some(Record::Incident(incident)) if !had_existing => Refusal::Incident(incident),
-            _ => Refusal::Moved,
-        }));
+        let found = reasons.first().and_then(CancellationReason::item).filter(|item| !item.is_empty() && !had_existing);
+        return Some(found.map_or(Refusal::Moved, |found| Refusal::Incident(found.clone())));
     }
     if counts && failed(1) {
-        return Ok(Some(Refusal::Paused));
+        return Some(Refusal::Paused);
     }
     if counted && failed(2) {
-        return Ok(Some(Refusal::Breaker));
+        return Some(Refusal::Breaker);
     }
     let conflict = (0..reasons.len()).any(|i| code(i) == "TransactionConflict");
-    Ok(conflict.then_some(Refusal::Conflict))
+    conflict.then_some(Refusal::Conflict)
 }
 
 /// The builders refuse only what this file does not do: leaving out a required part.

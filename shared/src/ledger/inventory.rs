@@ -36,7 +36,7 @@ impl Ledger {
                 Ok(None)
             }
             // A record that somebody broke must not hold up a containment.
-            Err(error @ LedgerError::Unreadable { .. }) => {
+            Err(error @ (LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. })) => {
                 warn!("who runs as `{role}` is not known: {}", crate::telemetry::chain(&error));
                 Ok(None)
             }
@@ -71,7 +71,8 @@ impl Ledger {
     /// Puts down who runs as a role, unless a later scan has. Answers whether it did.
     pub async fn keep_usage(&self, record: &RoleUsage) -> Result<bool, LedgerError> {
         let put = self
-            .putting(&Record::Inventory(record.clone()))?
+            .putting(&Record::Inventory(record.clone()))
+            .await?
             .condition_expression("attribute_not_exists(#usage.#at) OR #usage.#at <= :at")
             .expression_attribute_names("#usage", "usage")
             .expression_attribute_names("#at", "scanned_at")

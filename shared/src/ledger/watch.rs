@@ -56,7 +56,8 @@ impl Ledger {
     /// Writes the next version of a watch. Answers `false` where somebody else wrote in between.
     pub async fn keep_watch(&self, next: &Watch) -> Result<bool, LedgerError> {
         let put = self
-            .putting(&Record::Watch(Box::new(next.clone())))?
+            .putting(&Record::Watch(Box::new(next.clone())))
+            .await?
             .condition_expression("attribute_not_exists(pk) OR #version = :before")
             .expression_attribute_names("#version", "version")
             .expression_attribute_values(":before", AttributeValue::N(next.version.saturating_sub(1).to_string()));
@@ -85,7 +86,7 @@ impl Ledger {
     pub async fn parts(&self) -> Result<Option<PartsRecord>, LedgerError> {
         Ok(match self.get(parts_keys()).await {
             Ok(Some(Record::Parts(parts))) => Some(parts),
-            Ok(_) | Err(LedgerError::Unreadable { .. }) => None,
+            Ok(_) | Err(LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. }) => None,
             Err(error) => return Err(error),
         })
     }

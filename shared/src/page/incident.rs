@@ -81,6 +81,7 @@ fn word(occasion: &Occasion) -> String {
         Occasion::Released => "released".to_owned(),
         Occasion::Finding(_) => "noted".to_owned(),
         Occasion::Paused => "paused".to_owned(),
+        Occasion::Forgery(_) => "a record was refused".to_owned(),
         Occasion::Resumed => "resumed".to_owned(),
     }
 }
@@ -103,7 +104,9 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
             format!("The incident of {who} is closed: nothing had been contained.")
         }
         Occasion::Released => format!("The containment of {who} is released."),
-        Occasion::Traced(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => format!("About {who}."),
+        Occasion::Traced(_) | Occasion::Forgery(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => {
+            format!("About {who}.")
+        }
     }
 }
 
@@ -269,7 +272,9 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
             draft.command(&setting.release(id));
         }
         Occasion::Released => released(draft, incident),
-        Occasion::Traced(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => draft.line("Nothing."),
+        Occasion::Traced(_) | Occasion::Forgery(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => {
+            draft.line("Nothing.");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId, shown};
-use firebreak_model::ledger::{Incident, IncidentState, PageRecord, StepRecord, StepState};
+use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageRecord, StepRecord, StepState};
 use firebreak_model::outcome::{self, OutcomeKind};
 use firebreak_model::tamper;
 use firebreak_model::watch::Standing;
@@ -16,12 +16,13 @@ use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::{
-    Occasion, Page, Setting, chain, incident, of_chain, of_finding, of_incident, of_pause, plan_digest, watched,
+    Occasion, Page, Setting, chain, incident, of_chain, of_finding, of_forgery, of_incident, of_pause, plan_digest,
+    watched,
 };
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Seal};
 use crate::telemetry::chain as told;
 
 /// Where pages about no incident are remembered.
@@ -55,10 +56,10 @@ impl Notifier {
     pub fn new(config: &SdkConfig, table: String, topic_arn: String, stack: String, deny_policy_arn: String) -> Self {
         let region = config.region().map(ToString::to_string).unwrap_or_default();
         Self {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(config), table),
+            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(config), table.clone(), Seal::none()),
             sns: Client::new(config),
             topic_arn,
-            setting: Setting { stack, region, deny_policy_arn },
+            setting: Setting { stack, region, deny_policy_arn, table },
         }
     }
 
@@ -75,6 +76,12 @@ impl Notifier {
                 let key = event.pointer("/detail/finding_key").and_then(Value::as_str).and_then(|k| k.parse().ok());
                 let span = info_span!("page", subject = %subject);
                 async { self.send_all(self.about_findings(&subject, key.as_ref()).await?).await }.instrument(span).await
+            }
+            OutcomeKind::RecordRefused => {
+                let id = outcome::incident_id(event)
+                    .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
+                let span = info_span!("page", incident.id = %id);
+                async { self.send_all(self.about_forgeries(&id).await?).await }.instrument(span).await
             }
             OutcomeKind::ContainmentPaused | OutcomeKind::ContainmentResumed => {
                 let due = self.about_the_pause(kind, event).await?;
@@ -152,6 +159,15 @@ impl Notifier {
                 Due::new(subject, 0, occasion.name(""), of_finding(finding, &self.setting))
             })
             .collect())
+    }
+
+    async fn about_forgeries(&self, id: &IncidentId) -> Result<Vec<Due>, Failure> {
+        let forgeries = self.ledger.forgeries(id).await?;
+        let due = |forgery: ForgeryRecord| {
+            let page = of_forgery(&forgery, &self.setting);
+            Due::new(id.as_str(), 0, Occasion::Forgery(forgery.digest).name(""), page)
+        };
+        Ok(forgeries.into_iter().map(due).collect())
     }
 
     /// How a watched containment stands now: an event that was overtaken pages what is true.
@@ -289,7 +305,7 @@ mod tests {
     fn notifier(ledger: &Wire, sns: &Wire) -> Notifier {
         let client = aws_sdk_dynamodb::Client::new(&ledger.config());
         Notifier {
-            ledger: Ledger::new(client, "ledger".to_owned()),
+            ledger: Ledger::new(client, "ledger".to_owned(), Seal::none()),
             sns: Client::new(&sns.config()),
             topic_arn: "arn:aws:sns:eu-west-1:111122223333:pages".to_owned(),
             setting: tests::setting(),

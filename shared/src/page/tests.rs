@@ -38,6 +38,7 @@ pub(super) fn setting() -> Setting {
         stack: "firebreak".into(),
         region: "eu-west-1".into(),
         deny_policy_arn: "arn:aws:iam::111122223333:policy/firebreak/firebreak-deny-everything".into(),
+        table: "firebreak-ledger".into(),
     }
 }
 

@@ -26,7 +26,7 @@ fn revocation(wire: &Wire) -> Revocation {
     let sdk = wire.config();
     let bounds = Bounds { pace: Duration::ZERO, ..Bounds::default() };
     Revocation {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned()),
+        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), crate::ledger::Seal::none()),
         iam: Client::new(&sdk),
         home: Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() },
         tracer: Tracer::new(sdk, Partition::AwsCn, Vec::new(), bounds),

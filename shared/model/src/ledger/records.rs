@@ -209,6 +209,23 @@ pub struct ChainRecord {
     pub updated_at: Timestamp,
 }
 
+/// A record that one of our functions refused to act on, because it is not as one of them wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgeryRecord {
+    /// The version of this layout.
+    pub schema: u32,
+    /// The incident that the record is about.
+    pub incident_id: IncidentId,
+    /// The keys of the record.
+    pub record: String,
+    /// Tells the state that was refused from another one of the same record.
+    pub digest: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// When it was found.
+    pub found_at: Timestamp,
+}
+
 /// How Firebreak's own parts were found by the guard's last sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartsRecord {
@@ -238,6 +255,8 @@ pub enum Record {
     Breaker {},
     /// A revocation that is still in place.
     Revocation(RevocationRecord),
+    /// A record that was refused.
+    Forgery(ForgeryRecord),
     /// The sessions that a thief made from stolen ones.
     Chain(Box<ChainRecord>),
     /// A containment that the guard watches.
@@ -265,6 +284,7 @@ impl Record {
             Self::Watch(r) => watch_keys(&r.incident_id),
             Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
             Self::Parts(_) => parts_keys(),
+            Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
         }
     }
@@ -272,6 +292,11 @@ impl Record {
 
 /// The partition of revocations that are still in place.
 pub const REVOCATIONS: &str = "revocation";
+
+/// The partition of the records about an incident that were refused.
+pub fn forgery_partition(id: &IncidentId) -> String {
+    format!("forgery#{id}")
+}
 
 /// By the time of its end. An incident has one revocation of its own, and one in each role that was chained into.
 fn revocation_sort(revocation: &RevocationRecord) -> String {
