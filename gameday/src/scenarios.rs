@@ -14,6 +14,7 @@ mod instance_profile_role;
 mod lambda_c2_activity;
 mod lambda_credentials_exfiltrated;
 mod manual_containment;
+mod minted_user;
 mod observe_mode;
 mod pause_and_release;
 mod protected_role;
@@ -80,6 +81,7 @@ pub const ALL: &[Scenario] = &[
     pause_and_release::SCENARIO,
     role_chaining::SCENARIO,
     deny_detached::SCENARIO,
+    minted_user::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
     adversary_under_the_policy::SCENARIO,

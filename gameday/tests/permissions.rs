@@ -88,6 +88,10 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::RecycleQueue => queue("recycle"),
         Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
+        Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
+            .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
+            .to_vec(),
+        Resource::Trail => vec![format!("arn:aws:cloudtrail:*:{ACCOUNT}:trail/*")],
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],
     }

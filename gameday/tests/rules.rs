@@ -15,7 +15,8 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 14] = [
+const RULES: [(&str, Bus); 15] = [
+    ("changes", Bus::Default),
     ("sweep", Bus::Default),
     ("findings", Bus::Default),
     ("drill-findings", Bus::Default),
@@ -115,9 +116,16 @@ const LEFT: [&str; 20] = [
     "securityhub-v2-vulnerability",
 ];
 
+/// Samples that tell of a change in this account and partition, which the guard looks at.
+const CHANGES: [&str; 3] =
+    ["cloudtrail-call-of-a-role", "cloudtrail-exposed-key-quarantined", "cloudtrail-own-policy-of-that-name"];
+
 /// The rules that a sample event must match, by its name: no rule but these.
 fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
     let mut rules = BTreeSet::new();
+    if CHANGES.contains(&name) {
+        rules.insert("changes");
+    }
     match name {
         _ if LEFT.contains(&name) => {}
         _ if ["guardduty-", "securityhub-", "cloudtrail-"].iter().any(|source| name.starts_with(source)) => {
@@ -477,7 +485,13 @@ fn away_from_home_a_stack_only_forwards_findings() {
         let mut ids: Vec<_> =
             resources.stack_resource_summaries().iter().filter_map(|r| r.logical_resource_id()).collect();
         ids.sort_unstable();
-        assert_eq!(ids, ["ForwardFailures", "ForwardFailuresPolicy", "ForwardFindingsRole", "ForwardFindingsRule"]);
+        let forwarding = ["ForwardFailures", "ForwardFailuresPolicy", "ForwardFindingsRole", "ForwardFindingsRule"];
+        assert_eq!(ids, [&["ForwardChangesRule"], &forwarding[..]].concat());
+        let name = "firebreak-away-forward-changes";
+        let changes = aws.events.describe_rule().name(name).send().await.unwrap();
+        let changes: Value = serde_json::from_str(changes.event_pattern().unwrap()).unwrap();
+        let watched = pattern(&theatre.aws, home, "changes", Bus::Default).await.unwrap();
+        assert_eq!(changes, serde_json::from_str::<Value>(&watched).unwrap());
         let rule =
             aws.events.describe_rule().name(away.output("ForwardFindingsRuleName").unwrap()).send().await.unwrap();
         let forwarded: Value = serde_json::from_str(rule.event_pattern().unwrap()).unwrap();

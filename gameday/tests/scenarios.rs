@@ -54,6 +54,8 @@ scenarios!(
     forged_command_on_the_bus,
     manual_containment,
     pause_and_release,
+    role_chaining,
+    deny_detached,
     role_without_its_function,
     shared_role,
     adversary_under_the_policy,

@@ -298,6 +298,10 @@ pub enum Resource {
     TraceQueue,
     /// The queue of re-checks.
     RecheckQueue,
+    /// The stack's rules, on both buses.
+    OwnRule,
+    /// Any trail of the account.
+    Trail,
     /// The function `revoke-sessions`.
     RevokeFunction,
     /// `*`: the call knows no resource.

@@ -184,6 +184,11 @@ pub fn control() -> Result<(String, String), ConfigError> {
     Ok((required("FIREBREAK_GUARD_ROLE_ARN")?, required("FIREBREAK_TABLE_ARN")?))
 }
 
+/// The key of evidence and pages (`FIREBREAK_KEY_ARN`).
+pub fn key_arn() -> Result<String, ConfigError> {
+    required("FIREBREAK_KEY_ARN")
+}
+
 /// When re-checks fall due (`FIREBREAK_RECHECK_SECONDS`, `FIREBREAK_CLOUDTRAIL_LAG_SECONDS`).
 pub fn pace() -> Result<Pace, ConfigError> {
     let rising = |text: &str| {

@@ -1,12 +1,14 @@
-//! Containments over time: re-checks by delayed messages, CloudTrail's word, a regular sweep. What
+//! Containments over time: re-checks by delayed messages, calls as CloudTrail tells of them, a regular sweep. What
 //! `guard-containment` does.
 //!
 //! It looks and records; it changes nothing in IAM or Lambda. What it finds undone, the owners of the steps put back:
 //! they start on the record. A message and an event are hints: the incident, its steps and its state come from the
 //! ledger, and an incident that is being released is left alone.
 
+mod call;
 mod look;
 mod opinion;
+mod parts;
 mod trail;
 
 use aws_config::SdkConfig;
@@ -16,9 +18,11 @@ use firebreak_model::ids::IncidentId;
 use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::outcome;
+use firebreak_model::playbook::Glob;
 use firebreak_model::principal::Home;
 use firebreak_model::tamper::Tamper;
 use firebreak_model::trigger::is_scheduled;
+use firebreak_model::watch::change::{Change, Own};
 use firebreak_model::watch::{Cause, Look, Pace, Standing, Watch};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -42,6 +46,9 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "iam:SimulatePrincipalPolicy", on: Resource::User },
     Permission { action: "cloudtrail:LookupEvents", on: Resource::Any },
 ];
+
+/// What looking at Firebreak's own parts needs.
+pub use parts::PERMISSIONS as OWN_PARTS;
 
 /// The longest that SQS delays a message, in seconds.
 const LONGEST_DELAY: i64 = 900;
@@ -71,6 +78,20 @@ pub struct Guard {
     pub table_arn: String,
     /// When re-checks fall due.
     pub pace: Pace,
+    /// What belongs to Firebreak.
+    pub own: Own,
+    /// The roles that deploy Firebreak: what they do to its parts is no tampering.
+    pub deployers: Vec<Glob>,
+    /// Whether `revoke-sessions` is left out of the stack.
+    pub without_revocation: bool,
+    /// The clients that Firebreak's own parts are looked at with.
+    pub lambda: aws_sdk_lambda::Client,
+    /// Rules and the bus.
+    pub events: aws_sdk_eventbridge::Client,
+    /// The ledger's table.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// The topic.
+    pub sns: aws_sdk_sns::Client,
 }
 
 /// What an invocation answers: to the bus and to the schedule, or to the queue.
@@ -89,7 +110,7 @@ fn denies(action: ActionId) -> bool {
 }
 
 impl Guard {
-    /// Handles one invocation: messages of the queue, or the schedule.
+    /// Handles one invocation: messages of the queue, the schedule, or a call that CloudTrail tells of.
     pub async fn handle(&self, payload: &Value) -> Result<Handled, Failure> {
         if payload.get("Records").is_some() {
             return self.on_messages(payload).await.map(Handled::Queue);
@@ -97,7 +118,7 @@ impl Guard {
         if is_scheduled(payload) {
             return self.sweep().await.map(Handled::Order);
         }
-        Err(Failure::Malformed("this function takes re-checks and its schedule".to_owned()))
+        Box::pin(self.on_call(payload)).await.map(Handled::Order)
     }
 
     async fn on_messages(&self, payload: &Value) -> Result<SqsBatchResponse, Failure> {
@@ -125,7 +146,7 @@ impl Guard {
         // An order of the bus is always looked at: the plan may have grown. A message of our own waits for its time.
         let ordered = event.get("detail-type").is_some();
         let span = info_span!("recheck", incident.id = %id);
-        Box::pin(self.check(&id, Cause::Recheck, ordered)).instrument(span).await
+        Box::pin(self.check(&id, if ordered { Cause::Order } else { Cause::Recheck }, None)).instrument(span).await
     }
 
     /// Looks at everything that is watched.
@@ -134,39 +155,47 @@ impl Guard {
         let mut failed = Vec::new();
         for one in &watched {
             let span = info_span!("sweep", incident.id = %one.id);
-            if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, false)).instrument(span).await {
+            if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, None)).instrument(span).await {
                 warn!(incident.id = %one.id, "the containment could not be looked at: {failure}");
                 failed.push(format!("`{}`: {failure}", one.id));
             }
         }
+        let missing = self.look_at_own_parts().await?;
         if failed.is_empty() {
-            return Ok(Answer::of("swept").saying(format!("{} containments looked at", watched.len())));
+            let said = format!("{} containments looked at", watched.len());
+            let parts = if missing.is_empty() { "all parts are there".to_owned() } else { missing.join("; ") };
+            return Ok(Answer::of("swept").saying(format!("{said}; {parts}")));
         }
         Err(Failure::Transient(failed.join("; ")))
     }
 
     /// Looks at a containment and records what may be said of it.
-    async fn check(&self, id: &IncidentId, cause: Cause, ordered: bool) -> Result<Answer, Failure> {
+    async fn check(&self, id: &IncidentId, cause: Cause, by: Option<(&Change, bool)>) -> Result<Answer, Failure> {
         for _ in 0..8 {
             let Some(incident) = self.ordered(id).await? else {
                 return Ok(Answer::on("nothing to watch", id, &[]));
             };
             let watch = self.watch_over(&incident).await?;
             let now = clock::now();
-            if cause == Cause::Recheck && !ordered && !watch.is_due(now) {
+            if cause == Cause::Recheck && !watch.is_due(now) {
                 return Ok(Answer::on("not due", id, &[]));
             }
-            let look = self.look(&incident, &watch, cause, now).await?;
+            let (look, made_again) = self.look(&incident, &watch, cause, now).await?;
+            if let Some(identity) = made_again {
+                self.record(call::recreated(&incident, &identity)).await?;
+            }
             // Between the reading of the incident and that of its steps a release may have begun: it is no tampering.
             if look.gone().next().is_some() && !self.still(&incident).await? {
                 return Ok(Answer::on("nothing to watch", id, &[]).saying("a release began"));
             }
             let next = watch.looked(&incident, &look, &self.pace);
-            if let Some(due) = next.next_check_at.filter(|_| next.next_check_at != watch.next_check_at || ordered) {
+            if let Some(due) =
+                next.next_check_at.filter(|_| next.next_check_at != watch.next_check_at || cause == Cause::Order)
+            {
                 self.call_again(id, due, now).await?;
             }
             if self.ledger.keep_watch(&next).await? {
-                return self.say(&incident, &look, &next).await;
+                return self.say(&incident, &look, &next, by).await;
             }
         }
         Err(LedgerError::Contended(id.clone()).into())
@@ -218,11 +247,24 @@ impl Guard {
         Ok(())
     }
 
-    async fn say(&self, incident: &Incident, look: &Look, watch: &Watch) -> Result<Answer, Failure> {
+    /// Puts on record what was found, and who did it where CloudTrail told: `by` is the call, and whether its caller is
+    /// contained.
+    async fn say(
+        &self,
+        incident: &Incident,
+        look: &Look,
+        watch: &Watch,
+        by: Option<(&Change, bool)>,
+    ) -> Result<Answer, Failure> {
         let id = &incident.incident_id;
         let gone: Vec<(String, String)> = look.gone().map(|(step, says)| (step.to_owned(), says.to_owned())).collect();
+        let told = by.and_then(|(change, contained)| self.undone_by(incident, change, contained));
         if gone.is_empty() {
             info!("the containment is {}", watch.standing);
+            // It may be back already, or every endpoint not have heard yet: who did it is to be known all the same.
+            if let Some(told) = told {
+                self.record(told).await?;
+            }
         } else {
             // By the action, not by the plan: a rung of the ladder does not stand there.
             let action = |key: &str| key.split('@').next().and_then(ActionId::from_name);
@@ -230,9 +272,11 @@ impl Guard {
                 gone.iter().filter_map(|(step, _)| action(step)).map(ActionId::owner).collect();
             owners.sort();
             owners.dedup();
-            let tamper = Tamper::undone(incident, gone, owners, look.at);
-            warn!("undone by someone, to be put back: {}", tamper.detail);
-            self.ledger.record_tamper(&tamper).await?;
+            let mut tamper = Tamper::undone(incident, gone, owners, look.at);
+            if let Some(Tamper { call, actor, suspects, key, .. }) = told {
+                tamper = Tamper { call, actor, suspects, key, ..tamper };
+            }
+            self.record(tamper).await?;
         }
         let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
         let answer = Answer::on(watch.standing.as_str(), id, &[]);

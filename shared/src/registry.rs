@@ -84,7 +84,7 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
             &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
         }
         FunctionName::GuardContainment => {
-            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS]
+            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS, guard::OWN_PARTS]
         }
         FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };

@@ -4,6 +4,7 @@ mod handler;
 
 use std::sync::Arc;
 
+use firebreak_model::watch::change::Own;
 use firebreak_shared::config::{self, Base, ConfigError};
 use firebreak_shared::guard::Guard;
 use firebreak_shared::ledger::{Ledger, Seal};
@@ -24,10 +25,19 @@ fn guard() -> Result<Guard, ConfigError> {
     let queue_url = config::recheck_queue()?;
     let (own_role_arn, table_arn) = config::control()?;
     let pace = config::pace()?;
+    let own = Own {
+        stack: stack.clone(),
+        table: table.clone(),
+        key: config::key_arn()?,
+        topic_arn: config::topic_arn()?,
+        deny_policy_arn: deny_policy_arn.clone(),
+    };
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
+    let (lambda, events) = (aws_sdk_lambda::Client::new(&sdk), aws_sdk_eventbridge::Client::new(&sdk));
+    let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(&sdk), aws_sdk_sns::Client::new(&sdk));
     Ok(Guard {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
+        ledger: Ledger::new(dynamodb.clone(), table, Seal::new(&sdk, seal_key_arn)),
         iam: aws_sdk_iam::Client::new(&sdk),
         sqs: aws_sdk_sqs::Client::new(&sdk),
         sdk,
@@ -38,5 +48,12 @@ fn guard() -> Result<Guard, ConfigError> {
         own_role_arn,
         table_arn,
         pace,
+        own,
+        deployers: config::deployer_roles(),
+        without_revocation: config::revoke_function().is_none(),
+        lambda,
+        events,
+        dynamodb,
+        sns,
     })
 }

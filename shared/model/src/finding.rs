@@ -21,6 +21,8 @@ named!(
         SecurityHub = "securityhub",
         /// An API call that CloudTrail recorded; the source is that of the service called, `aws.*`.
         CloudTrail = "cloudtrail",
+        /// A record of the guard in the ledger: never an event that somebody could send.
+        Guard = "guard",
         /// `firebreak.drill`: game days. Acts under the drill path only.
         Drill = "drill",
     }

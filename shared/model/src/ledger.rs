@@ -18,6 +18,7 @@ use crate::each_once;
 use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, IncidentId};
 use crate::plan::{Plan, Step};
 use crate::principal::Principal;
+use crate::tamper;
 use crate::usage::Usage;
 
 named!(
@@ -288,6 +289,11 @@ impl Incident {
             next.principal.unique_id.clone_from(&candidate.principal.unique_id);
             changed = true;
         }
+        if self.is_made_again_as(candidate) {
+            // The one that was contained is gone; whoever bears its name now is contained in its place.
+            next.principal = candidate.principal.clone();
+            changed = true;
+        }
         if let Origin::Person { requested_by, reason, invocation } = &candidate.origin {
             // Who asked is kept, whatever it changes: the order goes out once more. The same invocation once more is
             // another try of it, and nobody has asked again.
@@ -318,6 +324,16 @@ impl Incident {
     fn is_on_record(&self, invocation: &str) -> bool {
         let opened = matches!(&self.origin, Origin::Person { invocation: id, .. } if id == invocation);
         opened || self.approval.as_ref().is_some_and(|approval| approval.invocation == invocation)
+    }
+
+    /// Whether the guard found the principal deleted and made again, and the playbook says to contain the new one. What a
+    /// finding says of another unique id does not count: it may be an old one.
+    fn is_made_again_as(&self, candidate: &Incident) -> bool {
+        let found =
+            matches!(&candidate.origin, Origin::Finding { finding_type, .. } if finding_type == tamper::RECREATED);
+        let another =
+            candidate.principal.unique_id.is_some() && candidate.principal.unique_id != self.principal.unique_id;
+        found && another && candidate.decision == Decision::Act && self.state == IncidentState::Ordered
     }
 
     /// The candidate as it stands when the breaker or the pause holds it back.
@@ -543,6 +559,32 @@ pub(crate) mod tests {
         };
         assert_eq!((next.episode, counts), (2, true));
         assert_eq!(next.release, None);
+    }
+
+    #[test]
+    fn only_the_guards_word_moves_an_incident_to_a_principal_made_again() {
+        let pinned = |id: &str, finding_type: &str, decision: Decision| {
+            let mut incident = incident(decision);
+            incident.principal.unique_id = Some(id.parse().unwrap());
+            if let Origin::Finding { finding_type: of, .. } = &mut incident.origin {
+                finding_type.clone_into(of);
+            }
+            incident
+        };
+        let (old, new) = ("AROAEXAMPLE000000001", "AROAEXAMPLE000000002");
+        let now = pinned(old, "t", Decision::Act);
+        let Joined::Changed { next, counts } = now.join(&pinned(new, tamper::RECREATED, Decision::Act), None) else {
+            panic!("the new one is contained in its place");
+        };
+        assert_eq!(next.principal.unique_id.as_ref().map(ToString::to_string).as_deref(), Some(new));
+        assert_eq!((next.episode, counts), (1, false));
+        for left in [
+            pinned(new, "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS", Decision::Act),
+            pinned(new, tamper::RECREATED, Decision::Approve),
+            pinned(old, tamper::RECREATED, Decision::Act),
+        ] {
+            assert_eq!(now.join(&left, None), Joined::Unchanged, "{left:?}");
+        }
     }
 
     #[test]

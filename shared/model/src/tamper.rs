@@ -6,16 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
 use crate::action::{FunctionName, named};
-use crate::finding::Subject;
+use crate::finding::{Finding, Format, Source, Subject};
 use crate::ids::{IncidentId, digest};
+use crate::principal::Home;
 
 named!(
     /// What was done.
     Nature {
         /// Something of a containment was undone.
         Undone = "undone",
-        /// A contained principal made itself another way in.
+        /// A contained principal made itself a role or a user.
         Minted = "minted",
+        /// A contained principal opened itself something that was there before.
+        Widened = "widened",
         /// The contained role or user was deleted and made again under its name.
         Recreated = "recreated",
         /// Who may assume a contained role was changed.
@@ -122,6 +125,36 @@ impl Tamper {
         format!("{}-{}", self.nature, key_of(&[steps, who, call]))
     }
 }
+
+impl Tamper {
+    /// The finding that the playbook decides about: our own, on the word of the record; `None` where nobody is suspected.
+    pub fn finding(&self, home: &Home) -> Option<Finding> {
+        if self.suspects.is_empty() {
+            return None;
+        }
+        let name = match self.nature {
+            Nature::Undone | Nature::TrustChanged => "Firebreak:IAM/ContainmentUndone",
+            Nature::Minted => "Firebreak:IAM/MintedByContained",
+            Nature::Widened => "Firebreak:IAM/WidenedByContained",
+            Nature::Recreated => RECREATED,
+            Nature::OwnPart => "Firebreak:Self/PartChanged",
+        };
+        let source = if self.drill { Source::Drill } else { Source::Guard };
+        let mut finding = Finding::new(&format!("firebreak-{}", self.key), name, source, Format::CloudTrail);
+        let at = self.call.as_ref().map_or(self.at, |call| call.at);
+        finding.severity = Some(8.0);
+        finding.account = Some(home.account.clone());
+        finding.region = self.call.as_ref().and_then(|call| call.region.parse().ok());
+        finding.first_seen = Some(at);
+        finding.last_seen = Some(at);
+        finding.updated_at = self.at.to_string();
+        Some(finding.pointing_at(self.suspects.clone()))
+    }
+}
+
+/// The type of the finding on a contained principal that was deleted and made again: it alone moves an incident to the
+/// new one.
+pub const RECREATED: &str = "Firebreak:IAM/RecreatedWhileContained";
 
 /// The key of a record, from what tells it from others.
 pub fn key_of(parts: &[&str]) -> String {

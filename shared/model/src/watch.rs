@@ -4,6 +4,7 @@
 //! contradict; nothing less is called that. Pure: the guard looks, this decides what the look means.
 
 pub mod call;
+pub mod change;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ named!(
 named!(
     /// Why a containment was looked at.
     Cause {
+        /// It was ordered, or its plan grew.
+        Order = "order",
         /// A re-check fell due.
         Recheck = "recheck",
         /// The regular sweep.

@@ -5,12 +5,13 @@ use firebreak_model::finding::Source;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::IncidentState;
 use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
+use firebreak_model::tamper;
 use serde_json::Value;
 use tracing::{Instrument, info_span};
 
-use super::Containment;
-use super::candidate::Received;
+use super::candidate::{Event, Received};
 use super::ladder::conclude;
+use super::{Containment, settle};
 use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::failure::Failure;
@@ -29,15 +30,42 @@ impl Containment {
         &self,
         kind: OutcomeKind,
         event: &Value,
-        _: Received<'_>,
+        received: Received<'_>,
     ) -> Result<Answer, Failure> {
-        if kind != OutcomeKind::ContainmentUndone {
-            return Ok(Answer::of("nothing to do"));
+        // First what is open; then who did it. Neither keeps the other back.
+        let back = match kind {
+            OutcomeKind::ContainmentUndone => {
+                let id = outcome::incident_id(event)
+                    .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
+                let span = info_span!("put back", incident.id = %id);
+                Some(self.put_back(&id).instrument(span).await)
+            }
+            _ => None,
+        };
+        let judged = Box::pin(self.judge_tampering(event, received)).await;
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        for end in back.into_iter().chain([judged]) {
+            match end {
+                Ok(answer) => answers.push(answer),
+                Err(failure) => failures.push(failure),
+            }
         }
-        let id = outcome::incident_id(event)
-            .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
-        let span = info_span!("put back", incident.id = %id);
-        self.put_back(&id).instrument(span).await
+        settle(answers, failures)
+    }
+
+    /// Has the playbook decide about whom a record of the guard suspects. What the event says of them is not read.
+    async fn judge_tampering(&self, event: &Value, received: Received<'_>) -> Result<Answer, Failure> {
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (subject, key) = (text("/detail/subject"), text("/detail/tamper"));
+        if !tamper::is_key(key) || (subject != tamper::OWN && subject.parse::<IncidentId>().is_err()) {
+            return Ok(Answer::of("nothing to do").saying("the event names no tampering that could be there"));
+        }
+        let Some(tamper) = self.ledger.tamper(subject, key).await? else {
+            return Ok(Answer::of("nothing to do").saying("the ledger knows no such tampering"));
+        };
+        let Some(finding) = tamper.finding(&self.base.home) else { return Ok(Answer::of("nothing to do")) };
+        let text = serde_json::to_string(&tamper).unwrap_or_default();
+        self.on_finding(finding, &Event::of(text), received).await
     }
 
     /// Applies again what is no longer in force, on the principal that was pinned and on nobody else.

@@ -3,6 +3,7 @@
 use firebreak_model::ladder::Standing;
 use firebreak_model::ledger::{Incident, StepRecord};
 use firebreak_model::plan::{Step, Target};
+use firebreak_model::principal::Identity;
 use firebreak_model::watch::{Cause, Found, Look, Opinion, StepLook, TrailLook, Watch, lasts};
 use jiff::Timestamp;
 
@@ -11,7 +12,7 @@ use crate::action::{Action, ActionError, Order, Verified};
 use crate::executor::prior_of;
 use crate::failure::Failure;
 use crate::telemetry::chain;
-use crate::{actions, clients};
+use crate::{actions, clients, identity};
 
 impl Guard {
     /// Looks at an incident. A step that cannot be read is told as such; only the ledger's failure is one here.
@@ -21,7 +22,9 @@ impl Guard {
         watch: &Watch,
         cause: Cause,
         now: Timestamp,
-    ) -> Result<Look, Failure> {
+    ) -> Result<(Look, Option<Identity>), Failure> {
+        // One that was deleted and made again is another: nothing was ever applied to it.
+        let made_again = self.made_again(incident).await?;
         let records = self.ledger.steps(incident, incident.plan.owners()).await?;
         let mut steps = Vec::new();
         for step in incident.plan.steps.iter().filter(|step| lasts(step.action)) {
@@ -34,6 +37,7 @@ impl Guard {
             let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
             let found = match (found, record) {
                 (Some(found), _) => found,
+                (None, Some(_)) if made_again.is_some() && !matches!(step.target, Target::Function(_)) => Found::Absent,
                 (None, Some(record)) => {
                     let rung = Step { action: record.action, target: record.target.clone() };
                     self.read_back(incident, &rung, record, now).await
@@ -52,7 +56,17 @@ impl Guard {
             }
             None => (Opinion::NotAsked, TrailLook::NotAsked),
         };
-        Ok(Look { at: now, cause, steps, opinion, trail })
+        Ok((Look { at: now, cause, steps, opinion, trail }, made_again))
+    }
+
+    /// Who bears the principal's name now, where that is another than the one that was pinned.
+    async fn made_again(&self, incident: &Incident) -> Result<Option<Identity>, Failure> {
+        let Some(pinned) = &incident.principal.unique_id else { return Ok(None) };
+        match identity::read(&self.iam, &incident.principal.name).await {
+            Ok(now) if now.unique_id != *pinned => Ok(Some(now)),
+            // What cannot be read now, the steps tell.
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
     async fn read_back(&self, incident: &Incident, step: &Step, record: &StepRecord, now: Timestamp) -> Found {

@@ -41,6 +41,13 @@ impl Wires {
             own_role_arn: OWN.to_owned(),
             table_arn: "arn:aws:dynamodb:eu-west-1:111122223333:table/ledger".to_owned(),
             pace: Pace { rechecks: vec![5, 30, 300], trail_lag: 900 },
+            own: Own { stack: "firebreak".to_owned(), deny_policy_arn: DENY.to_owned(), ..Own::default() },
+            deployers: vec!["arn:aws:iam::*:role/cicd/deploy".into()],
+            without_revocation: false,
+            lambda: aws_sdk_lambda::Client::new(&self.trail.config()),
+            events: aws_sdk_eventbridge::Client::new(&self.trail.config()),
+            dynamodb: aws_sdk_dynamodb::Client::new(&self.trail.config()),
+            sns: aws_sdk_sns::Client::new(&self.trail.config()),
         }
     }
 
@@ -66,6 +73,19 @@ fn stored(incident: &Incident) -> Scripted {
 /// What is read back of a quarantine: what is attached, and the deny policy itself.
 fn read(arn: &str) -> Vec<Scripted> {
     [attached(arn)].into_iter().chain(whole_deny()).collect()
+}
+
+/// The role as it is now, by its unique id.
+fn role(id: &str) -> Scripted {
+    ok(format!(
+        "<GetRoleResponse><GetRoleResult><Role><Path>/</Path><RoleName>orders</RoleName><RoleId>{id}</RoleId>\
+         <Arn>arn:aws:iam::111122223333:role/orders</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate></Role>\
+         </GetRoleResult></GetRoleResponse>"
+    ))
+}
+
+fn as_pinned() -> Scripted {
+    role("AROAEXAMPLE000000001")
 }
 
 fn attached(arn: &str) -> Scripted {
@@ -113,7 +133,10 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
     let wires = Wires {
         ledger: Wire::answering([stored(&incident), ok("{}"), items(&[Record::Step(Box::new(step))]), ok("{}")]),
         iam: Wire::answering(
-            read(DENY).into_iter().chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
         ),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
@@ -124,8 +147,8 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
     assert!(put.contains(r#""standing":{"S":"watching"}"#) && put.contains(r#""pk":{"S":"watch"}"#), "{put}");
     assert!(put.contains("attribute_not_exists(pk) OR #version = :before"), "{put}");
     let iam = wires.iam.requests();
-    assert!(iam[3].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Ffirebreak%2Fguard"), "{iam:?}");
-    assert!(iam[4].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Forders"), "{iam:?}");
+    assert!(iam[4].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Ffirebreak%2Fguard"), "{iam:?}");
+    assert!(iam[5].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Forders"), "{iam:?}");
     let hosts = wires.trail.hosts();
     assert!(hosts[0].contains("eu-west-1") && hosts[1].contains("us-east-1"), "{hosts:?}");
     assert!(wires.trail.requests()[0].contains(r#""AttributeKey":"ReadOnly","AttributeValue":"false""#));
@@ -161,7 +184,7 @@ async fn what_is_gone_goes_on_record_with_its_owner_and_is_soon_looked_at_again(
             ok("{}"),
             ok("{}"),
         ]),
-        iam: Wire::answering(read("arn:aws:iam::aws:policy/ReadOnlyAccess")),
+        iam: Wire::answering([as_pinned()].into_iter().chain(read("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
         sqs: Wire::answering([sent()]),
         ..Wires::default()
     };
@@ -191,6 +214,7 @@ async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
     let wires = Wires {
         ledger: Wire::answering([stored(&incident), ok("{}"), records(), ok("{}")]),
         iam: Wire::answering([
+            as_pinned(),
             role_bounded_by(Some("arn:aws:iam::aws:policy/AWSDenyAll")),
             control(),
             simulated("sts:GetSessionToken", "explicitDeny"),
@@ -205,7 +229,7 @@ async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
 
     let wires = Wires {
         ledger: Wire::answering([stored(&incident), ok("{}"), records(), stored(&incident), ok("{}"), ok("{}")]),
-        iam: Wire::answering([role_bounded_by(None)]),
+        iam: Wire::answering([as_pinned(), role_bounded_by(None)]),
         sqs: Wire::answering([sent()]),
         ..Wires::default()
     };
@@ -226,7 +250,7 @@ async fn a_release_that_began_meanwhile_is_no_tampering() {
                 items(&[Record::Step(Box::new(step.clone()))]),
                 stored(&released),
             ]),
-            iam: Wire::answering(read("arn:aws:iam::aws:policy/ReadOnlyAccess")),
+            iam: Wire::answering([as_pinned()].into_iter().chain(read("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
             ..Wires::default()
         };
         played(&wires, &order_of(&incident)).await;
@@ -251,7 +275,10 @@ async fn an_edited_watch_is_begun_anew() {
             ok("{}"),
         ]),
         iam: Wire::answering(
-            read(DENY).into_iter().chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
         ),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
@@ -348,11 +375,133 @@ async fn what_cloudtrail_did_not_answer_wholly_is_said_so() {
 
 #[tokio::test]
 async fn what_is_no_recheck_and_no_tick_is_malformed() {
-    for payload in [json!({}), json!({"Records": "x"}), json!({"source": "aws.events", "detail-type": "x"})] {
+    let forged = json!({"source": "my.iam", "detail-type": "AWS API Call via CloudTrail", "account": "111122223333"});
+    for payload in [json!({}), json!({"Records": "x"}), json!({"source": "aws.events", "detail-type": "x"}), forged] {
         let failure = Wires::default().guard().handle(&payload).await.unwrap_err();
         assert!(matches!(failure, Failure::Malformed(_)), "{payload}: {failure}");
     }
     // A message that cannot be read does not come again.
     let answer = played(&Wires::default(), &message(&json!({"detail": {"incident_id": "fb-*"}}))).await;
     assert_eq!(answer["batchItemFailures"], json!([]));
+}
+
+/// A call of `actor` as CloudTrail tells of it: `role/NAME` or `user/NAME`.
+fn told_of(service: &str, name: &str, parameters: &Value, actor: &str) -> Value {
+    let (kind, plain) = actor.split_once('/').unwrap();
+    let arn = format!("arn:aws:iam::111122223333:{kind}/people/{plain}");
+    let identity = if kind == "role" {
+        json!({"type": "AssumedRole", "accountId": "111122223333", "principalId": "AROAEXAMPLE000000007:s",
+            "sessionContext": {"sessionIssuer": {"type": "Role", "userName": plain, "arn": arn}}})
+    } else {
+        json!({"type": "IAMUser", "accountId": "111122223333", "principalId": "AIDAEXAMPLE000000007", "userName": plain,
+            "arn": arn})
+    };
+    json!({"id": "e1", "source": format!("aws.{service}"), "detail-type": "AWS API Call via CloudTrail",
+        "account": "111122223333", "detail": {"eventName": name, "eventSource": format!("{service}.amazonaws.com"),
+            "eventID": "e1", "eventTime": clock::now().to_string(), "awsRegion": "us-east-1",
+            "recipientAccountId": "111122223333", "sourceIPAddress": "198.51.100.1", "userIdentity": identity,
+            "requestParameters": parameters}})
+}
+
+#[tokio::test]
+async fn who_undid_a_containment_is_on_record_though_it_is_back_already() {
+    let (incident, step) = contained();
+    let event = told_of("iam", "DetachRolePolicy", &json!({"roleName": "orders", "policyArn": DENY}), "user/ana");
+    let wires = Wires {
+        ledger: Wire::answering([
+            ok("{}"),
+            stored(&incident),
+            stored(&incident),
+            ok("{}"),
+            items(&[Record::Step(Box::new(step))]),
+            ok("{}"),
+            ok("{}"),
+        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
+        sqs: Wire::answering([sent()]),
+        ..Wires::default()
+    };
+    played(&wires, &event).await;
+    assert_eq!(wires.unused(), 0, "CloudTrail has just told: it is not asked");
+    let tamper = wires.ledger.requests().pop().unwrap();
+    for part in [r#""nature":{"S":"undone"}"#, r#""owners":{"L":[]}"#, "user/people/ana", "198.51.100.1"] {
+        assert!(tamper.contains(part), "{tamper}");
+    }
+    assert!(tamper.contains(r#""suspects":{"L":[{"M""#), "{tamper}");
+}
+
+#[tokio::test]
+async fn what_a_contained_principal_makes_is_suspected_and_it_itself_is_not() {
+    let (incident, _) = contained();
+    for (name, parameters, nature, suspects) in [
+        ("CreateUser", json!({"userName": "backdoor"}), "minted", true),
+        ("CreateAccessKey", json!({"userName": "ci-bot"}), "widened", true),
+        ("SetDefaultPolicyVersion", json!({"policyArn": "arn:aws:iam::111122223333:policy/p"}), "widened", false),
+    ] {
+        let event = told_of("iam", name, &parameters, "role/orders");
+        let wires = Wires { ledger: Wire::answering([stored(&incident), ok("{}"), ok("{}")]), ..Wires::default() };
+        played(&wires, &event).await;
+        let requests = wires.ledger.requests();
+        let tamper = requests.iter().find(|request| request.contains("PutItem")).unwrap();
+        assert!(tamper.contains(&format!(r#""nature":{{"S":"{nature}"}}"#)), "{tamper}");
+        assert_eq!(!tamper.contains(r#""suspects":{"L":[]}"#), suspects, "{tamper}");
+        // Nothing of it may lead back to the contained principal, which is contained.
+        let body: Value = serde_json::from_str(tamper.split_at(tamper.find('{').unwrap()).1).unwrap();
+        let own = body["Item"]["suspects"].to_string();
+        assert!(!own.contains(r#""name":{"S":"orders"}"#), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn firebreaks_own_parts_are_told_of_but_not_a_deployment() {
+    let event = |actor: &str| told_of("events", "DisableRule", &json!({"name": "firebreak-findings"}), actor);
+    let wires = Wires { ledger: Wire::answering([ok("{}"), ok("{}")]), ..Wires::default() };
+    played(&wires, &event("user/ana")).await;
+    let tamper = wires.ledger.requests().pop().unwrap();
+    assert!(tamper.contains("tamper#own") && tamper.contains(r#""nature":{"S":"own_part"}"#), "{tamper}");
+
+    let mut by_cloudformation = event("user/ana");
+    by_cloudformation["detail"]["userIdentity"]["invokedBy"] = json!("cloudformation.amazonaws.com");
+    let mut by_the_deployer = event("role/deploy");
+    by_the_deployer["detail"]["userIdentity"]["sessionContext"]["sessionIssuer"]["arn"] =
+        json!("arn:aws:iam::111122223333:role/cicd/deploy");
+    let mut refused = event("user/ana");
+    refused["detail"]["errorCode"] = json!("AccessDenied");
+    let other = told_of("events", "DisableRule", &json!({"name": "nightly"}), "user/ana");
+    for (why, event) in [
+        ("CloudFormation", by_cloudformation),
+        ("the deployer", by_the_deployer),
+        ("refused", refused),
+        ("another's", other),
+    ] {
+        let wires = Wires { ledger: Wire::answering([ok("{}")]), ..Wires::default() };
+        played(&wires, &event).await;
+        assert!(wires.ledger.requests().iter().all(|request| !request.contains("PutItem")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_made_again_is_another_and_goes_on_record_as_such() {
+    let (incident, step) = contained();
+    let wires = Wires {
+        ledger: Wire::answering([
+            stored(&incident),
+            ok("{}"),
+            items(&[Record::Step(Box::new(step))]),
+            ok("{}"),
+            ok("{}"),
+        ]),
+        iam: Wire::answering([role("AROAEXAMPLE000000002")]),
+        sqs: Wire::answering([sent()]),
+        ..Wires::default()
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "nothing of the new one is taken for a step of the old one");
+    let tamper = &wires.ledger.requests()[3];
+    assert!(tamper.contains(r#""nature":{"S":"recreated"}"#) && tamper.contains("AROAEXAMPLE000000002"), "{tamper}");
 }

@@ -76,7 +76,8 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
     let who = incident.map_or_else(|| "Firebreak".to_owned(), |incident| incident.principal.name.to_string());
     let (word, headline) = match tamper.nature {
         Nature::Undone => ("undone", format!("Somebody undid a part of the containment of {who}.")),
-        Nature::Minted => ("minted", format!("{who}, though contained, made another way in.")),
+        Nature::Minted => ("minted", format!("{who}, though contained, made a role or a user.")),
+        Nature::Widened => ("way in", format!("{who}, though contained, opened itself another way in.")),
         Nature::Recreated => ("made again", format!("{who} was deleted and made again: the new one is not contained.")),
         Nature::TrustChanged => ("trust changed", format!("Who may assume {who} was changed while it is contained.")),
         Nature::OwnPart => ("firebreak itself", "Somebody changed a part of Firebreak itself.".to_owned()),

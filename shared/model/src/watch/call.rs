@@ -47,7 +47,7 @@ fn is_by(record: &Value, principal: &Principal) -> bool {
 }
 
 /// The record without what it was about: the reader takes AWS's own quarantine for a finding on its target.
-fn caller_alone(record: &Value) -> Value {
+pub(super) fn caller_alone(record: &Value) -> Value {
     let mut alone = record.clone();
     if let Some(object) = alone.as_object_mut() {
         object.remove("requestParameters");

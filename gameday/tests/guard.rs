@@ -1,0 +1,139 @@
+//! Firebreak's own parts, each taken away in turn: the guard's sweep notices, and notices when it is back.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod common;
+
+use aws_sdk_lambda::primitives::Blob;
+use firebreak_model::action::FunctionName;
+use gameday::aws::{ACCOUNT, Aws, REGION};
+use gameday::deploy::Stack;
+use serde_json::{Value, json};
+
+/// What the guard's sweep says.
+async fn swept(aws: &Aws, stack: &Stack) -> String {
+    let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event"}).to_string();
+    let invoke = aws.lambda.invoke().function_name(stack.function(FunctionName::GuardContainment));
+    let answer = invoke.payload(Blob::new(tick)).send().await.unwrap();
+    let payload = answer.payload().map(|p| p.as_ref().to_vec()).unwrap_or_default();
+    let answer: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(answer["outcome"], "swept", "{answer}");
+    answer["message"].as_str().unwrap().to_owned()
+}
+
+const WHOLE: &str = "all parts are there";
+
+/// Something was taken away: it is noticed.
+async fn notices(aws: &Aws, stack: &Stack, what: &str) {
+    let said = swept(aws, stack).await;
+    assert!(said.contains(what), "`{what}` is not noticed: {said}");
+}
+
+/// It is back: nothing is missing.
+async fn is_whole(aws: &Aws, stack: &Stack, after: &str) {
+    let said = swept(aws, stack).await;
+    assert!(said.contains(WHOLE), "after {after}: {said}");
+}
+
+async fn rules(aws: &Aws, stack: &Stack) {
+    let bus = stack.output("OutcomeBusName").unwrap();
+    let findings = format!("{}-findings", stack.name);
+    aws.events.disable_rule().name(&findings).send().await.unwrap();
+    notices(aws, stack, "the rule `findings` is not enabled").await;
+    aws.events.enable_rule().name(&findings).send().await.unwrap();
+    is_whole(aws, stack, "the rule").await;
+
+    let isolate = format!("{}-isolate", stack.name);
+    let targets = aws.events.list_targets_by_rule().rule(&isolate).event_bus_name(bus).send().await.unwrap();
+    let targets = targets.targets().to_vec();
+    let remove = aws.events.remove_targets().rule(&isolate).event_bus_name(bus);
+    remove.ids(targets[0].id()).send().await.unwrap();
+    notices(aws, stack, "the rule `isolate` has lost its target").await;
+    let put = aws.events.put_targets().rule(&isolate).event_bus_name(bus);
+    put.set_targets(Some(targets)).send().await.unwrap();
+    is_whole(aws, stack, "the target").await;
+}
+
+async fn permission(aws: &Aws, stack: &Stack) {
+    let function = stack.function(FunctionName::NotifyResponders);
+    let policy = aws.lambda.get_policy().function_name(&function).send().await.unwrap();
+    let policy: Value = serde_json::from_str(policy.policy().unwrap()).unwrap();
+    let statement = &policy["Statement"][0];
+    let (sid, source) =
+        (statement["Sid"].as_str().unwrap(), statement["Condition"]["ArnLike"]["AWS:SourceArn"].as_str().unwrap());
+    aws.lambda.remove_permission().function_name(&function).statement_id(sid).send().await.unwrap();
+    notices(aws, stack, "the rule `notify` may not invoke `notify-responders`").await;
+    let add = aws.lambda.add_permission().function_name(&function).statement_id(sid).action("lambda:InvokeFunction");
+    add.principal("events.amazonaws.com").source_arn(source).send().await.unwrap();
+    is_whole(aws, stack, "the permission").await;
+}
+
+async fn functions(aws: &Aws, stack: &Stack) {
+    let function = stack.function(FunctionName::QuarantinePrincipal);
+    let zero = aws.lambda.put_function_concurrency().function_name(&function);
+    zero.reserved_concurrent_executions(0).send().await.unwrap();
+    notices(aws, stack, "the function `quarantine-principal` has concurrency 0").await;
+    aws.lambda.delete_function_concurrency().function_name(&function).send().await.unwrap();
+    is_whole(aws, stack, "the concurrency").await;
+
+    let publisher = stack.function(FunctionName::PublishOutcomes);
+    let mappings = aws.lambda.list_event_source_mappings().function_name(&publisher).send().await.unwrap();
+    let uuid = mappings.event_source_mappings()[0].uuid().unwrap();
+    aws.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
+    notices(aws, stack, "the event source of `publish-outcomes` is off").await;
+    aws.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
+    is_whole(aws, stack, "the event source").await;
+}
+
+async fn deny_policy(aws: &Aws, stack: &Stack) {
+    let deny = stack.output("DenyPolicyArn").unwrap();
+    let weak = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]});
+    let create = aws.iam.create_policy_version().policy_arn(deny).policy_document(weak.to_string());
+    let version = create.set_as_default(true).send().await.unwrap();
+    let version = version.policy_version().unwrap().version_id().unwrap().to_owned();
+    notices(aws, stack, "the deny policy does not deny everything any more").await;
+    aws.iam.set_default_policy_version().policy_arn(deny).version_id("v1").send().await.unwrap();
+    aws.iam.delete_policy_version().policy_arn(deny).version_id(version).send().await.unwrap();
+    is_whole(aws, stack, "the deny policy").await;
+}
+
+async fn topic_table_and_trail(aws: &Aws, stack: &Stack) {
+    let topic = stack.output("PagesTopicArn").unwrap();
+    let subscriptions = aws.sns.list_subscriptions_by_topic().topic_arn(topic).send().await.unwrap();
+    let subscription = subscriptions.subscriptions()[0].clone();
+    aws.sns.unsubscribe().subscription_arn(subscription.subscription_arn().unwrap()).send().await.unwrap();
+    notices(aws, stack, "nobody is subscribed to the pages").await;
+    let again = aws.sns.subscribe().topic_arn(topic).protocol(subscription.protocol().unwrap());
+    again.endpoint(subscription.endpoint().unwrap()).send().await.unwrap();
+    is_whole(aws, stack, "the subscription").await;
+
+    let table = stack.output("LedgerTableName").unwrap();
+    aws.dynamodb.update_table().table_name(table).deletion_protection_enabled(false).send().await.unwrap();
+    notices(aws, stack, "the ledger may be deleted").await;
+    aws.dynamodb.update_table().table_name(table).deletion_protection_enabled(true).send().await.unwrap();
+    is_whole(aws, stack, "the ledger").await;
+
+    aws.cloudtrail.stop_logging().name("firebreak-test").send().await.unwrap();
+    notices(aws, stack, "no trail is logging").await;
+    aws.cloudtrail.start_logging().name("firebreak-test").send().await.unwrap();
+    is_whole(aws, stack, "the trail").await;
+}
+
+#[test]
+fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let bucket = format!("trail-{REGION}-{ACCOUNT}");
+        aws.create_bucket(&bucket).await.unwrap();
+        let create = aws.cloudtrail.create_trail().name("firebreak-test").s3_bucket_name(&bucket);
+        create.send().await.unwrap_or_else(|error| panic!("{error:?}"));
+        notices(aws, stack, "no trail is logging").await;
+        aws.cloudtrail.start_logging().name("firebreak-test").send().await.unwrap();
+        is_whole(aws, stack, "the beginning").await;
+        rules(aws, stack).await;
+        permission(aws, stack).await;
+        functions(aws, stack).await;
+        deny_policy(aws, stack).await;
+        topic_table_and_trail(aws, stack).await;
+    });
+}

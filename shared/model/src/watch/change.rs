@@ -1,0 +1,518 @@
+//! Changes as CloudTrail tells of them, over the bus: what was changed, by whom, and what that means for what is
+//! contained and for Firebreak itself. Every field is foreign text; what is made of it are parsed identifiers.
+
+use serde_json::Value;
+
+use crate::cloudtrail;
+use crate::finding::{Source, Subject};
+use crate::foreign::{at, list, text, time};
+use crate::ids::{FunctionArn, Region, shown, shown_id};
+use crate::policy::REVOCATION_POLICY;
+use crate::principal::{Home, Principal, PrincipalName};
+use crate::tamper::SeenCall;
+use crate::trigger;
+
+use super::call::caller_alone;
+
+/// A call that changed something, or tried to.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// As it goes on record.
+    pub call: SeenCall,
+    /// Who made it.
+    pub actor: Subject,
+    /// Whether an AWS service made it on somebody's behalf: CloudFormation, mostly.
+    pub by_service: bool,
+    /// Whether it was refused.
+    pub refused: bool,
+    service: String,
+    name: String,
+    detail: Value,
+}
+
+/// What of a contained principal or function a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thing {
+    /// A role or user.
+    Principal(Principal),
+    /// A function.
+    Function(FunctionArn),
+}
+
+/// What a contained principal made of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Minted {
+    /// A role or user that did not exist before.
+    Born(Principal),
+    /// Something that was there before, and lets it in now: a role, a user, or what is none.
+    Widened(Option<Principal>),
+}
+
+impl Change {
+    /// Reads an event of the default bus.
+    ///
+    /// # Errors
+    /// A sentence saying why it is none: another's, a replay, no record.
+    pub fn read(event: &Value, home: &Home) -> Result<Self, String> {
+        let envelope = |name: &str| text(event, &[name]).unwrap_or_default();
+        if envelope("detail-type") != "AWS API Call via CloudTrail" || !envelope("source").starts_with("aws.") {
+            return Err("the event is no call that CloudTrail recorded".to_owned());
+        }
+        if envelope("account") != home.account.as_str() {
+            return Err(format!("the event comes from account `{}`, not from this one", shown(envelope("account"))));
+        }
+        if trigger::is_replay(event) {
+            return Err("the event is a replay from an archive".to_owned());
+        }
+        let detail = at(event, &["detail"]).filter(|detail| detail.is_object()).ok_or("the event holds no record")?;
+        let read = cloudtrail::read(&caller_alone(detail), Source::CloudTrail, envelope("id"))?;
+        let service = text(detail, &["eventSource"]).unwrap_or_default();
+        let service = service.strip_suffix(".amazonaws.com").unwrap_or(service).to_owned();
+        let name = undated(text(detail, &["eventName"]).unwrap_or_default()).to_owned();
+        let actor = read.subjects.into_iter().next().ok_or("the record has no caller")?;
+        let by_service = text(detail, &["userIdentity", "type"]) == Some("AWSService")
+            || text(detail, &["userIdentity", "invokedBy"]).is_some_and(|by| by.ends_with(".amazonaws.com"));
+        Ok(Self {
+            call: SeenCall {
+                event_id: read.id,
+                name: shown_id(&format!("{service}:{name}")),
+                at: time(detail, &["eventTime"]).ok_or("the record has no `eventTime`")?,
+                region: shown(text(detail, &["awsRegion"]).unwrap_or_default()),
+                address: shown(text(detail, &["sourceIPAddress"]).unwrap_or_default()),
+            },
+            actor,
+            by_service,
+            refused: text(detail, &["errorCode"]).is_some(),
+            service,
+            name,
+            detail: detail.clone(),
+        })
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        text(&self.detail, &["requestParameters", name])
+    }
+
+    fn element(&self, path: &[&str]) -> Option<&str> {
+        let path: Vec<&str> = std::iter::once("responseElements").chain(path.iter().copied()).collect();
+        text(&self.detail, &path)
+    }
+
+    /// What it is about, where that is a role, a user or a function of this account.
+    pub fn things(&self, home: &Home) -> Vec<Thing> {
+        match self.service.as_str() {
+            "iam" => self.principal(home).map(Thing::Principal).into_iter().collect(),
+            "lambda" => self.function(home).map(Thing::Function).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The role or user that an IAM call names; a user's own key may go without the user's name.
+    fn principal(&self, home: &Home) -> Option<Principal> {
+        let role = self.parameter("roleName").and_then(|name| name.parse().ok()).map(PrincipalName::Role);
+        let user = self.parameter("userName").and_then(|name| name.parse().ok()).map(PrincipalName::User);
+        let name = role.or(user);
+        let Some(name) = name else {
+            return match &self.actor {
+                Subject::Principal { principal, .. } if self.name.ends_with("AccessKey") => Some(principal.clone()),
+                _ => None,
+            };
+        };
+        // Of what was made, the answer gives the ARN with its path.
+        let arn = self.element(&["role", "arn"]).or_else(|| self.element(&["user", "arn"]));
+        let made = arn.and_then(|arn| Principal::from_arn(arn).ok()).filter(|made| made.name == name);
+        Some(made.unwrap_or(Principal { account: home.account.clone(), name, arn: None, unique_id: None }))
+    }
+
+    /// The function that a Lambda call names: by ARN, by part of one, or by name.
+    fn function(&self, home: &Home) -> Option<FunctionArn> {
+        let named = self.parameter("functionName").or_else(|| self.element(&["functionArn"]))?;
+        let named = self.element(&["functionArn"]).unwrap_or(named);
+        if let Ok(function) = named.parse::<FunctionArn>() {
+            return Some(function.unqualified());
+        }
+        let region: Region = self.call.region.parse().ok()?;
+        let name = named.rsplit_once("function:").map_or(named, |(_, name)| name).split(':').next()?;
+        FunctionArn::new(home.partition, &region, &home.account, name).ok()
+    }
+
+    /// Whether it takes something of a containment away, from whatever it is about. `deny` is the deny policy.
+    pub fn undoes(&self, deny: &str) -> bool {
+        let is = |name: &str, value: &str| self.parameter(name) == Some(value);
+        match (self.service.as_str(), self.name.as_str()) {
+            ("iam", "DetachRolePolicy" | "DetachUserPolicy") => is("policyArn", deny),
+            ("iam", "DeleteRolePolicy" | "DeleteUserPolicy" | "PutRolePolicy" | "PutUserPolicy") => {
+                is("policyName", REVOCATION_POLICY)
+            }
+            ("iam", "UpdateAccessKey") => is("status", "Active"),
+            ("lambda", "PutFunctionConcurrency") => {
+                at(&self.detail, &["requestParameters", "reservedConcurrentExecutions"]).and_then(Value::as_i64)
+                    != Some(0)
+            }
+            ("iam", "DeleteRole" | "DeleteUser" | "CreateRole" | "CreateUser" | "UpdateAssumeRolePolicy")
+            | (
+                "lambda",
+                "DeleteFunctionConcurrency"
+                | "PutProvisionedConcurrencyConfig"
+                | "CreateEventSourceMapping"
+                | "AddPermission"
+                | "PutFunctionEventInvokeConfig"
+                | "UpdateFunctionEventInvokeConfig",
+            ) => true,
+            ("lambda", "UpdateEventSourceMapping") => {
+                at(&self.detail, &["requestParameters", "enabled"]).and_then(Value::as_bool) == Some(true)
+            }
+            ("lambda", "CreateFunctionUrlConfig" | "UpdateFunctionUrlConfig") => is("authType", "NONE"),
+            ("lambda", "UpdateFunctionConfiguration") => {
+                at(&self.detail, &["requestParameters", "deadLetterConfig"]).is_some()
+            }
+            ("iam", name) => name.ends_with("PermissionsBoundary"),
+            _ => false,
+        }
+    }
+
+    /// Whether it changes who may assume a role.
+    pub fn changes_trust(&self) -> bool {
+        (self.service.as_str(), self.name.as_str()) == ("iam", "UpdateAssumeRolePolicy")
+    }
+
+    /// What a contained principal that made this call got by it; `None` where it opens no way in.
+    pub fn mints(&self, home: &Home) -> Option<Minted> {
+        let born = |principal: Option<Principal>| principal.map(Minted::Born);
+        match (self.service.as_str(), self.name.as_str()) {
+            ("iam", "CreateUser" | "CreateRole") => born(self.principal(home)),
+            (
+                "iam",
+                "CreateAccessKey"
+                | "CreateLoginProfile"
+                | "UpdateLoginProfile"
+                | "CreateServiceSpecificCredential"
+                | "UploadSSHPublicKey"
+                | "UploadSigningCertificate"
+                | "UpdateAssumeRolePolicy"
+                | "AttachUserPolicy"
+                | "AttachRolePolicy"
+                | "PutUserPolicy"
+                | "PutRolePolicy"
+                | "DeleteUserPermissionsBoundary"
+                | "DeleteRolePermissionsBoundary"
+                | "AddUserToGroup",
+            ) => Some(Minted::Widened(self.principal(home))),
+            ("iam", "UpdateAccessKey") if self.parameter("status") == Some("Active") => {
+                Some(Minted::Widened(self.principal(home)))
+            }
+            ("iam", "CreatePolicyVersion" | "SetDefaultPolicyVersion" | "PutGroupPolicy" | "AttachGroupPolicy")
+            | ("sts", "GetFederationToken" | "GetSessionToken")
+            | (
+                "lambda",
+                "AddPermission" | "CreateFunctionUrlConfig" | "UpdateFunctionUrlConfig" | "UpdateFunctionCode",
+            ) => Some(Minted::Widened(None)),
+            ("lambda", "CreateFunction") => {
+                let role = self.parameter("role").and_then(|arn| Principal::from_arn(arn).ok());
+                Some(Minted::Widened(role))
+            }
+            _ => None,
+        }
+    }
+
+    /// The part of Firebreak that it is about, in a few words.
+    pub fn own_part(&self, own: &Own) -> Option<String> {
+        let ours = |name: &str| self.parameter(name).is_some_and(|value| own.is_named(value));
+        match self.service.as_str() {
+            "events" => {
+                let bus = self.parameter("name").or_else(|| self.parameter("eventBusName")) == Some(own.stack.as_str());
+                (ours("name") || ours("rule") || bus).then(|| "a rule or the bus".to_owned())
+            }
+            "lambda" => {
+                let named = self.parameter("functionName").or_else(|| self.element(&["functionArn"]))?;
+                own.is_named(named.rsplit_once("function:").map_or(named, |(_, name)| name))
+                    .then(|| "a function, its permissions or its event source".to_owned())
+            }
+            "dynamodb" => {
+                let table = self.parameter("tableName").or_else(|| self.parameter("resourceArn"))?;
+                (table == own.table || table.ends_with(&format!("/{}", own.table))).then(|| "the ledger".to_owned())
+            }
+            "kms" => {
+                let key = self.parameter("keyId").or_else(|| self.parameter("targetKeyId"));
+                let alias = self.parameter("aliasName").is_some_and(|alias| alias == format!("alias/{}", own.stack));
+                let same = key.is_some_and(|key| {
+                    !own.key.is_empty() && (own.key == key || own.key.ends_with(&format!("/{key}")))
+                });
+                (same || alias).then(|| "the key".to_owned())
+            }
+            "sns" => {
+                let topic = self.parameter("topicArn").or_else(|| self.parameter("subscriptionArn"))?;
+                topic.starts_with(own.topic_arn.as_str()).then(|| "the topic of pages".to_owned())
+            }
+            "sqs" => {
+                let queue = self.parameter("queueUrl")?.rsplit('/').next()?;
+                own.is_named(queue).then(|| "a queue".to_owned())
+            }
+            // Any trail: without one nothing is told of.
+            "cloudtrail" => Some("a trail".to_owned()),
+            "cloudformation" => {
+                let stack = self.parameter("stackName")?;
+                let same = stack == own.stack || stack.contains(&format!(":stack/{}/", own.stack));
+                same.then(|| "the stack".to_owned())
+            }
+            "iam" => {
+                let policy = self.parameter("policyArn") == Some(own.deny_policy_arn.as_str());
+                // Attaching and detaching are about the principal, not about the policy.
+                let of_the_policy = policy && !self.name.starts_with("Attach") && !self.name.starts_with("Detach");
+                (of_the_policy || ours("roleName")).then(|| "the deny policy or a function's role".to_owned())
+            }
+            "monitoring" => {
+                let names = list(&self.detail, &["requestParameters", "alarmNames"]).filter_map(Value::as_str);
+                let one = self.parameter("alarmName").into_iter();
+                names.chain(one).any(|name| own.is_named(name)).then(|| "an alarm".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What belongs to Firebreak.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// The stack's name, which the names of its parts begin with, and the bus's name.
+    pub stack: String,
+    /// The ledger's table.
+    pub table: String,
+    /// The ARN of the key.
+    pub key: String,
+    /// The topic.
+    pub topic_arn: String,
+    /// The deny policy.
+    pub deny_policy_arn: String,
+}
+
+impl Own {
+    /// Whether a name is that of a part of the stack.
+    fn is_named(&self, name: &str) -> bool {
+        name.strip_prefix(self.stack.as_str()).is_some_and(|rest| rest.starts_with('-'))
+    }
+
+    /// Whether a principal is one of the functions' roles.
+    pub fn is_role(&self, principal: &Principal) -> bool {
+        let named = matches!(&principal.name, PrincipalName::Role(name) if self.is_named(name.as_str()));
+        named && principal.path().is_some_and(|path| path.starts_with("/firebreak/"))
+    }
+}
+
+/// The name of a call without the date of its API, which Lambda's events carry: `UpdateFunctionCode20150331v2`.
+fn undated(name: &str) -> &str {
+    let digits = name.find(|c: char| c.is_ascii_digit());
+    match digits.and_then(|from| Some((name.get(..from)?, name.get(from..)?))) {
+        Some((plain, date)) if date.bytes().take_while(u8::is_ascii_digit).count() == 8 => plain,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::ids::Partition;
+
+    const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/firebreak-deny-everything";
+
+    fn home() -> Home {
+        Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() }
+    }
+
+    fn event(source: &str, name: &str, parameters: &Value) -> Value {
+        json!({"id": "e1", "source": format!("aws.{source}"), "detail-type": "AWS API Call via CloudTrail",
+            "account": "111122223333", "detail": {"eventName": name, "eventSource": format!("{source}.amazonaws.com"),
+                "eventID": "e1", "eventTime": "2026-11-21T03:00:00Z", "awsRegion": "eu-west-1",
+                "recipientAccountId": "111122223333", "requestParameters": parameters,
+                "userIdentity": {"type": "IAMUser", "accountId": "111122223333", "userName": "ana",
+                    "principalId": "AIDAEXAMPLE000000001", "arn": "arn:aws:iam::111122223333:user/ana"}}})
+    }
+
+    fn change(source: &str, name: &str, parameters: &Value) -> Change {
+        Change::read(&event(source, name, parameters), &home()).unwrap()
+    }
+
+    fn own() -> Own {
+        Own {
+            stack: "firebreak".to_owned(),
+            table: "firebreak-Ledger-1".to_owned(),
+            key: "arn:aws:kms:eu-west-1:111122223333:key/k1".to_owned(),
+            topic_arn: "arn:aws:sns:eu-west-1:111122223333:firebreak-PagesTopic-1".to_owned(),
+            deny_policy_arn: DENY.to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_what_eventbridge_and_this_account_say_is_a_change() {
+        let good = event("iam", "CreateUser", &json!({"userName": "x"}));
+        assert!(Change::read(&good, &home()).is_ok());
+        for (field, value) in [
+            ("source", json!("my.iam")),
+            ("source", json!("firebreak")),
+            ("account", json!("444455556666")),
+            ("detail-type", json!("AWS Console Sign In via CloudTrail")),
+            ("replay-name", json!("last-week")),
+            ("detail", json!([])),
+            ("detail", json!({"eventName": 7})),
+        ] {
+            let mut changed = good.clone();
+            changed[field] = value.clone();
+            assert!(Change::read(&changed, &home()).is_err(), "{field} {value}");
+        }
+    }
+
+    #[test]
+    fn the_dates_of_lambdas_events_are_no_part_of_the_name() {
+        for (name, plain) in [
+            ("UpdateFunctionCode20150331v2", "UpdateFunctionCode"),
+            ("PutFunctionConcurrency20171031", "PutFunctionConcurrency"),
+            ("DetachRolePolicy", "DetachRolePolicy"),
+            ("UploadSSHPublicKey", "UploadSSHPublicKey"),
+            ("Ec2Something", "Ec2Something"),
+        ] {
+            assert_eq!(undated(name), plain);
+        }
+    }
+
+    #[test]
+    fn what_takes_something_of_a_containment_away_is_told_from_what_does_not() {
+        for (source, name, parameters, undoes) in [
+            ("iam", "DetachRolePolicy", json!({"roleName": "r", "policyArn": DENY}), true),
+            ("iam", "DetachRolePolicy", json!({"roleName": "r", "policyArn": "arn:aws:iam::aws:policy/X"}), false),
+            ("iam", "DeleteRolePermissionsBoundary", json!({"roleName": "r"}), true),
+            ("iam", "PutRolePolicy", json!({"roleName": "r", "policyName": REVOCATION_POLICY}), true),
+            ("iam", "PutRolePolicy", json!({"roleName": "r", "policyName": "mine"}), false),
+            ("iam", "UpdateAccessKey", json!({"userName": "u", "status": "Active"}), true),
+            ("iam", "UpdateAccessKey", json!({"userName": "u", "status": "Inactive"}), false),
+            ("iam", "UpdateAssumeRolePolicy", json!({"roleName": "r"}), true),
+            ("iam", "TagRole", json!({"roleName": "r"}), false),
+            (
+                "lambda",
+                "PutFunctionConcurrency20171031",
+                json!({"functionName": "f", "reservedConcurrentExecutions": 5}),
+                true,
+            ),
+            (
+                "lambda",
+                "PutFunctionConcurrency20171031",
+                json!({"functionName": "f", "reservedConcurrentExecutions": 0}),
+                false,
+            ),
+            ("lambda", "DeleteFunctionConcurrency20171031", json!({"functionName": "f"}), true),
+            ("lambda", "UpdateEventSourceMapping20150331", json!({"uUID": "m", "enabled": true}), true),
+            ("lambda", "UpdateEventSourceMapping20150331", json!({"uUID": "m", "enabled": false}), false),
+            ("lambda", "UpdateFunctionUrlConfig", json!({"functionName": "f", "authType": "NONE"}), true),
+            ("lambda", "UpdateFunctionUrlConfig", json!({"functionName": "f", "authType": "AWS_IAM"}), false),
+        ] {
+            assert_eq!(change(source, name, &parameters).undoes(DENY), undoes, "{name} {parameters}");
+        }
+    }
+
+    #[test]
+    fn a_change_leads_to_the_role_the_user_or_the_function_that_it_names() {
+        let principal = |name: &str, parameters: Value| match change("iam", name, &parameters).things(&home()).pop() {
+            Some(Thing::Principal(principal)) => principal.name.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(principal("DetachRolePolicy", json!({"roleName": "orders"})), "role/orders");
+        assert_eq!(principal("UpdateAccessKey", json!({"userName": "bo"})), "user/bo");
+        assert_eq!(principal("CreateAccessKey", json!(null)), "user/ana", "one's own, unnamed");
+        assert_eq!(principal("DetachRolePolicy", json!({"roleName": "../x"})), "None");
+        let function =
+            |parameters: Value| match change("lambda", "AddPermission20150331v2", &parameters).things(&home()).pop() {
+                Some(Thing::Function(function)) => function.to_string(),
+                other => format!("{other:?}"),
+            };
+        let arn = "arn:aws:lambda:eu-west-1:111122223333:function:orders";
+        for named in [
+            "orders",
+            arn,
+            "arn:aws:lambda:eu-west-1:111122223333:function:orders:live",
+            "111122223333:function:orders",
+            "orders:3",
+        ] {
+            assert_eq!(function(json!({"functionName": named})), arn, "{named}");
+        }
+    }
+
+    #[test]
+    fn what_a_contained_principal_makes_is_born_or_widened() {
+        let mut made = event("iam", "CreateUser", &json!({"userName": "backdoor"}));
+        made["detail"]["responseElements"] = json!({"user": {"arn": "arn:aws:iam::111122223333:user/x/backdoor"}});
+        let Some(Minted::Born(user)) = Change::read(&made, &home()).unwrap().mints(&home()) else { unreachable!() };
+        assert_eq!(user.path(), Some("/x/"), "with the path that the answer gives");
+        for (name, parameters, widened) in [
+            ("CreateAccessKey", json!({"userName": "ci-bot"}), Some(Some("user/ci-bot"))),
+            ("UpdateAssumeRolePolicy", json!({"roleName": "admin"}), Some(Some("role/admin"))),
+            ("SetDefaultPolicyVersion", json!({"policyArn": "p"}), Some(None)),
+            ("DeleteUser", json!({"userName": "ci-bot"}), None),
+        ] {
+            let found = match change("iam", name, &parameters).mints(&home()) {
+                Some(Minted::Widened(principal)) => Some(principal.map(|p| p.name.to_string())),
+                Some(Minted::Born(_)) => unreachable!("{name} makes nobody"),
+                None => None,
+            };
+            assert_eq!(found, widened.map(|name| name.map(str::to_owned)), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_of_firebreaks_own_parts_is_known_and_others_are_not() {
+        for (source, name, parameters, ours) in [
+            ("events", "DisableRule", json!({"name": "firebreak-findings"}), true),
+            ("events", "RemoveTargets", json!({"rule": "firebreak-notify", "eventBusName": "firebreak"}), true),
+            ("events", "DeleteEventBus", json!({"name": "firebreak"}), true),
+            ("events", "DisableRule", json!({"name": "firebreaker"}), false),
+            ("lambda", "RemovePermission20150331v2", json!({"functionName": "firebreak-isolate-function"}), true),
+            (
+                "lambda",
+                "PutFunctionConcurrency20171031",
+                json!({"functionName": "arn:aws:lambda:eu-west-1:111122223333:function:firebreak-notify-responders"}),
+                true,
+            ),
+            ("lambda", "PutFunctionConcurrency20171031", json!({"functionName": "orders"}), false),
+            ("dynamodb", "DeleteTable", json!({"tableName": "firebreak-Ledger-1"}), true),
+            (
+                "dynamodb",
+                "UpdateTable",
+                json!({"tableName": "arn:aws:dynamodb:eu-west-1:111122223333:table/firebreak-Ledger-1"}),
+                true,
+            ),
+            ("dynamodb", "DeleteTable", json!({"tableName": "orders"}), false),
+            ("kms", "DisableKey", json!({"keyId": "k1"}), true),
+            ("kms", "ScheduleKeyDeletion", json!({"keyId": "arn:aws:kms:eu-west-1:111122223333:key/k1"}), true),
+            ("kms", "DisableKey", json!({"keyId": "k2"}), false),
+            (
+                "sns",
+                "Unsubscribe",
+                json!({"subscriptionArn": "arn:aws:sns:eu-west-1:111122223333:firebreak-PagesTopic-1:s1"}),
+                true,
+            ),
+            ("sns", "DeleteTopic", json!({"topicArn": "arn:aws:sns:eu-west-1:111122223333:orders"}), false),
+            (
+                "sqs",
+                "PurgeQueue",
+                json!({"queueUrl": "https://sqs.eu-west-1.amazonaws.com/111122223333/firebreak-recheck"}),
+                true,
+            ),
+            ("cloudtrail", "StopLogging", json!({"name": "main"}), true),
+            (
+                "cloudformation",
+                "DeleteStack",
+                json!({"stackName": "arn:aws:cloudformation:eu-west-1:111122223333:stack/firebreak/1"}),
+                true,
+            ),
+            ("cloudformation", "DeleteStack", json!({"stackName": "orders"}), false),
+            ("iam", "CreatePolicyVersion", json!({"policyArn": DENY}), true),
+            ("iam", "DetachRolePolicy", json!({"roleName": "orders", "policyArn": DENY}), false),
+            ("iam", "PutRolePolicy", json!({"roleName": "firebreak-quarantine-principal"}), true),
+            ("monitoring", "DeleteAlarms", json!({"alarmNames": ["firebreak-guard-silent"]}), true),
+        ] {
+            assert_eq!(change(source, name, &parameters).own_part(&own()).is_some(), ours, "{name} {parameters}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Firebreak's own parts: whether each is there, switched on and connected. What is missing goes on record, and into a
+//! metric with an alarm of its own: where the stream or the bus is what is missing, no page would leave otherwise.
+
+use std::io::Write as _;
+
+use aws_sdk_dynamodb::types::{StreamSpecification, TableDescription};
+use aws_sdk_eventbridge::types::RuleState;
+use firebreak_model::SCHEMA;
+use firebreak_model::action::FunctionName;
+use firebreak_model::ledger::PartsRecord;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::Guard;
+use crate::action::{ActionError, Permission, Resource};
+use crate::clock;
+use crate::failure::Failure;
+use crate::telemetry::chain;
+
+/// What looking at them needs, beside reading functions.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "events:DescribeRule", on: Resource::OwnRule },
+    Permission { action: "events:ListTargetsByRule", on: Resource::OwnRule },
+    Permission { action: "iam:GetPolicy", on: Resource::DenyPolicy },
+    Permission { action: "iam:GetPolicyVersion", on: Resource::DenyPolicy },
+    Permission { action: "dynamodb:DescribeTable", on: Resource::Table },
+    Permission { action: "sns:GetTopicAttributes", on: Resource::Topic },
+    Permission { action: "cloudtrail:DescribeTrails", on: Resource::Any },
+    Permission { action: "cloudtrail:GetTrailStatus", on: Resource::Trail },
+];
+
+/// What a rule of ours leads to.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    Function(FunctionName),
+    Queue(&'static str),
+}
+
+/// Every rule without which something would not be contained, undone, told or watched; whether it is on our own bus.
+const RULES: [(&str, bool, To); 10] = [
+    ("findings", false, To::Function(FunctionName::QuarantinePrincipal)),
+    ("sweep", false, To::Function(FunctionName::GuardContainment)),
+    ("changes", false, To::Function(FunctionName::GuardContainment)),
+    ("put-back", true, To::Function(FunctionName::QuarantinePrincipal)),
+    ("revoke", true, To::Function(FunctionName::RevokeSessions)),
+    ("isolate", true, To::Function(FunctionName::IsolateFunction)),
+    ("snapshot", true, To::Function(FunctionName::SnapshotLogs)),
+    ("notify", true, To::Function(FunctionName::NotifyResponders)),
+    ("recycle", true, To::Queue("recycle")),
+    ("watch", true, To::Queue("recheck")),
+];
+
+/// The functions that poll.
+const POLLING: [FunctionName; 3] =
+    [FunctionName::PublishOutcomes, FunctionName::IsolateFunction, FunctionName::GuardContainment];
+
+type Missing = Result<Vec<String>, ActionError>;
+
+impl Guard {
+    /// Looks at every part, records what is missing where it is news, and writes the metrics.
+    pub(super) async fn look_at_own_parts(&self) -> Result<Vec<String>, Failure> {
+        let mut missing = Vec::new();
+        let mut note = |what: &str, found: Missing| match found {
+            Ok(found) => missing.extend(found),
+            // What is throttled is looked at the next time.
+            Err(error) if error.is_transient() => warn!("{what} was not looked at: {}", chain(&error)),
+            Err(ActionError::Gone { target }) => missing.push(format!("{what}: `{target}` does not exist")),
+            Err(error) => missing.push(format!("{what} cannot be looked at: {}", chain(&error))),
+        };
+        note("the deny policy", self.deny_policy().await);
+        for (rule, on_bus, to) in RULES {
+            if self.without_revocation && rule == "revoke" {
+                continue;
+            }
+            note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to).await);
+        }
+        for function in FunctionName::ALL {
+            if self.without_revocation && *function == FunctionName::RevokeSessions {
+                continue;
+            }
+            note(&format!("the function `{function}`"), self.function(*function).await);
+        }
+        for function in POLLING {
+            note(&format!("what wakes `{function}`"), self.polls(function).await);
+        }
+        note("the ledger", self.table().await);
+        note("the topic of pages", self.topic().await);
+        note("CloudTrail", self.trails().await);
+        missing.sort();
+        write_metrics(missing.len());
+        let before = self.ledger.parts().await?;
+        if before.as_ref().map_or(&[][..], |parts| parts.missing.as_slice()) != missing {
+            let parts = PartsRecord { schema: SCHEMA, missing: missing.clone(), since: clock::now() };
+            self.ledger.keep_parts(&parts).await?;
+        }
+        Ok(missing)
+    }
+
+    async fn deny_policy(&self) -> Missing {
+        let arn = &self.deny_policy_arn;
+        let policy = self.iam.get_policy().policy_arn(arn).send().await;
+        let policy = policy.map_err(|e| ActionError::of("iam:GetPolicy", arn, e))?;
+        let version = policy.policy().and_then(|p| p.default_version_id()).unwrap_or("v1").to_owned();
+        let answer = self.iam.get_policy_version().policy_arn(arn).version_id(version).send().await;
+        let answer = answer.map_err(|e| ActionError::of("iam:GetPolicyVersion", arn, e))?;
+        let document = answer.policy_version().and_then(|v| v.document()).unwrap_or_default();
+        let document = percent_decode_str(document).decode_utf8_lossy().into_owned();
+        let whole = serde_json::from_str::<Value>(&document).is_ok_and(|document| denies_everything(&document));
+        Ok(if whole { Vec::new() } else { vec!["the deny policy does not deny everything any more".to_owned()] })
+    }
+
+    async fn rule(&self, name: &str, on_bus: bool, to: To) -> Missing {
+        let full = format!("{}-{name}", self.stack);
+        let bus = on_bus.then(|| self.stack.clone());
+        let rule = self.events.describe_rule().name(&full).set_event_bus_name(bus.clone()).send().await;
+        let rule = rule.map_err(|e| ActionError::of("events:DescribeRule", &full, e))?;
+        let mut missing = Vec::new();
+        if rule.state() != Some(&RuleState::Enabled) {
+            missing.push(format!("the rule `{name}` is not enabled"));
+        }
+        let targets = self.events.list_targets_by_rule().rule(&full).set_event_bus_name(bus).send().await;
+        let targets = targets.map_err(|e| ActionError::of("events:ListTargetsByRule", &full, e))?;
+        let wanted = match to {
+            To::Function(function) => format!(":function:{}-{function}", self.stack),
+            To::Queue(queue) => format!(":{}-{queue}", self.stack),
+        };
+        if !targets.targets().iter().any(|target| target.arn().ends_with(&wanted)) {
+            missing.push(format!("the rule `{name}` has lost its target"));
+        }
+        if let To::Function(function) = to
+            && !self.lets_in(function, rule.arn().unwrap_or_default()).await?
+        {
+            missing.push(format!("the rule `{name}` may not invoke `{function}`"));
+        }
+        Ok(missing)
+    }
+
+    /// Whether a function's policy admits a rule.
+    async fn lets_in(&self, function: FunctionName, rule: &str) -> Result<bool, ActionError> {
+        let name = format!("{}-{function}", self.stack);
+        let policy = self.lambda.get_policy().function_name(&name).send().await;
+        let policy = match policy.map_err(|e| ActionError::of("lambda:GetPolicy", &name, e)) {
+            Ok(answer) => answer.policy.unwrap_or_default(),
+            // A function without a policy admits nobody.
+            Err(ActionError::Gone { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let policy: Value = serde_json::from_str(&policy).unwrap_or_default();
+        let statements = policy.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(statements.iter().any(|statement| {
+            let allows = statement.get("Effect") == Some(&json!("Allow"));
+            let source = statement.pointer("/Condition/ArnLike/AWS:SourceArn");
+            allows && source.and_then(Value::as_str) == Some(rule)
+        }))
+    }
+
+    async fn function(&self, function: FunctionName) -> Missing {
+        let name = format!("{}-{function}", self.stack);
+        let answer = self.lambda.get_function_configuration().function_name(&name).send().await;
+        let configuration = answer.map_err(|e| ActionError::of("lambda:GetFunctionConfiguration", &name, e))?;
+        let mut missing = Vec::new();
+        let own = format!(":role/firebreak/{name}");
+        if configuration.role().is_none_or(|role| !role.ends_with(&own)) {
+            missing.push(format!("the function `{function}` runs as another role"));
+        }
+        let answer = self.lambda.get_function_concurrency().function_name(&name).send().await;
+        let answer = answer.map_err(|e| ActionError::of("lambda:GetFunctionConcurrency", &name, e))?;
+        if answer.reserved_concurrent_executions() == Some(0) {
+            missing.push(format!("the function `{function}` has concurrency 0"));
+        }
+        Ok(missing)
+    }
+
+    async fn polls(&self, function: FunctionName) -> Missing {
+        let name = format!("{}-{function}", self.stack);
+        let answer = self.lambda.list_event_source_mappings().function_name(&name).send().await;
+        let answer = answer.map_err(|e| ActionError::of("lambda:ListEventSourceMappings", &name, e))?;
+        let off = |state: Option<&str>| !matches!(state, Some("Enabled" | "Enabling" | "Creating" | "Updating"));
+        let mappings = answer.event_source_mappings();
+        let asleep = mappings.is_empty() || mappings.iter().any(|mapping| off(mapping.state()));
+        Ok(if asleep { vec![format!("the event source of `{function}` is off")] } else { Vec::new() })
+    }
+
+    async fn table(&self) -> Missing {
+        let answer = self.dynamodb.describe_table().table_name(&self.own.table).send().await;
+        let answer = answer.map_err(|e| ActionError::of("dynamodb:DescribeTable", &self.own.table, e))?;
+        let table = answer.table();
+        let streams = table.and_then(|t| t.stream_specification()).is_some_and(StreamSpecification::stream_enabled);
+        let guarded = table.and_then(TableDescription::deletion_protection_enabled) == Some(true);
+        let mut missing = Vec::new();
+        if !streams {
+            missing.push("the ledger has no stream: nothing is told or carried on".to_owned());
+        }
+        if !guarded {
+            missing.push("the ledger may be deleted".to_owned());
+        }
+        Ok(missing)
+    }
+
+    async fn topic(&self) -> Missing {
+        let answer = self.sns.get_topic_attributes().topic_arn(&self.own.topic_arn).send().await;
+        let answer = answer.map_err(|e| ActionError::of("sns:GetTopicAttributes", &self.own.topic_arn, e))?;
+        let confirmed = answer.attributes().and_then(|all| all.get("SubscriptionsConfirmed")).cloned();
+        let reached = confirmed.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 0);
+        Ok(if reached { Vec::new() } else { vec!["nobody is subscribed to the pages".to_owned()] })
+    }
+
+    /// Whether any trail is logging: without one, EventBridge is told of nothing.
+    async fn trails(&self) -> Missing {
+        let cloudtrail = aws_sdk_cloudtrail::Client::new(&self.sdk);
+        let answer = cloudtrail.describe_trails().send().await;
+        let answer = answer.map_err(|e| ActionError::of("cloudtrail:DescribeTrails", "trails", e))?;
+        for trail in answer.trail_list() {
+            let Some(arn) = trail.trail_arn() else { continue };
+            let status = cloudtrail.get_trail_status().name(arn).send().await;
+            // An organisation's trail is another account's to ask about: that it is there is all that is known.
+            let foreign = trail.is_organization_trail() == Some(true);
+            match status.map_err(|e| ActionError::of("cloudtrail:GetTrailStatus", arn, e)) {
+                Ok(status) if status.is_logging() == Some(true) => return Ok(Vec::new()),
+                Err(_) if foreign => return Ok(Vec::new()),
+                Ok(_) | Err(ActionError::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(vec!["no trail is logging: changes are found by the sweep alone".to_owned()])
+    }
+}
+
+fn denies_everything(document: &Value) -> bool {
+    let statements = document.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
+    statements.iter().any(|statement| {
+        let is = |name: &str, value: &str| {
+            let found = statement.get(name);
+            found.and_then(Value::as_str) == Some(value) || found == Some(&json!([value]))
+        };
+        is("Effect", "Deny") && is("Action", "*") && is("Resource", "*") && statement.get("Condition").is_none()
+    })
+}
+
+/// The heartbeat, whose absence is an alarm, and how many parts are missing, in the embedded metric format.
+fn write_metrics(missing: usize) {
+    let line = json!({
+        "_aws": {"Timestamp": clock::now().as_millisecond(), "CloudWatchMetrics": [{
+            "Namespace": "Firebreak",
+            "Dimensions": [[]],
+            "Metrics": [{"Name": "GuardHeartbeat", "Unit": "Count"}, {"Name": "PartsMissing", "Unit": "Count"}],
+        }]},
+        "GuardHeartbeat": 1,
+        "PartsMissing": missing,
+    });
+    // A metric that cannot be written is missed by its alarm.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deny_with_anything_taken_out_of_it_is_none() {
+        let whole = json!({"Effect": "Deny", "Action": "*", "Resource": "*"});
+        let with = |name: &str, value: Value| {
+            let mut statement = whole.clone();
+            if let Some(object) = statement.as_object_mut() {
+                object.insert(name.to_owned(), value);
+            }
+            json!({"Statement": [statement]})
+        };
+        assert!(denies_everything(&json!({"Statement": [whole.clone()]})));
+        assert!(denies_everything(&with("Action", json!(["*"]))));
+        for weakened in [
+            with("Effect", json!("Allow")),
+            with("Action", json!("s3:*")),
+            with("Action", json!(["s3:*", "iam:*"])),
+            with("Resource", json!("arn:aws:s3:::x")),
+            with("Condition", json!({"Bool": {"aws:SecureTransport": "false"}})),
+            json!({"Statement": []}),
+            json!({}),
+            json!(null),
+        ] {
+            assert!(!denies_everything(&weakened), "{weakened}");
+        }
+    }
+}
