@@ -15,7 +15,13 @@ from template import RESOURCES
 PERMISSIONS = "Permissions management"
 # The rights to change permissions that the functions need. A new one is a decision: SECURITY.md tells what it opens.
 KNOWN = {
-    "QuarantinePrincipalRole": {"iam:AttachRolePolicy", "iam:AttachUserPolicy", "iam:UpdateAccessKey"},
+    "QuarantinePrincipalRole": {
+        "iam:AttachRolePolicy",
+        "iam:AttachUserPolicy",
+        "iam:PutRolePermissionsBoundary",
+        "iam:PutUserPermissionsBoundary",
+        "iam:UpdateAccessKey",
+    },
     "RevokeSessionsRole": {
         "iam:PutRolePolicy",
         "iam:DeleteRolePolicy",
@@ -26,12 +32,28 @@ KNOWN = {
     "ReleaseContainmentRole": {
         "iam:DetachRolePolicy",
         "iam:DetachUserPolicy",
+        "iam:DeleteRolePermissionsBoundary",
+        "iam:DeleteUserPermissionsBoundary",
+        "iam:PutRolePermissionsBoundary",
+        "iam:PutUserPermissionsBoundary",
         "iam:UpdateAccessKey",
         "lambda:AddPermission",
     },
 }
 # These are held to one policy.
 HELD = {"iam:AttachRolePolicy", "iam:AttachUserPolicy", "iam:DetachRolePolicy", "iam:DetachUserPolicy"}
+# These are held to the boundary that denies everything; a release puts back whatever was there before.
+BOUNDING = {
+    "iam:DeleteRolePermissionsBoundary",
+    "iam:DeleteUserPermissionsBoundary",
+    "iam:PutRolePermissionsBoundary",
+    "iam:PutUserPermissionsBoundary",
+}
+PUTS_BACK = {
+    ("ReleaseContainmentRole", "iam:PutRolePermissionsBoundary"),
+    ("ReleaseContainmentRole", "iam:PutUserPermissionsBoundary"),
+}
+DENY_ALL = ("Sub", "arn:${AWS::Partition}:iam::aws:policy/AWSDenyAll")
 ARNS = {
     "AWS::DynamoDB::Table.Arn": "arn:aws:dynamodb:us-east-1:111122223333:table/NAME",
     "AWS::DynamoDB::Table.StreamArn": "arn:aws:dynamodb:us-east-1:111122223333:table/NAME/stream/LABEL",
@@ -184,6 +206,9 @@ def check_permissions(role, statement, actions):
         held = statement.get("Condition", {}).get("ArnEquals", {}).get("iam:PolicyARN")
         if action in HELD and held != ("Ref", "DenyEverything"):
             problems.append(f"`{action}` is not held to the deny policy")
+        boundary = statement.get("Condition", {}).get("ArnEquals", {}).get("iam:PermissionsBoundary")
+        if action in BOUNDING and (role, action) not in PUTS_BACK and boundary != DENY_ALL:
+            problems.append(f"`{action}` is not held to the boundary that denies everything")
         if action == "iam:PassRole":
             problems.append("no function passes a role")
     return problems

@@ -35,6 +35,7 @@ if importlib.metadata.version("ministack") != VERSION:
 
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
+import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
@@ -348,7 +349,10 @@ iam_actions.SERVICE_TO_IAM_NAMESPACE["guardduty"] = "guardduty"
 iam_actions._BOTOCORE_SERVICE_MAP["guardduty"] = ["guardduty"]
 gateway.SERVICE_HANDLERS["guardduty"] = guardduty
 
-# 11. Whose a session is (`identity.py`), and what a game day sets while it plays (`conditions.py`): the delay of IAM's
+# 11. Managed policies: quotas, policies that are not there, AWSDenyAll, `iam:PermissionsBoundary`. See that file.
+iam_policies.correct(replace, refuse)
+
+# 12. Whose a session is (`identity.py`), and what a game day sets while it plays (`conditions.py`): the delay of IAM's
 #     changes (`propagation.py`), the organisation's policy (`organisation.py`), CloudTrail's events (`trail.py`). The
 #     last one is round all others.
 identity.install(replace, iam_evaluator, lambda_runtime, lambda_svc)

@@ -43,7 +43,7 @@ const EXPECTED: [(&str, &str); 7] = [
     (
         "quarantine-principal",
         "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
-         iam:GetRole, iam:ListAttachedRolePolicies",
+         iam:GetPolicy, iam:GetPolicyVersion, iam:GetRole, iam:ListAttachedRolePolicies",
     ),
     (
         "snapshot-logs",

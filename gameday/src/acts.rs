@@ -8,6 +8,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{IncidentId, sha256_hex};
+use firebreak_model::ladder;
 use firebreak_model::ledger::{IncidentState, StepState};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -219,8 +220,8 @@ pub async fn who_runs_as_what_is_known(stage: &mut Stage, role: &str, users: usi
 /// Where the ledger cannot be read.
 pub async fn measure_the_deny(stage: &mut Stage, id: &IncidentId, sent: Timestamp) -> Result<()> {
     let book = stage.look().await?;
-    let denies = [ActionId::QuarantineRole, ActionId::QuarantineUser];
-    let deny = book.steps_of(id).into_iter().find(|step| denies.contains(&step.action)).and_then(|s| s.verified_at);
+    let mut denies = book.steps_of(id).into_iter().filter(|step| ladder::top(step.action).is_some());
+    let deny = denies.find_map(|step| step.verified_at);
     if let Some(verified) = deny {
         stage.measure("finding to verified deny", sent, verified);
     }

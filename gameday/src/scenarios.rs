@@ -6,6 +6,7 @@ mod attack_sequence_role_with_path;
 mod attack_sequence_without_its_block;
 mod deny_detached;
 mod ecs_task_role;
+mod filled_quota;
 mod forged_command_on_the_bus;
 mod iam_user_key_compromised;
 mod innocent_namesake;
@@ -70,6 +71,7 @@ pub const ALL: &[Scenario] = &[
     securityhub_ocsf_finding::SCENARIO,
     securityhub_custom_action::SCENARIO,
     iam_user_key_compromised::SCENARIO,
+    filled_quota::SCENARIO,
     innocent_namesake::SCENARIO,
     sample_finding::SCENARIO,
     protected_role::SCENARIO,

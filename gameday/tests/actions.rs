@@ -91,7 +91,7 @@ impl Bench {
 
     fn incident(&self, on: ActionId) -> (Incident, Step) {
         let (arn, functions) = match on {
-            ActionId::QuarantineUser | ActionId::DeactivateAccessKeys => {
+            ActionId::QuarantineUser | ActionId::BoundUser | ActionId::DeactivateAccessKeys => {
                 (format!("arn:aws:iam::111122223333:user/firebreak-drill/{}", self.user.name), Vec::new())
             }
             _ => (self.victim.role.arn.clone(), vec![self.victim.function_arn.parse().unwrap()]),
@@ -100,6 +100,8 @@ impl Bench {
         let target = match on {
             ActionId::QuarantineRole
             | ActionId::QuarantineUser
+            | ActionId::BoundRole
+            | ActionId::BoundUser
             | ActionId::DeactivateAccessKeys
             | ActionId::RevokeSessions
             | ActionId::RevokeChainedSessions => Target::from(&principal.name),

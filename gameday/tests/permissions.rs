@@ -60,8 +60,9 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
     let iam = |kind: &str| vec![format!("arn:aws:iam::{ACCOUNT}:{kind}/*")];
     let queue = |name: &str| vec![format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-{name}", stack.name)];
     match resource {
-        Resource::Role | Resource::RoleAndDenyPolicy => iam("role"),
-        Resource::User | Resource::UserAndDenyPolicy => iam("user"),
+        Resource::Role | Resource::RoleAndDenyPolicy | Resource::RoleAndDenyAll => iam("role"),
+        Resource::User | Resource::UserAndDenyPolicy | Resource::UserAndDenyAll => iam("user"),
+        Resource::DenyPolicy => vec![output("DenyPolicyArn")],
         Resource::Policy => vec![format!("arn:aws:iam::{ACCOUNT}:policy/*"), "arn:aws:iam::aws:policy/*".to_owned()],
         Resource::Function => vec![format!("arn:aws:lambda:*:{ACCOUNT}:function:*")],
         Resource::InstanceProfile => iam("instance-profile"),
@@ -90,7 +91,6 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
             .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
             .to_vec(),
-        Resource::DenyPolicy => vec![output("DenyPolicyArn")],
         Resource::Trail => vec![format!("arn:aws:cloudtrail:*:{ACCOUNT}:trail/*")],
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],
@@ -133,6 +133,35 @@ fn attaching_and_detaching_are_held_to_the_deny_policy() {
             }
         }
         assert_eq!(held, 4, "attach and detach, for roles and for users");
+    });
+}
+
+/// A boundary is set to the one that denies everything, and only that one is taken away. A release may put any other
+/// back: what was there before a containment can be any policy.
+#[test]
+fn boundaries_are_held_to_the_one_that_denies_everything() {
+    deployed(async |aws, stack| {
+        let deny_all = json!({"ArnEquals": {"iam:PermissionsBoundary": "arn:aws:iam::aws:policy/AWSDenyAll"}});
+        let mut found = BTreeSet::new();
+        for &function in FunctionName::ALL {
+            for statement in statements(aws, &stack.function(function)).await {
+                for action in texts(&statement["Action"]).iter().filter(|a| a.ends_with("PermissionsBoundary")) {
+                    if statement["Effect"] == "Allow" {
+                        let held = if statement["Condition"] == deny_all { "held" } else { "any" };
+                        found.insert(format!("{function} {action} {held}"));
+                    }
+                }
+            }
+        }
+        let expected = [
+            "quarantine-principal iam:PutRolePermissionsBoundary held",
+            "quarantine-principal iam:PutUserPermissionsBoundary held",
+            "release-containment iam:DeleteRolePermissionsBoundary held",
+            "release-containment iam:DeleteUserPermissionsBoundary held",
+            "release-containment iam:PutRolePermissionsBoundary any",
+            "release-containment iam:PutUserPermissionsBoundary any",
+        ];
+        assert_eq!(found, expected.map(str::to_owned).into_iter().collect());
     });
 }
 

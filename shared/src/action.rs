@@ -9,6 +9,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::action::ActionId;
 use firebreak_model::guard::Veto;
+use firebreak_model::ids::PolicyArn;
+use firebreak_model::ladder::Refusal;
 use firebreak_model::ledger::Incident;
 use firebreak_model::plan::Step;
 use jiff::Timestamp;
@@ -43,9 +45,21 @@ pub enum ActionError {
         call: &'static str,
         /// On what.
         target: String,
+        /// The policies that fill it, as far as they were read.
+        filled_by: Vec<PolicyArn>,
         /// What AWS said.
         #[source]
         source: Source,
+    },
+    /// The target is there; the policy that it was to get is not.
+    #[error("`{call}` on `{target}`: policy `{policy}` does not exist any more")]
+    PolicyGone {
+        /// The API call.
+        call: &'static str,
+        /// On what.
+        target: String,
+        /// Which policy.
+        policy: String,
     },
     /// AWS is busy or changing the same thing: worth another try.
     #[error("`{call}` on `{target}` was throttled, or met a change under way")]
@@ -149,7 +163,7 @@ impl ActionError {
         match code.as_str() {
             c if GONE.contains(&c) => Self::Gone { target },
             c if DENIED.contains(&c) => Self::Denied { call, target, source },
-            c if QUOTA.contains(&c) => Self::Quota { call, target, source },
+            c if QUOTA.contains(&c) => Self::Quota { call, target, filled_by: Vec::new(), source },
             c if BUSY.contains(&c) => Self::Busy { call, target, source },
             c if UNSIGNED.contains(&c) => Self::Unsigned { call, target, source },
             _ if answered && status.is_some_and(|s| s < 500) => Self::Rejected { call, target, source },
@@ -160,6 +174,21 @@ impl ActionError {
     /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::NoAnswer { .. } | Self::Unsigned { .. })
+    }
+
+    /// Why another try changes nothing; `None` where it may, where the target is gone, and for a guard rail.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Quota { .. } => Some(Refusal::Quota),
+            Self::Denied { .. } => Some(Refusal::Denied),
+            Self::PolicyGone { .. } => Some(Refusal::PolicyGone),
+            Self::Rejected { .. } | Self::Unreadable { .. } => Some(Refusal::Rejected),
+            Self::Gone { .. }
+            | Self::Busy { .. }
+            | Self::NoAnswer { .. }
+            | Self::Unsigned { .. }
+            | Self::Withheld(_) => None,
+        }
     }
 
     /// Whether the call may have been carried out in spite of the error.
@@ -226,6 +255,13 @@ pub enum Resource {
     RoleAndDenyPolicy,
     /// Any user, and only to attach or detach the deny policy (`iam:PolicyARN`).
     UserAndDenyPolicy,
+    /// The deny policy itself.
+    DenyPolicy,
+    /// Any role, and only where the boundary is the policy of AWS's own that denies everything
+    /// (`iam:PermissionsBoundary`: the one being set, or the one that is taken away).
+    RoleAndDenyAll,
+    /// Any user, and only where the boundary is the policy of AWS's own that denies everything.
+    UserAndDenyAll,
     /// Any managed policy, AWS's own included.
     Policy,
     /// Any function of the account, in any Region.
@@ -264,8 +300,6 @@ pub enum Resource {
     RecheckQueue,
     /// The stack's rules, on both buses.
     OwnRule,
-    /// The deny policy.
-    DenyPolicy,
     /// Any trail of the account.
     Trail,
     /// The function `revoke-sessions`.

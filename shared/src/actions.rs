@@ -1,6 +1,10 @@
 //! The containment actions: one file each, named `<service>_<verb>_<noun>`.
 
+mod iam_bound_role;
+mod iam_bound_user;
+mod iam_boundary;
 mod iam_deactivate_access_keys;
+mod iam_deny_policy;
 mod iam_quarantine_function;
 mod iam_quarantine_role;
 mod iam_quarantine_user;
@@ -18,6 +22,8 @@ mod prior;
 mod several;
 mod target;
 
+pub use iam_bound_role::BoundRole;
+pub use iam_bound_user::BoundUser;
 pub use iam_deactivate_access_keys::DeactivateAccessKeys;
 pub use iam_quarantine_function::QuarantineFunction;
 pub use iam_quarantine_role::QuarantineRole;
@@ -39,6 +45,8 @@ use crate::action::{Action, ActionRecord};
 pub static RECORDS: &[&ActionRecord] = &[
     &iam_quarantine_role::RECORD,
     &iam_quarantine_user::RECORD,
+    &iam_bound_role::RECORD,
+    &iam_bound_user::RECORD,
     &iam_deactivate_access_keys::RECORD,
     &iam_revoke_sessions::RECORD,
     &iam_revoke_chained_sessions::RECORD,
@@ -57,6 +65,8 @@ pub fn for_principal(id: ActionId, iam: &aws_sdk_iam::Client, deny_policy_arn: &
     match id {
         ActionId::QuarantineRole => Some(Box::new(QuarantineRole::new(iam, deny_policy_arn.to_owned()))),
         ActionId::QuarantineUser => Some(Box::new(QuarantineUser::new(iam, deny_policy_arn.to_owned()))),
+        ActionId::BoundRole => Some(Box::new(BoundRole::new(iam, deny_policy_arn))),
+        ActionId::BoundUser => Some(Box::new(BoundUser::new(iam, deny_policy_arn))),
         ActionId::DeactivateAccessKeys => Some(Box::new(DeactivateAccessKeys::new(iam))),
         ActionId::RevokeSessions => Some(Box::new(RevokeSessions::new(iam))),
         ActionId::QuarantineFunction => Some(Box::new(QuarantineFunction::new(iam))),

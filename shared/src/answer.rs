@@ -59,4 +59,15 @@ impl Answer {
         self.message = Some(message.into());
         self
     }
+
+    /// The same with one message more.
+    #[must_use]
+    pub fn also_saying(self, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let both = match &self.message {
+            Some(first) => format!("{first}; {message}"),
+            None => message,
+        };
+        self.saying(both)
+    }
 }

@@ -4,17 +4,18 @@
 mod at_least;
 mod candidate;
 mod hold;
+mod ladder;
 mod put_back;
 mod shared_role;
 
 use aws_config::SdkConfig;
-use firebreak_model::action::{FunctionName, Response};
+use firebreak_model::action::Response;
 use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::guard::{Rails, Veto};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::judge::{Course, Judge, Judgement};
-use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState, StepRecord, StepState};
+use firebreak_model::ledger::{Approval, FindingRecord, Incident, IncidentState};
 use firebreak_model::playbook::{Glob, Playbook};
 use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
@@ -25,11 +26,9 @@ use serde_json::value::RawValue;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::action::ActionError;
-use crate::actions;
 use crate::answer::Answer;
 use crate::clock;
 use crate::config::Base;
-use crate::executor::{self, Executed};
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger, LedgerError};
@@ -356,7 +355,7 @@ impl Containment {
         }
         let executed = match incident.state {
             IncidentState::AwaitingApproval => None,
-            _ => Some(self.quarantine(&incident, fresh).await?),
+            _ => Some(Box::pin(self.quarantine(&incident, fresh)).await?),
         };
         let functions = self.functions_of(&incident, usage, rails).await;
         self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
@@ -371,28 +370,13 @@ impl Containment {
             // What the plan holds, others do: their steps say how it went.
             Answer::on("ordered", &id, &[])
         } else {
-            conclude(&id, executed)?
+            ladder::conclude(&incident, executed)?
         };
         functions?;
         Ok(match shared_role::who_else(&incident, usage).filter(|_| incident.is_asked_for()) {
-            Some(text) => answer.saying(text),
+            Some(text) => answer.also_saying(text),
             None => answer,
         })
-    }
-
-    async fn quarantine(&self, incident: &Incident, fresh: bool) -> Result<Vec<Executed>, Failure> {
-        let mut executed = Vec::new();
-        for step in incident.plan.owned_by(FunctionName::QuarantinePrincipal) {
-            let action = actions::for_principal(step.action, &self.iam, &self.deny_policy_arn)
-                .ok_or_else(|| Failure::Permanent(format!("`{}` is no action on a principal", step.action)))?;
-            let run = if fresh {
-                executor::execute_fresh(&self.ledger, incident, step, action.as_ref()).await
-            } else {
-                executor::execute(&self.ledger, incident, step, action.as_ref()).await
-            };
-            executed.push(run?);
-        }
-        Ok(executed)
     }
 
     /// Writes the next version of an incident. One that this invocation claimed unsealed is written from what was
@@ -499,22 +483,6 @@ fn settle(answers: Vec<Answer>, failures: Vec<Failure>) -> Result<Answer, Failur
         Some(failure) => Err(failure),
         None => answers.into_iter().next().ok_or_else(|| Failure::Permanent("the event led to nothing".to_owned())),
     }
-}
-
-/// The answer, or the failure that has Lambda try again.
-fn conclude(id: &IncidentId, executed: Vec<Executed>) -> Result<Answer, Failure> {
-    let transient = executed.iter().any(|e| e.transient);
-    let records: Vec<StepRecord> = executed.into_iter().map(|e| e.record).collect();
-    let unfinished: Vec<String> = records
-        .iter()
-        .filter(|r| !matches!(r.state, StepState::Applied | StepState::Gone))
-        .map(|r| format!("`{}`: {}", r.step, r.detail))
-        .collect();
-    if unfinished.is_empty() {
-        return Ok(Answer::on("contained", id, &records));
-    }
-    let text = format!("incident `{id}` is not contained: {}", unfinished.join("; "));
-    Err(if transient { Failure::Transient(text) } else { Failure::Permanent(text) })
 }
 
 #[cfg(test)]

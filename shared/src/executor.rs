@@ -2,6 +2,7 @@
 //! on record. The only way in which an action is run.
 
 use firebreak_model::guard::Veto;
+use firebreak_model::ladder::{self, Refusal};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use serde_json::Value;
@@ -73,6 +74,8 @@ async fn take_up(
         record.applied_at = record.applied_at.or(Some(now));
         record.verified_at = Some(now);
         record.updated_at = now;
+        record.refused = None;
+        record.filled_by.clear();
         action.record().summary.clone_into(&mut record.detail);
         info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
         ledger.record(&record).await?;
@@ -119,6 +122,11 @@ async fn carry_out(
     let result = attempt(ledger, order, action, &mut record).await?;
     record.attempts += 1;
     record.updated_at = clock::now();
+    record.refused = ladder::top(step.action).and_then(|_| refusal(&result));
+    record.filled_by = match &result {
+        Err(ActionError::Quota { filled_by, .. }) => filled_by.clone(),
+        _ => Vec::new(),
+    };
     let transient = match result {
         Ok(Verified::InForce) => {
             record.state = StepState::Applied;
@@ -154,6 +162,15 @@ async fn carry_out(
     };
     ledger.record(&record).await?;
     Ok(Executed { record, transient })
+}
+
+/// Why a rung of a ladder gives way to the one below.
+fn refusal(result: &Result<Verified, ActionError>) -> Option<Refusal> {
+    match result {
+        Ok(Verified::InForce) => None,
+        Ok(Verified::NotInForce(_)) => Some(Refusal::NotShown),
+        Err(error) => error.refusal(),
+    }
 }
 
 /// `observe` and the intent, unless they are on record or the action is additive; then `apply` and `verify`.
@@ -287,8 +304,9 @@ mod tests {
     use crate::actions::QuarantineRole;
     use crate::evidence::testing::item;
     use crate::ledger::Seal;
-    use crate::testing::{Answer, Wire, ok, query_error, role_order};
+    use crate::testing::{Answer, Wire, ok, query_error, role_bounded_by, role_order, whole_deny};
 
+    const OTHER: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
 
     fn ledger(wire: &Wire) -> Ledger {
@@ -304,6 +322,11 @@ mod tests {
             "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyArn>{arn}\
              </PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>"
         ))
+    }
+
+    /// A call, and what is read back after it.
+    fn read(call: Answer, attached: Answer) -> Vec<Answer> {
+        [call, attached].into_iter().chain(whole_deny()).collect()
     }
 
     fn attach() -> Answer {
@@ -327,14 +350,14 @@ mod tests {
     #[tokio::test]
     async fn an_outcome_comes_from_reading_back_whatever_the_call_said() {
         for (answers, state, transient) in [
-            (vec![attach(), attached(DENY)], StepState::Applied, false),
-            (vec![attach(), attached("arn:aws:iam::aws:policy/ReadOnlyAccess")], StepState::Failed, true),
-            (vec![Answer::Lost, attached(DENY)], StepState::Applied, false),
-            (vec![Answer::Lost, attached("arn:aws:iam::aws:policy/ReadOnlyAccess")], StepState::Failed, true),
-            (vec![attach(), query_error(403, "AccessDenied")], StepState::Failed, false),
+            (read(attach(), attached(DENY)), StepState::Applied, false),
+            (read(attach(), attached(OTHER)), StepState::Failed, true),
+            (read(Answer::Lost, attached(DENY)), StepState::Applied, false),
+            (read(Answer::Lost, attached(OTHER)), StepState::Failed, true),
+            (read(attach(), query_error(403, "AccessDenied")), StepState::Failed, false),
             (vec![query_error(403, "AccessDenied")], StepState::Failed, false),
             (vec![query_error(400, "Throttling")], StepState::Failed, true),
-            (vec![query_error(404, "NoSuchEntity")], StepState::Gone, false),
+            (vec![query_error(404, "NoSuchEntity"), query_error(404, "NoSuchEntity")], StepState::Gone, false),
         ] {
             let iam = Wire::answering(answers.clone());
             let (executed, put) = fresh(&iam).await;
@@ -346,11 +369,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_a_rung_that_is_refused_for_good_says_so_on_record() {
+        let filling = || attached("arn:aws:iam::111122223333:policy/filling");
+        for (answers, refused, filled_by) in [
+            (read(attach(), attached(DENY)), None, 0),
+            (read(attach(), attached(OTHER)), Some(Refusal::NotShown), 0),
+            (vec![query_error(409, "LimitExceeded"), filling()], Some(Refusal::Quota), 1),
+            (vec![query_error(403, "AccessDenied")], Some(Refusal::Denied), 0),
+            (vec![query_error(404, "NoSuchEntity"), role_bounded_by(None)], Some(Refusal::PolicyGone), 0),
+            (vec![query_error(400, "InvalidInput")], Some(Refusal::Rejected), 0),
+            (vec![query_error(400, "Throttling")], None, 0),
+            (vec![query_error(404, "NoSuchEntity"), query_error(404, "NoSuchEntity")], None, 0),
+        ] {
+            let (executed, put) = fresh(&Wire::answering(answers.clone())).await;
+            assert_eq!(executed.record.refused, refused, "{answers:?}");
+            assert_eq!(executed.record.filled_by.len(), filled_by);
+            let on_record = refused.map(|refused| format!(r#""refused":{{"S":"{refused}"}}"#));
+            assert_eq!(put.contains(r#""refused""#), refused.is_some(), "{put}");
+            assert!(on_record.is_none_or(|text| put.contains(&text)), "{put}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_applied_step_is_read_back_and_applied_again_where_it_is_gone() {
         let (incident, step) = role_order("orders");
+        let gone = [attached(OTHER)].into_iter().chain(whole_deny());
         for (answers, calls) in [
-            (vec![attached(DENY)], 1),
-            (vec![attached("arn:aws:iam::aws:policy/ReadOnlyAccess"), attach(), attached(DENY)], 3),
+            ([attached(DENY)].into_iter().chain(whole_deny()).collect(), 3),
+            (gone.chain(read(attach(), attached(DENY))).collect::<Vec<_>>(), 7),
         ] {
             let still = item(&Record::Incident(Box::new(incident.clone())));
             let wire = Wire::answering([stored(StepState::Applied), still, ok("{}")]);
@@ -364,9 +410,11 @@ mod tests {
     #[tokio::test]
     async fn what_another_try_brought_in_force_is_put_on_record_and_not_done_again() {
         let (incident, step) = role_order("orders");
-        let other = || attached("arn:aws:iam::aws:policy/ReadOnlyAccess");
+        let other = || [attached(OTHER)].into_iter().chain(whole_deny());
+        let there = || [attached(DENY)].into_iter().chain(whole_deny());
         for record in [stored(StepState::Failed), stored(StepState::Intended), ok("{}")] {
-            for (answers, calls) in [(vec![attached(DENY)], 1), (vec![other(), attach(), attached(DENY)], 3)] {
+            let again: Vec<_> = other().chain([attach()]).chain(there()).collect();
+            for (answers, calls) in [(there().collect(), 3), (again, 7)] {
                 let (wire, iam) = (Wire::answering([record.clone(), ok("{}")]), Wire::answering(answers));
                 let executed = execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
                 assert_eq!(executed.record.state, StepState::Applied);
@@ -381,9 +429,9 @@ mod tests {
         let (incident, step) = role_order("orders");
         let releasing = Incident { state: IncidentState::Releasing, ..incident.clone() };
         let wire = Wire::answering([stored(StepState::Applied), item(&Record::Incident(Box::new(releasing)))]);
-        let iam = Wire::answering([attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]);
+        let iam = Wire::answering([attached(OTHER)].into_iter().chain(whole_deny()));
         execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
-        assert_eq!(iam.requests().len(), 1, "it is read back, and left alone");
+        assert_eq!(iam.requests().len(), 3, "it is read back, and left alone");
     }
 
     #[tokio::test]

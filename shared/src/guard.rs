@@ -15,6 +15,7 @@ use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::IncidentId;
+use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::outcome;
 use firebreak_model::playbook::Glob;
@@ -105,7 +106,7 @@ pub enum Handled {
 
 /// Whether an action denies the principal everything.
 fn denies(action: ActionId) -> bool {
-    matches!(action, ActionId::QuarantineRole | ActionId::QuarantineUser)
+    ladder::top(action).is_some()
 }
 
 impl Guard {
@@ -265,14 +266,10 @@ impl Guard {
                 self.record(told).await?;
             }
         } else {
-            let is_gone = |key: &String| gone.iter().any(|(step, _)| step == key);
-            let mut owners: Vec<FunctionName> = incident
-                .plan
-                .steps
-                .iter()
-                .filter(|step| is_gone(&step.key()))
-                .map(firebreak_model::plan::Step::owner)
-                .collect();
+            // By the action, not by the plan: a rung of the ladder does not stand there.
+            let action = |key: &str| key.split('@').next().and_then(ActionId::from_name);
+            let mut owners: Vec<FunctionName> =
+                gone.iter().filter_map(|(step, _)| action(step)).map(ActionId::owner).collect();
             owners.sort();
             owners.dedup();
             let mut tamper = Tamper::undone(incident, gone, owners, look.at);

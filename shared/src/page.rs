@@ -5,6 +5,7 @@
 
 pub mod notify;
 
+mod by_hand;
 mod chain;
 mod finding;
 mod forgery;
@@ -125,6 +126,8 @@ pub enum Occasion {
     Withheld,
     /// A step did not come to a good end.
     Step(String, StepState),
+    /// Every rung of a step's ladder was refused: a person with more rights must do it, now.
+    CannotContain(String),
     /// Every step has come to an end.
     Complete(Verdict),
     /// Sessions were made from what was stolen: a digest of what is said of them.
@@ -151,6 +154,7 @@ impl Occasion {
             Self::Approval => format!("approval-{plan}"),
             Self::Withheld => "withheld".to_owned(),
             Self::Step(key, state) => format!("step-{state}-{key}"),
+            Self::CannotContain(key) => format!("every-rung-refused-{key}"),
             Self::Complete(verdict) => format!("complete-{}-{plan}", verdict.as_str().replace(' ', "-")),
             Self::Traced(told) => format!("traced-{told}"),
             Self::Releasing => "releasing".to_owned(),

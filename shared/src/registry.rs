@@ -174,4 +174,18 @@ mod tests {
         let release = permissions(FunctionName::ReleaseContainment);
         assert!(!release.iter().any(|p| p.action.starts_with("iam:Attach")));
     }
+
+    #[test]
+    fn a_boundary_is_set_to_the_one_that_denies_everything_and_only_a_release_puts_another_back() {
+        for &function in FunctionName::ALL {
+            for permission in permissions(function).iter().filter(|p| p.action.ends_with("PermissionsBoundary")) {
+                let held = matches!(permission.on, Resource::RoleAndDenyAll | Resource::UserAndDenyAll);
+                let puts_back =
+                    function == FunctionName::ReleaseContainment && permission.action.starts_with("iam:Put");
+                assert_eq!(held, !puts_back, "{function}: {}", permission.action);
+                let bounds = [FunctionName::QuarantinePrincipal, FunctionName::ReleaseContainment];
+                assert!(bounds.contains(&function), "{function}: {}", permission.action);
+            }
+        }
+    }
 }

@@ -59,9 +59,11 @@ const PAUSE_BETWEEN: Duration = Duration::from_secs(5);
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for
 /// it; event sources and keys last, when all they reach works.
-const SAFE_ORDER: [ActionId; 9] = [
+const SAFE_ORDER: [ActionId; 11] = [
     ActionId::QuarantineRole,
     ActionId::QuarantineUser,
+    ActionId::BoundRole,
+    ActionId::BoundUser,
     ActionId::ClearDestinations,
     ActionId::RemovePublicStatements,
     ActionId::CloseFunctionUrls,
@@ -156,7 +158,8 @@ impl Releasing {
             records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
         self.finish(&incident, &left).await?;
         let mut messages = vec![revoked];
-        messages.extend(left.iter().map(|step| format!("`{step}` was changed by someone else since: left as it is")));
+        let left_alone = records.iter().filter(|r| r.state == StepState::LeftAlone);
+        messages.extend(left_alone.map(|r| format!("`{}` is left as it is: {}", r.step, r.detail)));
         messages.extend(notes);
         messages.extend(not_recycled(&incident));
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))

@@ -48,6 +48,53 @@ pub(crate) fn json_error(status: u16, code: &str) -> Answer {
     Answer::Http(status, format!(r#"{{"__type":"{code}","Code":"{code}","Message":"scripted","message":"scripted"}}"#))
 }
 
+/// What IAM answers about the deny policy: its default version, and what that says.
+pub(crate) fn deny_policy(document: &str) -> [Answer; 2] {
+    let document = percent_encoding::utf8_percent_encode(document, percent_encoding::NON_ALPHANUMERIC);
+    [
+        ok("<GetPolicyResponse><GetPolicyResult><Policy><DefaultVersionId>v3</DefaultVersionId></Policy>\
+            </GetPolicyResult></GetPolicyResponse>"),
+        ok(format!(
+            "<GetPolicyVersionResponse><GetPolicyVersionResult><PolicyVersion><Document>{document}</Document>\
+             <VersionId>v3</VersionId></PolicyVersion></GetPolicyVersionResult></GetPolicyVersionResponse>"
+        )),
+    ]
+}
+
+/// The deny policy as it was deployed.
+pub(crate) fn whole_deny() -> [Answer; 2] {
+    deny_policy(&firebreak_model::policy::deny_everything().to_string())
+}
+
+/// What `GetRole` answers: a role with this boundary.
+pub(crate) fn role_bounded_by(boundary: Option<&str>) -> Answer {
+    ok(format!(
+        "<GetRoleResponse><GetRoleResult><Role><Path>/</Path><RoleName>orders</RoleName>\
+         <RoleId>AROAEXAMPLE000000001</RoleId><Arn>arn:aws:iam::111122223333:role/orders</Arn>\
+         <CreateDate>2026-01-12T08:00:00Z</CreateDate>{}</Role></GetRoleResult></GetRoleResponse>",
+        bounded(boundary)
+    ))
+}
+
+/// What `GetUser` answers: a user with this boundary.
+pub(crate) fn user_bounded_by(boundary: Option<&str>) -> Answer {
+    ok(format!(
+        "<GetUserResponse><GetUserResult><User><Path>/</Path><UserName>ci-bot</UserName>\
+         <UserId>AIDAEXAMPLE000000001</UserId><Arn>arn:aws:iam::111122223333:user/ci-bot</Arn>\
+         <CreateDate>2026-01-12T08:00:00Z</CreateDate>{}</User></GetUserResult></GetUserResponse>",
+        bounded(boundary)
+    ))
+}
+
+fn bounded(boundary: Option<&str>) -> String {
+    boundary.map_or_else(String::new, |arn| {
+        format!(
+            "<PermissionsBoundary><PermissionsBoundaryType>Policy</PermissionsBoundaryType>\
+             <PermissionsBoundaryArn>{arn}</PermissionsBoundaryArn></PermissionsBoundary>"
+        )
+    })
+}
+
 #[derive(Debug, Default)]
 struct Script {
     answers: VecDeque<Answer>,

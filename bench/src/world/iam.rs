@@ -8,6 +8,7 @@ use super::{ACCOUNT, Answer, ROLE_PATH, World};
 use crate::call::Call;
 
 const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+const DENY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}"#;
 const CREATED: &str = "2026-01-12T08:00:00Z";
 
 fn encoded(document: &str) -> String {
@@ -82,7 +83,7 @@ impl World {
             "GetPolicyVersion" => format!(
                 "<PolicyVersion><Document>{}</Document><VersionId>v1</VersionId>\
                  <IsDefaultVersion>true</IsDefaultVersion><CreateDate>{CREATED}</CreateDate></PolicyVersion>",
-                encoded(TRUST)
+                encoded(if arn.contains("deny") { DENY } else { TRUST })
             ),
             _ => return None,
         };

@@ -16,7 +16,7 @@ use lambda_runtime::{Error, run, service_fn};
 async fn main() -> Result<(), Error> {
     telemetry::start();
     let revocation = Arc::new(revocation().inspect_err(|error| tracing::error!("cannot start: {error}"))?);
-    run(service_fn(|event| handler::handle(revocation.clone(), event))).await
+    run(service_fn(|event| Box::pin(handler::handle(revocation.clone(), event)))).await
 }
 
 fn revocation() -> Result<Revocation, ConfigError> {

@@ -44,6 +44,10 @@ named!(
         QuarantineRole = "quarantine-role",
         /// Attach the deny policy to a user.
         QuarantineUser = "quarantine-user",
+        /// Make AWS's own policy that denies everything the boundary of a role.
+        BoundRole = "bound-role",
+        /// Make AWS's own policy that denies everything the boundary of a user.
+        BoundUser = "bound-user",
         /// Set a user's access keys to Inactive.
         DeactivateAccessKeys = "deactivate-access-keys",
         /// Deny every session issued before a time, by inline policy.
@@ -115,9 +119,11 @@ impl ActionId {
     /// The one function that may apply the action.
     pub fn owner(self) -> FunctionName {
         match self {
-            Self::QuarantineRole | Self::QuarantineUser | Self::DeactivateAccessKeys => {
-                FunctionName::QuarantinePrincipal
-            }
+            Self::QuarantineRole
+            | Self::QuarantineUser
+            | Self::BoundRole
+            | Self::BoundUser
+            | Self::DeactivateAccessKeys => FunctionName::QuarantinePrincipal,
             Self::RevokeSessions | Self::RevokeChainedSessions | Self::QuarantineFunction => {
                 FunctionName::RevokeSessions
             }

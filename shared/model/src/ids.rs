@@ -6,7 +6,7 @@
 
 mod arn;
 
-pub use arn::{FunctionArn, InstanceProfileArn, Partition, RoleArn, TaskArn, TaskDefinitionArn, UserArn};
+pub use arn::{FunctionArn, InstanceProfileArn, Partition, PolicyArn, RoleArn, TaskArn, TaskDefinitionArn, UserArn};
 
 use std::fmt;
 use std::str::FromStr;
@@ -293,6 +293,32 @@ mod tests {
             "arn:aws:iam::111122223333:roles/orders",
         ] {
             assert!(text.parse::<RoleArn>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_an_accounts_or_one_of_awss_own() {
+        for (text, own) in [
+            ("arn:aws:iam::111122223333:policy/firebreak/deny", true),
+            ("arn:aws-cn:iam::111122223333:policy/deny", true),
+            ("arn:aws:iam::aws:policy/AWSDenyAll", false),
+            ("arn:aws-us-gov:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole", false),
+        ] {
+            let arn: PolicyArn = text.parse().unwrap();
+            assert_eq!((arn.to_string().as_str(), arn.account().is_some()), (text, own));
+        }
+        assert_eq!(PolicyArn::deny_all(Partition::AwsCn).to_string(), "arn:aws-cn:iam::aws:policy/AWSDenyAll");
+        for text in [
+            "AWSDenyAll",
+            "arn:aws:iam::aws:policy/",
+            "arn:aws:iam::awss:policy/AWSDenyAll",
+            "arn:aws:iam::aws:role/AWSDenyAll",
+            "arn:aws:iam:us-east-1:aws:policy/AWSDenyAll",
+            "arn:aws:iam::aws:policyAWSDenyAll",
+            "arn:aws:iam::aws:policy/AWS DenyAll",
+            "arn:aws:iam::aws:policy/x\ny/AWSDenyAll",
+        ] {
+            assert!(text.parse::<PolicyArn>().is_err(), "{text}");
         }
     }
 

@@ -307,11 +307,13 @@ impl Incident {
                 changed = true;
             }
         }
+        // Whichever came first: one that is no drill makes it none, and the earliest activity counts.
+        next.drill = self.drill && candidate.drill;
+        next.first_seen = [self.first_seen, candidate.first_seen].into_iter().flatten().min();
+        changed |= next.drill != self.drill || next.first_seen != self.first_seen;
         if !(raised || changed) {
             return Joined::Unchanged;
         }
-        next.drill = self.drill && candidate.drill;
-        next.first_seen = [self.first_seen, candidate.first_seen].into_iter().flatten().min();
         next.updated_at = candidate.updated_at;
         next.version = self.version + 1;
         let counts = raised && next.state == IncidentState::Ordered;
@@ -411,6 +413,8 @@ impl Incident {
             state: StepState::Intended,
             prior: None,
             detail: String::new(),
+            refused: None,
+            filled_by: Vec::new(),
             attempts: 0,
             ordered_at: self.ordered_since(),
             intended_at: None,

@@ -18,6 +18,7 @@ pub mod guardduty;
 pub mod ids;
 pub mod inventory;
 pub mod judge;
+pub mod ladder;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;

@@ -86,13 +86,16 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
             if same || new.state == StepState::Intended {
                 return Vec::new();
             }
-            let detail = json!({
+            let mut detail = json!({
                 "schema": SCHEMA,
                 "incident_id": new.incident_id,
                 "episode": new.episode,
                 "step": new.step,
                 "state": new.state,
             });
+            if let (Some(refused), Some(detail)) = (new.refused, detail.as_object_mut()) {
+                detail.insert("refused".to_owned(), json!(refused));
+            }
             vec![Outcome { kind: OutcomeKind::StepRecorded, detail }]
         }
         (old, Some(Record::Chain(new))) => {

@@ -1,4 +1,4 @@
-//! The policy documents that Firebreak writes. No foreign text ever enters them: parsed identifiers and times alone.
+//! The policy documents that Firebreak writes, and how to tell one that was weakened. No foreign text ever enters them: parsed identifiers and times alone.
 
 mod chained;
 mod function;
@@ -52,6 +52,34 @@ pub fn revocation_time(document: &Value) -> Option<Timestamp> {
     date.get("aws:TokenIssueTime")?.as_str()?.parse().ok()
 }
 
+/// Deny everything on everything: what the pre-deployed policy says, for a person who must write it.
+pub fn deny_everything() -> Value {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]
+    })
+}
+
+/// Whether a document denies everything to everyone who carries it, whatever else it says.
+pub fn denies_everything(document: &Value) -> bool {
+    let every = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text == "*",
+        Some(Value::Array(several)) => several.iter().any(|one| one == "*"),
+        _ => false,
+    };
+    let whole = |statement: &Value| {
+        statement.get("Effect").and_then(Value::as_str) == Some("Deny")
+            && every(statement.get("Action"))
+            && every(statement.get("Resource"))
+            && statement.get("Condition").is_none()
+    };
+    match document.get("Statement") {
+        Some(Value::Array(statements)) => statements.iter().any(whole),
+        Some(single) => whole(single),
+        None => false,
+    }
+}
+
 /// The time without its fraction: rounded up, so that the policy never reaches less far than asked.
 pub fn whole_seconds(time: Timestamp) -> Timestamp {
     let seconds = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
@@ -69,6 +97,40 @@ mod tests {
         let time: Timestamp = "2026-11-21T03:04:05.2Z".parse().unwrap();
         let document = revocation(time);
         assert_eq!(revocation_time(&document).unwrap().to_string(), "2026-11-21T03:04:06Z");
+    }
+
+    #[test]
+    fn a_deny_that_leaves_anything_open_does_not_deny_everything() {
+        assert!(denies_everything(&deny_everything()));
+        let deny = json!({"Effect": "Deny", "Action": "*", "Resource": "*"});
+        let allow = json!({"Effect": "Allow", "Action": "*", "Resource": "*"});
+        for whole in [
+            json!({"Statement": deny}),
+            json!({"Statement": [allow, deny]}),
+            json!({"Statement": [{"Sid": "DenyAll", "Effect": "Deny", "Action": ["*"], "Resource": ["*"]}]}),
+        ] {
+            assert!(denies_everything(&whole), "{whole}");
+        }
+        let but = |key: &str, value: Value| {
+            let mut deny = deny.clone();
+            deny[key] = value;
+            json!({"Statement": [deny]})
+        };
+        for open in [
+            json!({}),
+            json!(null),
+            json!({"Statement": []}),
+            json!({"Statement": [allow]}),
+            but("Action", json!("s3:*")),
+            but("Action", json!(["s3:*"])),
+            but("Action", json!(null)),
+            but("Resource", json!("arn:aws:s3:::*")),
+            but("Condition", json!({"StringEquals": {"aws:username": "nobody"}})),
+            json!({"Statement": [{"Effect": "Deny", "NotAction": "*", "Resource": "*"}]}),
+            json!({"Statement": [{"Effect": "Deny", "Action": "*", "NotResource": "*"}]}),
+        ] {
+            assert!(!denies_everything(&open), "{open}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Any sequence of findings, requests and releases on one principal, against what must always hold.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use firebreak_model::action::{ActionId, Response};
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, FunctionArn};
 use firebreak_model::ledger::{Incident, IncidentState, Joined, Origin, ReleaseOrder};
+use firebreak_model::plan::Step;
 use firebreak_model::principal::Principal;
 use firebreak_model::usage::Usage;
 use jiff::{SignedDuration, Timestamp};
@@ -141,6 +144,130 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// A finding on the one principal, as it is delivered.
+#[derive(Debug, Clone)]
+struct Delivered {
+    act: bool,
+    drill: bool,
+    functions: Vec<u8>,
+    response: Vec<Response>,
+    key: Option<u8>,
+    first_seen: Option<i64>,
+    last_seen: Option<i64>,
+}
+
+impl Delivered {
+    fn candidate(&self) -> Incident {
+        let candidate = candidate(self.act, &self.functions, self.response.clone(), false, 0);
+        Incident {
+            drill: self.drill,
+            first_seen: self.first_seen.map(at),
+            access_keys: self.key.iter().map(|n| format!("AKIAEXAMPLE00000000{n}").parse().unwrap()).collect(),
+            ..candidate
+        }
+    }
+}
+
+fn delivered() -> impl Strategy<Value = Delivered> {
+    let seen = || prop::option::of(0i64..20);
+    (
+        any::<bool>(),
+        any::<bool>(),
+        prop::collection::vec(0u8..3, 0..3),
+        response(),
+        prop::option::of(0u8..3),
+        seen(),
+        seen(),
+    )
+        .prop_map(|(act, drill, functions, response, key, first_seen, last_seen)| Delivered {
+            act,
+            drill,
+            functions,
+            response,
+            key,
+            first_seen,
+            last_seen,
+        })
+}
+
+/// Some findings, and two ways in which they may arrive: each of them once or more, in any order.
+fn arrivals() -> impl Strategy<Value = (Vec<Delivered>, Vec<Delivered>)> {
+    let some = prop::collection::vec((delivered(), 0usize..3, 0usize..3), 1..7);
+    some.prop_flat_map(|findings| {
+        let repeated = |again: fn(&(Delivered, usize, usize)) -> usize| -> Vec<Delivered> {
+            findings.iter().flat_map(|one| std::iter::repeat_n(one.0.clone(), 1 + again(one))).collect()
+        };
+        (Just(repeated(|one| one.1)).prop_shuffle(), Just(repeated(|one| one.2)).prop_shuffle())
+    })
+}
+
+/// What there is to an incident in the end, whatever came first.
+#[derive(Debug, PartialEq)]
+struct End {
+    state: IncidentState,
+    episode: u32,
+    decision: Decision,
+    drill: bool,
+    first_seen: Option<Timestamp>,
+    sets: [BTreeSet<String>; 4],
+}
+
+fn end(incident: &Incident) -> End {
+    End {
+        state: incident.state,
+        episode: incident.episode,
+        decision: incident.decision,
+        drill: incident.drill,
+        first_seen: incident.first_seen,
+        sets: [
+            incident.plan.steps.iter().map(Step::key).collect(),
+            incident.functions.iter().map(ToString::to_string).collect(),
+            incident.access_keys.iter().map(ToString::to_string).collect(),
+            incident.response.iter().map(ToString::to_string).collect(),
+        ],
+    }
+}
+
+/// Delivers them one after the other to what is there.
+fn deliver(mut now: Option<Incident>, findings: &[Delivered]) -> Option<Incident> {
+    for finding in findings {
+        let candidate = finding.candidate();
+        let Some(incident) = &now else {
+            now = Some(candidate);
+            continue;
+        };
+        if let Joined::Changed { next, .. } = incident.join(&candidate, finding.last_seen.map(at)) {
+            now = Some(*next);
+        }
+    }
+    now
+}
+
+proptest! {
+    #[test]
+    fn findings_in_any_order_and_any_number_of_times_end_in_one_state((one, other) in arrivals()) {
+        let (first, second) = (deliver(None, &one).unwrap(), deliver(None, &other).unwrap());
+        prop_assert_eq!(end(&first), end(&second));
+        // All of them once more: nothing changes, and nothing is written.
+        prop_assert_eq!(&deliver(Some(first.clone()), &other).unwrap(), &first);
+    }
+
+    #[test]
+    fn what_comes_late_reopens_nothing_and_what_is_new_reopens_once((one, other) in arrivals(), cut in 0usize..20) {
+        // Released at a minute that is later than anything they saw: part of the deliveries come only afterwards.
+        let cut = cut.min(other.len());
+        let before = deliver(None, &one);
+        let released = released(&before.unwrap(), 30);
+        let late = deliver(Some(released.clone()), &other[..cut]).unwrap();
+        prop_assert_eq!(&late, &released);
+        let new = Delivered { last_seen: Some(31), ..one[0].clone() };
+        let again = [&other[cut..], &[new.clone(), new.clone()]].concat();
+        let reopened = deliver(Some(late), &again).unwrap();
+        prop_assert_eq!((reopened.episode, reopened.version), (2, released.version + 1));
+        prop_assert_eq!(end(&reopened).sets, end(&new.candidate()).sets);
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
-use crate::actions::target::user;
+use crate::actions::iam_deny_policy::{self, emptied, filled_by, which_is_gone};
+use crate::actions::target::{principal, user};
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::QuarantineUser,
@@ -17,6 +18,9 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
     permissions: &[
         Permission { action: "iam:AttachUserPolicy", on: Resource::UserAndDenyPolicy },
         Permission { action: "iam:ListAttachedUserPolicies", on: Resource::User },
+        Permission { action: "iam:GetUser", on: Resource::User },
+        iam_deny_policy::READ[0],
+        iam_deny_policy::READ[1],
     ],
     revert_permissions: &[Permission { action: "iam:DetachUserPolicy", on: Resource::UserAndDenyPolicy }],
     additive: true,
@@ -24,6 +28,8 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
     idempotent_because: "attaching a policy that is attached changes nothing",
     disrupts: "everything that the user does, by key or in the console",
 };
+
+const ATTACH: &str = "iam:AttachUserPolicy";
 
 /// Attaches the deny policy to a user.
 #[derive(Debug, Clone)]
@@ -36,6 +42,16 @@ impl QuarantineUser {
     /// With this client, and this policy.
     pub fn new(iam: Client, deny_policy_arn: String) -> Self {
         Self { iam, deny_policy_arn }
+    }
+
+    async fn attached(&self, user: &str) -> Result<Vec<String>, ActionError> {
+        let mut pages = self.iam.list_attached_user_policies().user_name(user).into_paginator().items().send();
+        let mut arns = Vec::new();
+        while let Some(policy) = pages.next().await {
+            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedUserPolicies", user, e))?;
+            arns.extend(policy.policy_arn);
+        }
+        Ok(arns)
     }
 }
 
@@ -52,20 +68,19 @@ impl Action for QuarantineUser {
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
         let user = user(order)?;
         let attach = self.iam.attach_user_policy().user_name(user).policy_arn(&self.deny_policy_arn);
-        attach.send().await.map_err(|e| ActionError::of("iam:AttachUserPolicy", user, e))?;
-        Ok(())
+        let Err(error) = attach.send().await.map_err(|e| ActionError::of(ATTACH, user, e)) else { return Ok(()) };
+        let error = filled_by(error, self.attached(user)).await;
+        Err(which_is_gone(&self.iam, ATTACH, principal(order)?, &self.deny_policy_arn, error).await)
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
         let user = user(order)?;
-        let mut pages = self.iam.list_attached_user_policies().user_name(user).into_paginator().items().send();
-        while let Some(policy) = pages.next().await {
-            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedUserPolicies", user, e))?;
-            if policy.policy_arn() == Some(&self.deny_policy_arn) {
-                return Ok(Verified::InForce);
-            }
+        let (attached, emptied) = tokio::join!(self.attached(user), emptied(&self.iam, &self.deny_policy_arn));
+        if !attached?.contains(&self.deny_policy_arn) {
+            let found = "the deny policy is not among the user's attached policies";
+            return Ok(Verified::NotInForce(found.to_owned()));
         }
-        Ok(Verified::NotInForce("the deny policy is not among the user's attached policies".to_owned()))
+        Ok(emptied?.map_or(Verified::InForce, Verified::NotInForce))
     }
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {
@@ -81,11 +96,13 @@ impl Action for QuarantineUser {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use firebreak_model::ladder::Refusal;
+
     use super::*;
-    use crate::testing::{Answer, Wire, ok, order, query_error, user_order};
+    use crate::testing::{Answer, Wire, deny_policy, ok, order, query_error, user_bounded_by, user_order, whole_deny};
 
     const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny-all";
-    const ATTACH: &str = "POST / Action=AttachUserPolicy&Version=2010-05-08&UserName=ci-bot\
+    const ATTACH_REQUEST: &str = "POST / Action=AttachUserPolicy&Version=2010-05-08&UserName=ci-bot\
                           &PolicyArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Apolicy%2Ffirebreak%2Fdeny-all";
 
     fn action(wire: &Wire) -> QuarantineUser {
@@ -102,13 +119,15 @@ mod tests {
 
     #[tokio::test]
     async fn attaches_to_the_user_and_reads_back() {
-        let wire = Wire::answering([ok("<AttachUserPolicyResponse/>"), attached(DENY)]);
+        let answers = [ok("<AttachUserPolicyResponse/>"), attached(DENY)];
+        let wire = Wire::answering(answers.into_iter().chain(whole_deny()));
         let (incident, step) = user_order("ci-bot", ActionId::QuarantineUser);
         action(&wire).apply(order(&incident, &step), &Value::Null).await.unwrap();
         let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
         assert_eq!(verified, Verified::InForce);
-        assert_eq!(wire.requests()[0], ATTACH);
-        let wire = Wire::answering([attached("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3")]);
+        assert_eq!(wire.requests()[0], ATTACH_REQUEST);
+        let awss_own = attached("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3");
+        let wire = Wire::answering([awss_own].into_iter().chain(whole_deny()));
         let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
         assert!(matches!(verified, Verified::NotInForce(_)), "AWS's own quarantine denies a list, not everything");
     }
@@ -127,13 +146,30 @@ mod tests {
         for (answer, transient, applied) in [
             (query_error(403, "AccessDenied"), false, false),
             (query_error(409, "LimitExceeded"), false, false),
-            (query_error(404, "NoSuchEntity"), false, false),
             (query_error(400, "Throttling"), true, false),
             (Answer::Lost, true, true),
         ] {
             let wire = Wire::answering([answer]);
             let error = action(&wire).apply(order(&incident, &step), &Value::Null).await.unwrap_err();
             assert_eq!((error.is_transient(), error.may_have_applied()), (transient, applied), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_emptied_policy_a_missing_one_and_a_full_quota_are_told_apart() {
+        let (incident, step) = user_order("ci-bot", ActionId::QuarantineUser);
+        let emptied = deny_policy(r#"{"Statement": []}"#);
+        let wire = Wire::answering([attached(DENY)].into_iter().chain(emptied));
+        let verified = action(&wire).verify(order(&incident, &step), &Value::Null).await.unwrap();
+        assert!(matches!(&verified, Verified::NotInForce(found) if found.contains("somebody changed")), "{verified:?}");
+        for (answers, refusal) in [
+            ([query_error(404, "NoSuchEntity"), user_bounded_by(None)], Some(Refusal::PolicyGone)),
+            ([query_error(404, "NoSuchEntity"), query_error(404, "NoSuchEntity")], None),
+            ([query_error(409, "LimitExceeded"), attached("arn:aws:iam::aws:policy/x")], Some(Refusal::Quota)),
+        ] {
+            let wire = Wire::answering(answers);
+            let error = action(&wire).apply(order(&incident, &step), &Value::Null).await.unwrap_err();
+            assert_eq!((error.refusal(), wire.unused()), (refusal, 0), "{error}");
         }
     }
 

@@ -73,7 +73,8 @@ impl RevokeChainedSessions {
         let counted = counted(&document);
         if counted > INLINE_QUOTA {
             let source = Box::new(TooLong(counted));
-            return Err(ActionError::Quota { call: "iam:PutRolePolicy", target: role.to_owned(), source });
+            let (call, target, filled_by) = ("iam:PutRolePolicy", role.to_owned(), Vec::new());
+            return Err(ActionError::Quota { call, target, filled_by, source });
         }
         let put = self.iam.put_role_policy().role_name(role).policy_name(CHAINED_POLICY);
         let answer = put.policy_document(document.to_string()).send().await;

@@ -2,6 +2,7 @@
 
 use firebreak_model::ids::FunctionArn;
 use firebreak_model::plan::Target;
+use firebreak_model::principal::PrincipalName;
 
 use crate::action::{ActionError, Order};
 
@@ -22,6 +23,15 @@ pub(super) fn user(order: Order<'_>) -> Result<&str, ActionError> {
     match &order.step.target {
         Target::User(user) => Ok(user.as_str()),
         _ => refused(order, "user"),
+    }
+}
+
+/// The principal that the step is on.
+pub(super) fn principal(order: Order<'_>) -> Result<PrincipalName, ActionError> {
+    match &order.step.target {
+        Target::Role(role) => Ok(PrincipalName::Role(role.clone())),
+        Target::User(user) => Ok(PrincipalName::User(user.clone())),
+        Target::Function(_) => refused(order, "principal"),
     }
 }
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tracing::{Instrument, info_span};
 
 use super::candidate::{Event, Received};
-use super::{Containment, conclude, settle};
+use super::ladder::conclude;
+use super::{Containment, settle};
 use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::failure::Failure;
@@ -84,10 +85,10 @@ impl Containment {
         if let Some(why) = kept_off {
             return Ok(Answer::on("not put back", id, &[]).saying(why));
         }
-        let executed = self.hold(&incident).await?;
+        let executed = Box::pin(self.hold(&incident)).await?;
         if executed.is_empty() {
             return Ok(Answer::on("nothing to do", id, &[]).saying("the plan holds no such step for this function"));
         }
-        conclude(id, executed)
+        conclude(&incident, executed)
     }
 }

@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use firebreak_model::ids::{FindingKey, Partition};
-use firebreak_model::ledger::{Origin, Record};
+use firebreak_model::ledger::{Origin, Record, StepRecord, StepState};
 use firebreak_model::principal::Home;
 use firebreak_model::usage::RoleUsage;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::evidence::testing::item;
-use crate::testing::{Answer as Wired, Wire, json_error, ok};
+use crate::testing::{Answer as Wired, Wire, json_error, ok, whole_deny};
 
 const ACCOUNT: &str = "111122223333";
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
@@ -80,13 +80,16 @@ fn stored(incident: &Incident) -> Wired {
     item(&Record::Incident(Box::new(incident.clone())))
 }
 
-fn attached() -> [Wired; 2] {
+fn attached() -> [Wired; 4] {
+    let [policy, version] = whole_deny();
     [
         ok("<AttachRolePolicyResponse/>"),
         ok(format!(
             "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyArn>{DENY}\
              </PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>"
         )),
+        policy,
+        version,
     ]
 }
 
@@ -192,7 +195,7 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
     let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
         {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
         {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
-    let [_, listed] = attached();
+    let [_, listed, policy, version] = attached();
     let scene = Scene::of(
         vec![
             Wired::Http(400, there.to_string()),
@@ -201,11 +204,13 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
             role.known_users(&["orders-worker", "invoices"]),
             crate::evidence::testing::items(std::slice::from_ref(&applied)),
             crate::evidence::testing::item(&applied),
+            // No rung below it is on record.
+            ok("{}"),
             stored(&incident),
             ok("{}"),
         ],
         // It is read back, and not attached again.
-        vec![role.shown(), listed],
+        vec![role.shown(), listed, policy, version],
         Vec::new(),
     );
     let answer = scene.handle(ON_A_FUNCTION).await.unwrap();

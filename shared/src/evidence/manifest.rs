@@ -74,6 +74,7 @@ impl Lack {
             ActionError::Busy { .. } => Self::Throttled,
             ActionError::NoAnswer { .. } => Self::NoAnswer,
             ActionError::Quota { .. }
+            | ActionError::PolicyGone { .. }
             | ActionError::Rejected { .. }
             | ActionError::Unsigned { .. }
             | ActionError::Unreadable { .. } => Self::Rejected,

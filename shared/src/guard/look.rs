@@ -1,5 +1,6 @@
 //! One look at a containment: every step that lasts, read back by the code that applied it.
 
+use firebreak_model::ladder::Standing;
 use firebreak_model::ledger::{Incident, StepRecord};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::Identity;
@@ -27,16 +28,23 @@ impl Guard {
         let records = self.ledger.steps(incident, incident.plan.owners()).await?;
         let mut steps = Vec::new();
         for step in incident.plan.steps.iter().filter(|step| lasts(step.action)) {
-            let key = step.key();
-            let record = records.iter().find(|record| record.step == key);
+            // The rung that holds, where the planned one was refused.
+            let record = match Standing::of(step, &records) {
+                Standing::NotBegun | Standing::UnderWay => None,
+                Standing::Held(record) | Standing::Ended(record) => Some(record),
+                Standing::Refused(rungs) => rungs.last().copied(),
+            };
             let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
             let found = match (found, record) {
                 (Some(found), _) => found,
                 (None, Some(_)) if made_again.is_some() && !matches!(step.target, Target::Function(_)) => Found::Absent,
-                (None, Some(record)) => self.read_back(incident, step, record, now).await,
+                (None, Some(record)) => {
+                    let rung = Step { action: record.action, target: record.target.clone() };
+                    self.read_back(incident, &rung, record, now).await
+                }
                 (None, None) => Found::Pending,
             };
-            steps.push(StepLook { step: key, found });
+            steps.push(StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found });
         }
         let denied = denied_at(&steps, &records);
         // What does not hold needs no second opinion.

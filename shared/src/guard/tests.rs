@@ -1,13 +1,15 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use firebreak_model::ids::Partition;
+use firebreak_model::ladder::Refusal;
 use firebreak_model::ledger::{Record, StepRecord, StepState};
+use firebreak_model::plan::Step;
 use firebreak_model::watch::{Opinion, TrailLook};
 use jiff::SignedDuration;
 
 use super::*;
 use crate::evidence::testing::{item, items};
-use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_order};
+use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_bounded_by, role_order, whole_deny};
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
@@ -68,6 +70,11 @@ fn stored(incident: &Incident) -> Scripted {
     item(&Record::Incident(Box::new(incident.clone())))
 }
 
+/// What is read back of a quarantine: what is attached, and the deny policy itself.
+fn read(arn: &str) -> Vec<Scripted> {
+    [attached(arn)].into_iter().chain(whole_deny()).collect()
+}
+
 /// The role as it is now, by its unique id.
 fn role(id: &str) -> Scripted {
     ok(format!(
@@ -125,12 +132,12 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
     let (incident, step) = contained();
     let wires = Wires {
         ledger: Wire::answering([stored(&incident), ok("{}"), items(&[Record::Step(Box::new(step))]), ok("{}")]),
-        iam: Wire::answering([
-            as_pinned(),
-            attached(DENY),
-            control(),
-            simulated("sts:GetSessionToken", "explicitDeny"),
-        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
     };
@@ -140,8 +147,8 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
     assert!(put.contains(r#""standing":{"S":"watching"}"#) && put.contains(r#""pk":{"S":"watch"}"#), "{put}");
     assert!(put.contains("attribute_not_exists(pk) OR #version = :before"), "{put}");
     let iam = wires.iam.requests();
-    assert!(iam[2].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Ffirebreak%2Fguard"), "{iam:?}");
-    assert!(iam[3].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Forders"), "{iam:?}");
+    assert!(iam[4].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Ffirebreak%2Fguard"), "{iam:?}");
+    assert!(iam[5].contains("PolicySourceArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Forders"), "{iam:?}");
     let hosts = wires.trail.hosts();
     assert!(hosts[0].contains("eu-west-1") && hosts[1].contains("us-east-1"), "{hosts:?}");
     assert!(wires.trail.requests()[0].contains(r#""AttributeKey":"ReadOnly","AttributeValue":"false""#));
@@ -177,7 +184,7 @@ async fn what_is_gone_goes_on_record_with_its_owner_and_is_soon_looked_at_again(
             ok("{}"),
             ok("{}"),
         ]),
-        iam: Wire::answering([as_pinned(), attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]),
+        iam: Wire::answering([as_pinned()].into_iter().chain(read("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
         sqs: Wire::answering([sent()]),
         ..Wires::default()
     };
@@ -188,6 +195,47 @@ async fn what_is_gone_goes_on_record_with_its_owner_and_is_soon_looked_at_again(
     assert!(requests[5].contains(r#""owners":{"L":[{"S":"quarantine-principal"}]}"#), "{}", requests[5]);
     assert!(requests[5].contains(&format!("tamper#{}", incident.incident_id)), "{}", requests[5]);
     assert!(wires.sqs.requests()[0].contains(r#""DelaySeconds":5"#), "{:?}", wires.sqs.requests());
+}
+
+#[tokio::test]
+async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
+    let (incident, top) = contained();
+    let ordered = incident.ordered_since();
+    let refused =
+        StepRecord { state: StepState::Failed, refused: Some(Refusal::Quota), verified_at: None, ..top.clone() };
+    let step = Step { action: ActionId::BoundRole, target: top.target.clone() };
+    let below = StepRecord {
+        state: StepState::Applied,
+        prior: Some("null".into()),
+        verified_at: Some(ordered),
+        ..incident.step_record(&step, ordered)
+    };
+    let records = || items(&[&refused, &below].map(|record| Record::Step(Box::new(record.clone()))));
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), ok("{}"), records(), ok("{}")]),
+        iam: Wire::answering([
+            as_pinned(),
+            role_bounded_by(Some("arn:aws:iam::aws:policy/AWSDenyAll")),
+            control(),
+            simulated("sts:GetSessionToken", "explicitDeny"),
+        ]),
+        sqs: Wire::answering([sent()]),
+        trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "{:?}", wires.iam.requests());
+    let put = wires.ledger.requests().pop().unwrap();
+    assert!(put.contains(r#""standing":{"S":"watching"}"#), "{put}");
+
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), ok("{}"), records(), stored(&incident), ok("{}"), ok("{}")]),
+        iam: Wire::answering([as_pinned(), role_bounded_by(None)]),
+        sqs: Wire::answering([sent()]),
+        ..Wires::default()
+    };
+    played(&wires, &order_of(&incident)).await;
+    let requests = wires.ledger.requests();
+    assert!(requests[5].contains(r#""owners":{"L":[{"S":"quarantine-principal"}]}"#), "{}", requests[5]);
 }
 
 #[tokio::test]
@@ -202,7 +250,7 @@ async fn a_release_that_began_meanwhile_is_no_tampering() {
                 items(&[Record::Step(Box::new(step.clone()))]),
                 stored(&released),
             ]),
-            iam: Wire::answering([as_pinned(), attached("arn:aws:iam::aws:policy/ReadOnlyAccess")]),
+            iam: Wire::answering([as_pinned()].into_iter().chain(read("arn:aws:iam::aws:policy/ReadOnlyAccess"))),
             ..Wires::default()
         };
         played(&wires, &order_of(&incident)).await;
@@ -226,12 +274,12 @@ async fn an_edited_watch_is_begun_anew() {
             items(&[Record::Step(Box::new(step))]),
             ok("{}"),
         ]),
-        iam: Wire::answering([
-            as_pinned(),
-            attached(DENY),
-            control(),
-            simulated("sts:GetSessionToken", "explicitDeny"),
-        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
     };
@@ -369,12 +417,12 @@ async fn who_undid_a_containment_is_on_record_though_it_is_back_already() {
             ok("{}"),
             ok("{}"),
         ]),
-        iam: Wire::answering([
-            as_pinned(),
-            attached(DENY),
-            control(),
-            simulated("sts:GetSessionToken", "explicitDeny"),
-        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
         sqs: Wire::answering([sent()]),
         ..Wires::default()
     };

@@ -1,6 +1,7 @@
 //! The page about an incident: how each step stands, and how to undo it.
 
 use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::ladder::{self, Standing};
 use firebreak_model::ledger::{FindingRecord, Incident, Origin, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use firebreak_model::principal::PrincipalKind;
@@ -8,16 +9,12 @@ use firebreak_model::usage::OLD;
 use jiff::SignedDuration;
 
 use super::text::{clean, span};
-use super::{Draft, Occasion, Page, Setting, Verdict, finding, undo};
+use super::{Draft, Occasion, Page, Setting, Verdict, by_hand, finding, undo};
 
 /// The verdict on an incident, once every step of its plan has come to an end.
 pub(super) fn verdict(incident: &Incident, steps: &[StepRecord]) -> Option<Verdict> {
-    let states: Vec<(ActionId, StepState)> = incident
-        .plan
-        .steps
-        .iter()
-        .map(|step| Some((step.action, record_of(step, steps)?.state)))
-        .collect::<Option<_>>()?;
+    let states: Vec<(ActionId, StepState)> =
+        incident.plan.steps.iter().map(|step| Some((step.action, ended(step, steps)?))).collect::<Option<_>>()?;
     if states.is_empty() || states.iter().any(|(_, state)| *state == StepState::Intended) {
         return None;
     }
@@ -31,6 +28,35 @@ pub(super) fn verdict(incident: &Incident, steps: &[StepRecord]) -> Option<Verdi
         0 => Verdict::CannotContain,
         _ => Verdict::Partial,
     })
+}
+
+/// How a step of the plan came to its end, with the rungs below it; `None` while it has not.
+fn ended(step: &Step, steps: &[StepRecord]) -> Option<StepState> {
+    match Standing::of(step, steps) {
+        Standing::NotBegun | Standing::UnderWay => None,
+        Standing::Held(_) => Some(StepState::Applied),
+        Standing::Ended(record) => Some(record.state),
+        Standing::Refused(_) => Some(StepState::Failed),
+    }
+}
+
+/// The pages about single steps: those that ended badly, and those all of whose rungs were refused. A rung that gave way
+/// to one that holds, or that is being tried, pages nothing of its own.
+pub(super) fn ended_badly(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
+    let bad = |record: &&StepRecord| matches!(record.state, StepState::Failed | StepState::Withheld);
+    let occasion = |record: &StepRecord| Occasion::Step(record.step.clone(), record.state);
+    let mut occasions = Vec::new();
+    for step in &incident.plan.steps {
+        match Standing::of(step, steps) {
+            Standing::Ended(record) if bad(&record) => occasions.push(occasion(record)),
+            Standing::Refused(_) => occasions.push(Occasion::CannotContain(step.key())),
+            _ => {}
+        }
+    }
+    let planned = |record: &&StepRecord| incident.plan.steps.iter().any(|step| step.key() == record.step);
+    let others = steps.iter().filter(|record| !planned(record) && ladder::top(record.action).is_none());
+    occasions.extend(others.filter(bad).map(occasion));
+    occasions
 }
 
 fn record_of<'a>(step: &Step, steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
@@ -60,8 +86,11 @@ pub(super) fn page(
     } else {
         progress(&mut draft, occasion, incident, steps);
     }
+    if matches!(occasion, Occasion::CannotContain(_) | Occasion::Complete(_)) {
+        by_hand::section(&mut draft, incident, steps, setting);
+    }
     who_else(&mut draft, occasion, incident);
-    next_step(&mut draft, occasion, incident, setting);
+    next_step(&mut draft, occasion, incident, steps, setting);
     if matches!(occasion, Occasion::Step(..) | Occasion::Complete(_) | Occasion::Ordered | Occasion::Releasing) {
         undo::section(&mut draft, incident, steps, setting);
     }
@@ -75,6 +104,7 @@ fn word(occasion: &Occasion) -> String {
         Occasion::Approval => "approve or leave".to_owned(),
         Occasion::Withheld => "withheld".to_owned(),
         Occasion::Step(_, state) => format!("step {state}"),
+        Occasion::CannotContain(_) => "CANNOT CONTAIN, act now".to_owned(),
         Occasion::Complete(verdict) => verdict.as_str().to_owned(),
         Occasion::Traced(_) => "chained sessions".to_owned(),
         Occasion::Releasing => "releasing".to_owned(),
@@ -96,6 +126,9 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
             format!("A guard rail withheld a step against {who}: {}.", clean(key, 300))
         }
         Occasion::Step(key, _) => format!("A step against {who} failed: {}.", clean(key, 300)),
+        Occasion::CannotContain(_) => {
+            format!("Firebreak cannot deny {who} anything: every way of it was refused. The thief can still act.")
+        }
         Occasion::Complete(Verdict::Contained) => format!("{who} is contained: every step was read back."),
         Occasion::Complete(Verdict::Partial) => format!("{who} is contained in part only."),
         Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
@@ -199,7 +232,9 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
         .filter(|(_, record)| record.is_some() || *occasion != Occasion::Released)
         .collect();
     let (done, open): (Vec<_>, Vec<_>) = all.iter().partition(|(_, r)| {
-        r.is_some_and(|r| matches!(r.state, StepState::Applied | StepState::Gone | StepState::Reverted))
+        r.is_some_and(|r| {
+            matches!(r.state, StepState::Applied | StepState::Gone | StepState::Reverted) || held(r, steps).is_some()
+        })
     });
     draft.section("What is verified");
     if done.is_empty() {
@@ -207,6 +242,15 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
     }
     for (key, record) in done {
         let Some(record) = record else { continue };
+        if let Some(holds) = held(record, steps) {
+            draft.line(&format!("[x] {}", clean(key, 300)));
+            draft.line(&format!(
+                "    held by {} in its place; itself refused: {}",
+                holds.action,
+                clean(&record.detail, 600)
+            ));
+            continue;
+        }
         let at = record.reverted_at.or(record.verified_at).unwrap_or(record.updated_at);
         draft.line(&format!("[x] {}", clean(key, 300)));
         draft.line(&format!("    {} {at}: {}", record.state, clean(&record.detail, 600)));
@@ -223,6 +267,15 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
     }
 }
 
+/// The rung that holds in the place of one that failed.
+fn held<'a>(record: &StepRecord, steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
+    let planned = Step { action: ladder::top(record.action)?, target: record.target.clone() };
+    match Standing::of(&planned, steps) {
+        Standing::Held(holds) if record.state == StepState::Failed => Some(holds),
+        _ => None,
+    }
+}
+
 fn state(state: StepState) -> &'static str {
     match state {
         StepState::Intended => "begun, not verified",
@@ -231,7 +284,7 @@ fn state(state: StepState) -> &'static str {
     }
 }
 
-fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, setting: &Setting) {
+fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: &[StepRecord], setting: &Setting) {
     draft.section("Next step");
     let id = &incident.incident_id;
     match occasion {
@@ -258,6 +311,12 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
             );
             draft.line("what ran into a quota, a person with more rights must do by hand.");
         }
+        Occasion::CannotContain(_) => {
+            draft
+                .line("The commands above, at once. What else was planned goes on meanwhile. When they took hold, ask");
+            draft.line("Firebreak to contain it again: what it does then, it can undo. When it is over, release it:");
+            draft.command(&setting.release(id));
+        }
         Occasion::Complete(verdict) => {
             draft.line(match verdict {
                 Verdict::Contained => "Investigate and recover. What the thief did before, this does not undo.",
@@ -271,14 +330,14 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, settin
             draft.line("Wait for the page that says that it is released. If none comes, ask for the release again:");
             draft.command(&setting.release(id));
         }
-        Occasion::Released => released(draft, incident),
+        Occasion::Released => released(draft, incident, steps),
         Occasion::Traced(_) | Occasion::Forgery(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => {
             draft.line("Nothing.");
         }
     }
 }
 
-fn released(draft: &mut Draft, incident: &Incident) {
+fn released(draft: &mut Draft, incident: &Incident, steps: &[StepRecord]) {
     if let Some(release) = &incident.release {
         draft.field("Released by", &clean(&release.by, 256));
         draft.field("Reason", &clean(&release.reason, 500));
@@ -286,6 +345,9 @@ fn released(draft: &mut Draft, incident: &Incident) {
         for step in &release.left_alone {
             draft.line(&format!("Someone changed this since, so it was left as it is: {}", clean(step, 300)));
         }
+    }
+    for record in steps.iter().filter(|record| record.state == StepState::LeftAlone) {
+        undo::left_alone(draft, record);
     }
     draft
         .line("Check that the service works. Where a revocation is verified above, sessions issued before the release");

@@ -8,7 +8,7 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::decision::Decision;
 use firebreak_model::ids::{FindingKey, IncidentId, shown};
-use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageRecord, StepRecord, StepState};
+use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageRecord, StepRecord};
 use firebreak_model::outcome::{self, OutcomeKind};
 use firebreak_model::tamper;
 use firebreak_model::watch::Standing;
@@ -277,9 +277,8 @@ fn finding_subject(text: &str) -> Option<String> {
 fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
     match incident.state {
         IncidentState::Ordered => {
-            let ended_badly = steps.iter().filter(|r| matches!(r.state, StepState::Failed | StepState::Withheld));
             let mut occasions = vec![Occasion::Ordered];
-            occasions.extend(ended_badly.map(|record| Occasion::Step(record.step.clone(), record.state)));
+            occasions.extend(incident::ended_badly(incident, steps));
             occasions.extend(incident::verdict(incident, steps).map(Occasion::Complete));
             occasions
         }
@@ -294,7 +293,8 @@ fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use firebreak_model::ledger::{FindingRecord, Pause, Record};
+    use firebreak_model::ladder::Refusal;
+    use firebreak_model::ledger::{FindingRecord, Pause, Record, StepState};
     use serde_json::json;
 
     use super::*;
@@ -395,6 +395,29 @@ mod tests {
         let (ledger, sns) = (Wire::answering(script), Wire::default());
         notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
         assert!(sns.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn every_rung_refused_pages_at_once_and_a_rung_that_gave_way_pages_nothing() {
+        let incident = tests::incident();
+        for (below, subject) in [
+            (StepState::Intended, None),
+            (StepState::Applied, None),
+            (StepState::Failed, Some("CANNOT%20CONTAIN%2C%20act%20now%3A%20role%2Forders-role")),
+        ] {
+            let steps = tests::rungs(&incident, Refusal::Quota, below);
+            let mut script = about(&incident, &steps);
+            script.push(taken());
+            script.extend(free());
+            let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
+            notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+            let requests = sns.requests();
+            assert_eq!(requests.len(), usize::from(subject.is_some()), "{below}: {requests:?}");
+            assert!(subject.is_none_or(|subject| requests[0].contains(subject)), "{requests:?}");
+            let last = ledger.requests().last().unwrap().clone();
+            let named = last.contains("000001#every-rung-refused-quarantine-role@role/orders-role");
+            assert_eq!(named, subject.is_some(), "{last}");
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,9 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
 use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Format, Subject};
+use firebreak_model::ladder::Refusal;
 use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder};
-use firebreak_model::plan::Plan;
+use firebreak_model::plan::{Plan, Step};
 use firebreak_model::principal::Principal;
 use firebreak_model::usage::Usage;
 
@@ -187,6 +188,94 @@ fn a_prior_state_of_an_unknown_shape_is_printed_as_recorded() {
     }
 }
 
+/// A rung that was refused, and the one below it.
+pub(super) fn rungs(incident: &Incident, refused: Refusal, below: StepState) -> [StepRecord; 2] {
+    let step = incident.plan.steps[0].clone();
+    let action = firebreak_model::ladder::below(step.action).unwrap();
+    let mut top = record(incident, 0, StepState::Failed, "`iam:AttachRolePolicy` on `x` ran into a quota", None);
+    top.refused = Some(refused);
+    if refused == Refusal::Quota {
+        top.filled_by = ["arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::111122223333:policy/a/b';id;'/c"]
+            .map(|arn| arn.parse().unwrap())
+            .to_vec();
+    }
+    let now = "2026-11-21T03:00:03Z".parse().unwrap();
+    let fresh = incident.step_record(&Step { action, target: step.target }, now);
+    let applied = (below == StepState::Applied).then_some(now);
+    let below = StepRecord {
+        state: below,
+        detail: if applied.is_some() { "AWSDenyAll is the boundary" } else { "`iam:PutX` on `x` was denied" }.into(),
+        refused: (below == StepState::Failed).then_some(Refusal::Denied),
+        prior: Some(r#""arn:aws:iam::111122223333:policy/team""#.into()),
+        applied_at: applied,
+        verified_at: applied,
+        ..fresh
+    };
+    [top, below]
+}
+
+#[test]
+fn a_boundary_in_the_place_of_the_deny_is_contained_and_says_why() {
+    let mut incident = incident();
+    incident.plan.steps.truncate(1);
+    let steps = rungs(&incident, Refusal::Quota, StepState::Applied);
+    assert_eq!(incident::verdict(&incident, &steps), Some(Verdict::Contained));
+    assert_eq!(incident::ended_badly(&incident, &steps), []);
+    insta::assert_snapshot!(shown(&page(&Occasion::Complete(Verdict::Contained), &incident, &steps)));
+}
+
+#[test]
+fn every_rung_refused_is_loud_and_says_what_to_do_by_hand() {
+    let incident = incident();
+    let steps = rungs(&incident, Refusal::Quota, StepState::Failed);
+    let key = incident.plan.steps[0].key();
+    assert_eq!(incident::ended_badly(&incident, &steps), [Occasion::CannotContain(key.clone())]);
+    assert_eq!(incident::verdict(&incident, &steps), None, "the function is not isolated yet");
+    insta::assert_snapshot!(shown(&page(&Occasion::CannotContain(key), &incident, &steps)));
+    let (mut user, _) = user_order("ci-bot", ActionId::QuarantineUser);
+    user.access_keys = vec!["AKIASTOLEN000000001".parse().unwrap()];
+    let steps = rungs(&user, Refusal::PolicyGone, StepState::Failed);
+    let key = user.plan.steps[0].key();
+    insta::assert_snapshot!(shown(&page(&Occasion::CannotContain(key), &user, &steps)));
+}
+
+#[test]
+fn a_rung_that_is_tried_in_the_place_of_another_is_under_way() {
+    let mut incident = incident();
+    incident.plan.steps.truncate(1);
+    let steps = rungs(&incident, Refusal::Denied, StepState::Intended);
+    for steps in [&steps[..1], &steps[..]] {
+        assert_eq!(incident::verdict(&incident, steps), None);
+        assert_eq!(incident::ended_badly(&incident, steps), []);
+    }
+    // What may go better another time is told as before.
+    let mut throttled = steps.clone();
+    throttled[0].refused = None;
+    let expected = Occasion::Step(throttled[0].step.clone(), StepState::Failed);
+    assert_eq!(incident::ended_badly(&incident, &throttled[..1]), [expected]);
+}
+
+#[test]
+fn a_boundary_that_a_release_left_alone_is_told_with_the_commands() {
+    let release = ReleaseOrder {
+        at: "2026-11-21T04:00:00Z".parse().unwrap(),
+        by: "ana".into(),
+        reason: "it was us".into(),
+        invocation: "i".into(),
+        reactivate_keys: Vec::new(),
+        left_alone: vec!["bound-role@role/orders-role".into()],
+    };
+    let mut incident = Incident { state: IncidentState::Released, release: Some(release), ..incident() };
+    incident.plan.steps.truncate(1);
+    let [mut top, mut below] = rungs(&incident, Refusal::Quota, StepState::Applied);
+    top.state = StepState::Reverted;
+    below.state = StepState::LeftAlone;
+    below.detail = "the policy `p`, which was the boundary before the containment, does not exist any more".into();
+    let body = page(&Occasion::Released, &incident, &[top, below]).body;
+    assert!(body.contains("left alone: the policy `p`, which was the boundary"), "{body}");
+    assert!(body.contains("    aws iam delete-role-permissions-boundary --role-name 'orders-role'\n"), "{body}");
+}
+
 #[test]
 fn an_approval_is_asked_for_with_the_command() {
     let incident = Incident { state: IncidentState::AwaitingApproval, ..incident() };
@@ -322,15 +411,20 @@ fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
     incident.origin =
         Origin::Person { requested_by: hostile.clone(), reason: hostile.clone(), invocation: hostile.clone() };
     let prior = serde_json::json!({"any": hostile}).to_string();
-    let steps: Vec<StepRecord> = (0..incident.plan.steps.len())
+    let mut steps: Vec<StepRecord> = (0..incident.plan.steps.len())
         .map(|at| record(&incident, at, StepState::Applied, &hostile, Some(&prior)))
         .collect();
+    let [top, mut below] = rungs(&incident, Refusal::Quota, StepState::Failed);
+    below.detail.clone_from(&hostile);
+    steps[0] = StepRecord { detail: hostile.clone(), ..top };
+    steps.push(below);
     let occasions = [
         Occasion::Ordered,
         Occasion::Approval,
         Occasion::Withheld,
         Occasion::Step(hostile.clone(), StepState::Failed),
         Occasion::Complete(Verdict::Partial),
+        Occasion::CannotContain(hostile.clone()),
         Occasion::Releasing,
         Occasion::Released,
     ];

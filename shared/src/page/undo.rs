@@ -2,7 +2,7 @@
 //! which Firebreak itself is what does not work.
 
 use firebreak_model::action::ActionId;
-use firebreak_model::ids::{AccessKeyId, FunctionArn};
+use firebreak_model::ids::{AccessKeyId, FunctionArn, PolicyArn};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Target;
 use firebreak_model::policy::{CHAINED_POLICY, FUNCTIONS_POLICY, REVOCATION_POLICY};
@@ -47,10 +47,12 @@ fn in_place(record: &StepRecord) -> bool {
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for it; event
 /// sources and keys late; the revocation last of all.
-const ORDER: [ActionId; 11] = [
+const ORDER: [ActionId; 13] = [
     ActionId::QuarantineRole,
     ActionId::QuarantineFunction,
     ActionId::QuarantineUser,
+    ActionId::BoundRole,
+    ActionId::BoundUser,
     ActionId::ClearDestinations,
     ActionId::RemovePublicStatements,
     ActionId::CloseFunctionUrls,
@@ -117,6 +119,9 @@ fn of_step(incident: &Incident, record: &StepRecord, setting: &Setting) -> Optio
                 .option("policy-arn", &setting.deny_policy_arn)])
             .noting(WAKES),
         ),
+        (Target::Role(_) | Target::User(_), ActionId::BoundRole | ActionId::BoundUser) => {
+            boundary(&record.target, prior)
+        }
         (Target::Role(role), ActionId::RevokeSessions) => Some(
             Undo::commands([Command::aws("iam delete-role-policy")
                 .option("role-name", role.as_str())
@@ -148,6 +153,40 @@ fn of_step(incident: &Incident, record: &StepRecord, setting: &Setting) -> Optio
         }
         (Target::Function(function), action) => of_function(action, function, prior),
         _ => None,
+    }
+}
+
+/// A command on a role or user, whose words hold `{}` where its kind stands.
+fn on_principal(target: &Target, words: &str) -> Option<Command> {
+    let (kind, name) = match target {
+        Target::Role(role) => ("role", role.as_str()),
+        Target::User(user) => ("user", user.as_str()),
+        Target::Function(_) => return None,
+    };
+    Some(Command::aws(&format!("iam {}", words.replace("{}", kind))).option(&format!("{kind}-name"), name))
+}
+
+fn boundary(target: &Target, prior: Value) -> Option<Undo> {
+    let before: Option<PolicyArn> = serde_json::from_value(prior).ok()?;
+    let command = match before {
+        Some(arn) => {
+            on_principal(target, "put-{}-permissions-boundary")?.option("permissions-boundary", &arn.to_string())
+        }
+        None => on_principal(target, "delete-{}-permissions-boundary")?,
+    };
+    Some(Undo::commands([command]).noting(WAKES))
+}
+
+/// What a person looks at where a release left a boundary alone: it may be the one that denies everything.
+pub(super) fn left_alone(draft: &mut Draft, record: &StepRecord) {
+    if !matches!(record.action, ActionId::BoundRole | ActionId::BoundUser) {
+        return;
+    }
+    let commands = ["get-{}", "delete-{}-permissions-boundary"].map(|words| on_principal(&record.target, words));
+    draft.line(&format!("{} may still be denied everything. Look at its boundary; where it is", record.target));
+    draft.line("AWSDenyAll and should not be, put another in its place, or delete it:");
+    for line in commands.into_iter().flatten().filter_map(Command::line) {
+        draft.command(&line);
     }
 }
 

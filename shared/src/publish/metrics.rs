@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use firebreak_model::action::ActionId;
+use firebreak_model::ladder;
 use firebreak_model::ledger::{Record, StepRecord, StepState};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn of_step(step: &StepRecord) -> Vec<Metric> {
         value: 1,
         dimensions: vec![("Action", step.action.to_string()), ("Outcome", step.state.to_string())],
     }];
-    let denies = matches!(step.action, ActionId::QuarantineRole | ActionId::QuarantineUser);
+    let denies = ladder::top(step.action).is_some();
     if let (true, StepState::Applied, Some(verified)) = (denies, step.state, step.verified_at) {
         let took = verified.as_millisecond() - step.ordered_at.as_millisecond();
         metrics.push(Metric { name: "FindingToDeny", unit: "Milliseconds", value: took, dimensions: Vec::new() });

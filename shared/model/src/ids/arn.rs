@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, InstanceProfileName, InvalidId, Region, RoleName, UserName, all};
+use super::{AccountId, InstanceProfileName, InvalidId, Region, RoleName, UserName, all, is_iam_name_byte};
 
 /// An AWS partition. Every ARN says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,6 +186,68 @@ iam_arn!(
     InstanceProfileArn, "instance-profile", InstanceProfileName, "instance profile ARN",
     "arn:PARTITION:iam::ACCOUNT:instance-profile/PATH/NAME"
 );
+
+/// The ARN of a managed policy, path included: an account's own, or one that AWS keeps for everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyArn {
+    partition: Partition,
+    /// `None` for one of AWS's own.
+    account: Option<AccountId>,
+    path: String,
+    name: String,
+}
+
+/// What stands in place of an account in the ARN of a policy of AWS's own.
+const BY_AWS: &str = "aws";
+
+impl PolicyArn {
+    /// The policy of AWS's own that denies everything. Nobody in an account can edit or delete it.
+    pub fn deny_all(partition: Partition) -> Self {
+        Self { partition, account: None, path: "/".to_owned(), name: "AWSDenyAll".to_owned() }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The owning account; `None` for one of AWS's own.
+    pub fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
+    }
+}
+
+impl FromStr for PolicyArn {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let parse = || {
+            let fields = arn_fields(text)?;
+            if fields.service != "iam" || !fields.region.is_empty() {
+                return None;
+            }
+            let rest = fields.resource.strip_prefix("policy")?;
+            let cut = rest.rfind('/')? + 1;
+            let (path, name) = (rest.get(..cut)?, rest.get(cut..)?);
+            if !is_iam_path(path) || !all(name, 1..=128, is_iam_name_byte) {
+                return None;
+            }
+            let account = if fields.account == BY_AWS { None } else { Some(fields.account.parse().ok()?) };
+            Some(Self { partition: fields.partition, account, path: path.to_owned(), name: name.to_owned() })
+        };
+        parse().ok_or_else(|| InvalidId::new("policy ARN", "arn:PARTITION:iam::ACCOUNT:policy/PATH/NAME", text))
+    }
+}
+
+goes_as_text!(PolicyArn);
+
+impl fmt::Display for PolicyArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let account = self.account.as_ref().map_or(BY_AWS, AccountId::as_str);
+        write!(f, "arn:{}:iam::{account}:policy{}{}", self.partition, self.path, self.name)
+    }
+}
 
 macro_rules! ecs_arn {
     ($(#[$doc:meta])* $name:ident, $resource:literal, $valid:expr, $what:literal, $expected:literal) => {

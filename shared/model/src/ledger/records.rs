@@ -8,7 +8,8 @@ use crate::action::{ActionId, FunctionName};
 use crate::chain::Link;
 use crate::decision::{Decision, Mode};
 use crate::finding::{Format, Subject};
-use crate::ids::{AccountId, FindingKey, IncidentId, Region, RoleName, sha256_hex};
+use crate::ids::{AccountId, FindingKey, IncidentId, PolicyArn, Region, RoleName, sha256_hex};
+use crate::ladder::Refusal;
 use crate::plan::{Plan, Target};
 use crate::principal::Principal;
 use crate::tamper::Tamper;
@@ -39,6 +40,12 @@ pub struct StepRecord {
     pub prior: Option<String>,
     /// What happened, in a sentence.
     pub detail: String,
+    /// Why a rung of the ladder was refused for good: what holds in its place, the rung below says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+    /// The policies that fill the quota which refused it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled_by: Vec<PolicyArn>,
     /// How often it was tried.
     pub attempts: u32,
     /// When the plan came in force: the clock of "finding to deny" starts here.
