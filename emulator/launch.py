@@ -40,6 +40,7 @@ import identity  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
+import rules  # noqa: E402
 import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
@@ -360,7 +361,8 @@ propagation.install(replace, refuse, gateway, iam_evaluator, iam, sts, responses
 trail.install(replace, gateway, iam_actions, iam_evaluator, responses)
 conditions.install(replace, gateway)
 
-# 12. IAM's policy simulator (`simulation.py`).
+# 12. IAM's policy simulator (`simulation.py`), and what a call on a rule is authorised on (`rules.py`).
+rules.install(replace, iam_actions, get_account_id, get_region)
 simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account_id, get_region)
 
 # 13. LookupEvents gives pages, and takes one attribute (`lookups.py`).

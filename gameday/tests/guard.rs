@@ -91,7 +91,9 @@ async fn deny_policy(aws: &Aws, stack: &Stack) {
     let version = create.set_as_default(true).send().await.unwrap();
     let version = version.policy_version().unwrap().version_id().unwrap().to_owned();
     notices(aws, stack, "the deny policy does not deny everything any more").await;
-    aws.iam.set_default_policy_version().policy_arn(deny).version_id("v1").send().await.unwrap();
+    let whole = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]});
+    let create = aws.iam.create_policy_version().policy_arn(deny).policy_document(whole.to_string());
+    create.set_as_default(true).send().await.unwrap();
     aws.iam.delete_policy_version().policy_arn(deny).version_id(version).send().await.unwrap();
     is_whole(aws, stack, "the deny policy").await;
 }
