@@ -214,8 +214,12 @@ async fn attempt(
 
 /// Whether the incident has moved on from the state in which this invocation read it.
 async fn superseded(ledger: &Ledger, incident: &Incident) -> Result<bool, LedgerError> {
-    let now = ledger.incident(&incident.incident_id).await?;
-    Ok(now.is_none_or(|now| now.episode != incident.episode || now.state != incident.state))
+    match ledger.incident(&incident.incident_id).await {
+        Ok(now) => Ok(now.is_none_or(|now| now.episode != incident.episode || now.state != incident.state)),
+        // It was claimed just now and is sealed when its denies stand: no release begins before that.
+        Err(LedgerError::Unsealed(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The prior state on record.
@@ -304,7 +308,8 @@ mod tests {
     use crate::actions::QuarantineRole;
     use crate::evidence::testing::item;
     use crate::ledger::Seal;
-    use crate::testing::{Answer, Wire, ok, query_error, role_bounded_by, role_order, whole_deny};
+    use crate::testing::{Answer, Wire, ok, query_error, role_bounded_by, role_order, user_order, whole_deny};
+    use firebreak_model::action::ActionId;
 
     const OTHER: &str = "arn:aws:iam::aws:policy/ReadOnlyAccess";
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
@@ -432,6 +437,26 @@ mod tests {
         let iam = Wire::answering([attached(OTHER)].into_iter().chain(whole_deny()));
         execute(&ledger(&wire), &incident, &step, &quarantine(&iam)).await.unwrap();
         assert_eq!(iam.requests().len(), 3, "it is read back, and left alone");
+    }
+
+    #[tokio::test]
+    async fn an_incident_that_is_not_sealed_yet_is_not_superseded() {
+        let (incident, step) = user_order("ci-bot", ActionId::DeactivateAccessKeys);
+        let claimed = item(&Record::Incident(Box::new(incident.clone())));
+        let key = ok(r#"{"Mac": "c2VhbGVkIGluIGEgdGVzdCBvZiB0aGUgZXhlY3V0b3Ih"}"#);
+        let (wire, kms) = (Wire::answering([ok("{}"), ok("{}"), claimed, ok("{}")]), Wire::answering([key]));
+        let seal = Seal::new(&kms.config(), "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned());
+        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned(), seal);
+        let none = || {
+            ok(
+                "<ListAccessKeysResponse><ListAccessKeysResult><AccessKeyMetadata/></ListAccessKeysResult></ListAccessKeysResponse>",
+            )
+        };
+        let iam = Wire::answering([none(), none(), none()]);
+        let action = crate::actions::DeactivateAccessKeys::new(aws_sdk_iam::Client::new(&iam.config()));
+        let executed = execute(&ledger, &incident, &step, &action).await.unwrap();
+        assert_eq!(executed.record.state, StepState::Applied);
+        assert_eq!((wire.unused(), iam.unused()), (0, 0));
     }
 
     #[tokio::test]
