@@ -21,6 +21,9 @@ fn play(name: &str) {
     assert!(report.checks.len() > 4, "{name} checks next to nothing");
 }
 
+/// Who is quicker, the thief or the guard, is a score and no test: the game day plays it and prints it.
+const RACE: &str = "adversary-without-the-policy";
+
 macro_rules! scenarios {
     ($($test:ident),+ $(,)?) => {
         $(#[test]
@@ -31,7 +34,8 @@ macro_rules! scenarios {
         #[test]
         fn every_scenario_has_its_test() {
             let tested = [$(stringify!($test).replace('_', "-")),+];
-            let known: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned()).collect();
+            let known: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned());
+            let known: Vec<_> = known.filter(|name| name != RACE).collect();
             assert_eq!(known, tested);
         }
     };
@@ -59,5 +63,4 @@ scenarios!(
     role_without_its_function,
     shared_role,
     adversary_under_the_policy,
-    adversary_without_the_policy,
 );
