@@ -34,7 +34,7 @@ macro_rules! scenarios {
         #[test]
         fn every_scenario_has_its_test() {
             let tested = [$(stringify!($test).replace('_', "-")),+];
-            let known: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned());
+            let known = scenarios::ALL.iter().map(|scenario| scenario.name.to_owned());
             let known: Vec<_> = known.filter(|name| name != RACE).collect();
             assert_eq!(known, tested);
         }
