@@ -10,6 +10,7 @@ mod iam_quarantine_role;
 mod iam_quarantine_user;
 mod iam_revoke_chained_sessions;
 mod iam_revoke_sessions;
+mod inline_policy;
 mod lambda_clear_destinations;
 mod lambda_close_function_urls;
 mod lambda_disable_event_sources;

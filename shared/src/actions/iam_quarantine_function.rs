@@ -10,15 +10,14 @@ use aws_sdk_iam::Client;
 use firebreak_model::action::ActionId;
 use firebreak_model::guard::Veto;
 use firebreak_model::ids::FunctionArn;
+use firebreak_model::plan::Target;
 use firebreak_model::policy::{FUNCTIONS_POLICY, denied_functions, functions_denied};
 use firebreak_model::principal::PrincipalName;
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::inline_policy::InlinePolicy;
 use super::target;
-use crate::action::{
-    Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
-};
+use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::QuarantineFunction,
@@ -41,7 +40,7 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
 /// Denies one function.
 #[derive(Debug, Clone)]
 pub struct QuarantineFunction {
-    iam: Client,
+    policy: InlinePolicy,
 }
 
 /// What stands under our policy's name.
@@ -54,40 +53,25 @@ enum Found {
 impl QuarantineFunction {
     /// With this client.
     pub fn new(iam: Client) -> Self {
-        Self { iam }
+        Self { policy: InlinePolicy::new(iam, FUNCTIONS_POLICY) }
     }
 
-    async fn document(&self, role: &str) -> Result<Option<Value>, ActionError> {
-        let answer = self.iam.get_role_policy().role_name(role).policy_name(FUNCTIONS_POLICY).send().await;
-        let answer = absent_is_none(answer.map_err(|e| ActionError::of("iam:GetRolePolicy", role, e)))?;
-        // IAM gives documents URL-encoded. One that does not parse is somebody else's, whatever it is.
-        Ok(answer.map(|a| a.policy_document).map(|text| {
-            serde_json::from_str(&percent_decode_str(&text).decode_utf8_lossy()).unwrap_or(Value::String(text))
-        }))
-    }
-
-    async fn found(&self, role: &str) -> Result<Found, ActionError> {
-        Ok(match self.document(role).await? {
+    async fn found(&self, role: &Target) -> Result<Found, ActionError> {
+        Ok(match self.policy.document(role).await? {
             None => Found::Nothing,
             Some(document) => functions_denied(&document).map_or(Found::Foreign, Found::Ours),
         })
     }
-
-    async fn put(&self, role: &str, functions: &BTreeSet<FunctionArn>) -> Result<(), ActionError> {
-        let put = self.iam.put_role_policy().role_name(role).policy_name(FUNCTIONS_POLICY);
-        let answer = put.policy_document(denied_functions(functions).to_string()).send().await;
-        answer.map(|_| ()).map_err(|e| ActionError::of("iam:PutRolePolicy", role, e))
-    }
 }
 
 /// The incident's role, and the function. A function of another account runs as another role.
-fn of(order: Order<'_>) -> Result<(&str, FunctionArn), ActionError> {
+fn of(order: Order<'_>) -> Result<(Target, FunctionArn), ActionError> {
     let function = target::function(order)?.unqualified();
     if *function.account() != order.incident.account {
         return Err(Veto(format!("`{function}` is in another account")).into());
     }
     match &order.incident.principal.name {
-        PrincipalName::Role(role) => Ok((role.as_str(), function)),
+        PrincipalName::Role(role) => Ok((Target::Role(role.clone()), function)),
         PrincipalName::User(user) => Err(Veto(format!("`user/{user}` runs no function")).into()),
     }
 }
@@ -99,24 +83,24 @@ impl Action for QuarantineFunction {
     }
 
     async fn observe(&self, order: Order<'_>) -> Result<Value, ActionError> {
-        Ok(self.document(of(order)?.0).await?.unwrap_or(Value::Null))
+        Ok(self.policy.document(&of(order)?.0).await?.unwrap_or(Value::Null))
     }
 
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
         let (role, function) = of(order)?;
         // What is not ours under our name is overwritten, and on record as the prior state.
-        let mut functions = match self.found(role).await? {
+        let mut functions = match self.found(&role).await? {
             Found::Ours(functions) if functions.contains(&function) => return Ok(()),
             Found::Ours(functions) => functions,
             Found::Nothing | Found::Foreign => BTreeSet::new(),
         };
         functions.insert(function);
-        self.put(role, &functions).await
+        self.policy.put(&role, &denied_functions(&functions)).await
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
         let (role, function) = of(order)?;
-        Ok(match self.found(role).await? {
+        Ok(match self.found(&role).await? {
             Found::Ours(functions) if functions.contains(&function) => Verified::InForce,
             Found::Ours(_) => Verified::NotInForce(format!("`{FUNCTIONS_POLICY}` does not name the function")),
             Found::Nothing => Verified::NotInForce(format!("there is no inline policy `{FUNCTIONS_POLICY}`")),
@@ -128,7 +112,7 @@ impl Action for QuarantineFunction {
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {
         let (role, function) = of(order)?;
-        let mut functions = match self.found(role).await? {
+        let mut functions = match self.found(&role).await? {
             Found::Ours(functions) if functions.contains(&function) => functions,
             Found::Ours(_) | Found::Nothing => return Ok(Reverted::Restored),
             Found::Foreign => {
@@ -138,10 +122,9 @@ impl Action for QuarantineFunction {
         };
         functions.remove(&function);
         if functions.is_empty() {
-            let delete = self.iam.delete_role_policy().role_name(role).policy_name(FUNCTIONS_POLICY).send().await;
-            absent_is_none(delete.map_err(|e| ActionError::of("iam:DeleteRolePolicy", role, e)))?;
+            self.policy.delete(&role).await?;
         } else {
-            self.put(role, &functions).await?;
+            self.policy.put(&role, &denied_functions(&functions)).await?;
         }
         Ok(Reverted::Restored)
     }
@@ -151,7 +134,7 @@ impl Action for QuarantineFunction {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
     use serde_json::json;
 
     use super::*;

@@ -9,17 +9,16 @@ use async_trait::async_trait;
 use aws_sdk_iam::Client;
 use firebreak_model::action::ActionId;
 use firebreak_model::ids::SessionId;
+use firebreak_model::plan::Target;
 use firebreak_model::policy::{
     CHAINED_POLICY, ChainedDeny, INLINE_QUOTA, REVOCATION_AHEAD_SECONDS, chained, chained_denies, counted,
 };
 use jiff::{SignedDuration, Timestamp};
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::inline_policy::InlinePolicy;
 use super::target;
-use crate::action::{
-    Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
-};
+use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::RevokeChainedSessions,
@@ -47,7 +46,7 @@ struct TooLong(usize);
 /// Denies these sessions.
 #[derive(Debug, Clone)]
 pub struct RevokeChainedSessions {
-    iam: Client,
+    policy: InlinePolicy,
     sessions: BTreeSet<SessionId>,
     /// The last of them was issued by then.
     issued_by: Timestamp,
@@ -56,34 +55,28 @@ pub struct RevokeChainedSessions {
 impl RevokeChainedSessions {
     /// These sessions of one role, the last of which was issued at `issued_by`.
     pub fn new(iam: Client, sessions: BTreeSet<SessionId>, issued_by: Timestamp) -> Self {
-        Self { iam, sessions, issued_by }
+        Self { policy: InlinePolicy::new(iam, CHAINED_POLICY), sessions, issued_by }
     }
 
-    async fn document(&self, role: &str) -> Result<Option<Value>, ActionError> {
-        let answer = self.iam.get_role_policy().role_name(role).policy_name(CHAINED_POLICY).send().await;
-        let answer = absent_is_none(answer.map_err(|e| ActionError::of("iam:GetRolePolicy", role, e)))?;
-        // IAM gives documents URL-encoded. One that does not parse is somebody else's, whatever it is.
-        Ok(answer.map(|a| a.policy_document).map(|text| {
-            serde_json::from_str(&percent_decode_str(&text).decode_utf8_lossy()).unwrap_or(Value::String(text))
-        }))
-    }
-
-    async fn put(&self, role: &str, denies: &[ChainedDeny]) -> Result<(), ActionError> {
+    async fn put(&self, order: Order<'_>, denies: &[ChainedDeny]) -> Result<(), ActionError> {
         let document = chained(denies);
         let counted = counted(&document);
         if counted > INLINE_QUOTA {
             let source = Box::new(TooLong(counted));
-            let (call, target, filled_by) = ("iam:PutRolePolicy", role.to_owned(), Vec::new());
+            let (call, target, filled_by) = ("iam:PutRolePolicy", target::role(order)?.to_owned(), Vec::new());
             return Err(ActionError::Quota { call, target, filled_by, source });
         }
-        let put = self.iam.put_role_policy().role_name(role).policy_name(CHAINED_POLICY);
-        let answer = put.policy_document(document.to_string()).send().await;
-        answer.map(|_| ()).map_err(|e| ActionError::of("iam:PutRolePolicy", role, e))
+        self.policy.put(&order.step.target, &document).await
     }
 
     fn is_held_by(&self, deny: &ChainedDeny) -> bool {
         self.sessions.is_subset(&deny.sessions) && deny.issued_before > self.issued_by
     }
+}
+
+/// The role that the step is on; nothing else has chained sessions.
+fn role(order: Order<'_>) -> Result<&Target, ActionError> {
+    target::role(order).map(|_| &order.step.target)
 }
 
 /// The deny of the order's incident, and those of the others.
@@ -100,12 +93,13 @@ impl Action for RevokeChainedSessions {
     }
 
     async fn observe(&self, order: Order<'_>) -> Result<Value, ActionError> {
-        Ok(self.document(target::role(order)?).await?.unwrap_or(Value::Null))
+        Ok(self.policy.document(role(order)?).await?.unwrap_or(Value::Null))
     }
 
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
-        let role = target::role(order)?;
-        let (denies, whole) = self.document(role).await?.map_or((Vec::new(), true), |found| chained_denies(&found));
+        let role = role(order)?;
+        let (denies, whole) =
+            self.policy.document(role).await?.map_or((Vec::new(), true), |found| chained_denies(&found));
         let (own, mut all) = apart(order, denies);
         // What is not ours under our name is overwritten, and on record as the prior state.
         if whole && own.as_ref().is_some_and(|own| self.is_held_by(own)) {
@@ -120,11 +114,11 @@ impl Action for RevokeChainedSessions {
             sessions.extend(own.sessions);
         }
         all.push(ChainedDeny::new(&order.incident.incident_id, order.incident.episode, sessions, before));
-        self.put(role, &all).await
+        self.put(order, &all).await
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
-        let Some(found) = self.document(target::role(order)?).await? else {
+        let Some(found) = self.policy.document(role(order)?).await? else {
             return Ok(Verified::NotInForce(format!("there is no inline policy `{CHAINED_POLICY}`")));
         };
         Ok(match apart(order, chained_denies(&found).0).0 {
@@ -142,8 +136,8 @@ impl Action for RevokeChainedSessions {
     }
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {
-        let role = target::role(order)?;
-        let Some(found) = self.document(role).await? else { return Ok(Reverted::Restored) };
+        let role = role(order)?;
+        let Some(found) = self.policy.document(role).await? else { return Ok(Reverted::Restored) };
         let (denies, whole) = chained_denies(&found);
         if !whole {
             let text = format!("the inline policy `{CHAINED_POLICY}` is not what was written");
@@ -152,11 +146,9 @@ impl Action for RevokeChainedSessions {
         match apart(order, denies) {
             (None, _) => {}
             (Some(_), others) if others.is_empty() => {
-                let delete = self.iam.delete_role_policy().role_name(role).policy_name(CHAINED_POLICY);
-                let answer = delete.send().await.map_err(|e| ActionError::of("iam:DeleteRolePolicy", role, e));
-                absent_is_none(answer)?;
+                self.policy.delete(role).await?;
             }
-            (Some(_), others) => self.put(role, &others).await?,
+            (Some(_), others) => self.put(order, &others).await?,
         }
         Ok(Reverted::Restored)
     }
@@ -168,8 +160,8 @@ mod tests {
 
     use firebreak_model::ids::IncidentId;
     use firebreak_model::ledger::Incident;
-    use firebreak_model::plan::{Step, Target};
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use firebreak_model::plan::Step;
+    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
     use serde_json::json;
 
     use super::*;

@@ -8,12 +8,10 @@ use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::plan::Target;
 use firebreak_model::policy::{REVOCATION_AHEAD_SECONDS, REVOCATION_POLICY, revocation, revocation_time};
 use jiff::{SignedDuration, Timestamp};
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::action::{
-    Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
-};
+use super::inline_policy::InlinePolicy;
+use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::RevokeSessions,
@@ -39,7 +37,7 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
 /// Writes the revocation.
 #[derive(Debug, Clone)]
 pub struct RevokeSessions {
-    iam: Client,
+    policy: InlinePolicy,
 }
 
 /// What stands under our policy's name.
@@ -53,39 +51,15 @@ enum Found {
 impl RevokeSessions {
     /// With this client.
     pub fn new(iam: Client) -> Self {
-        Self { iam }
-    }
-
-    async fn document(&self, target: &Target) -> Result<Option<Value>, ActionError> {
-        let encoded = match target {
-            Target::Role(role) => {
-                let get = self.iam.get_role_policy().role_name(role.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = get.send().await.map_err(|e| ActionError::of("iam:GetRolePolicy", role.as_str(), e));
-                absent_is_none(answer)?.map(|a| a.policy_document)
-            }
-            Target::User(user) => {
-                let get = self.iam.get_user_policy().user_name(user.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = get.send().await.map_err(|e| ActionError::of("iam:GetUserPolicy", user.as_str(), e));
-                absent_is_none(answer)?.map(|a| a.policy_document)
-            }
-            Target::Function(_) => return Err(no_principal(target)),
-        };
-        // IAM gives documents URL-encoded. One that does not parse is somebody else's, whatever it is.
-        Ok(encoded.map(|text| {
-            serde_json::from_str(&percent_decode_str(&text).decode_utf8_lossy()).unwrap_or(Value::String(text))
-        }))
+        Self { policy: InlinePolicy::new(iam, REVOCATION_POLICY) }
     }
 
     async fn found(&self, target: &Target) -> Result<Found, ActionError> {
-        Ok(match self.document(target).await? {
+        Ok(match self.policy.document(target).await? {
             None => Found::Nothing,
             Some(document) => revocation_time(&document).map_or(Found::Foreign, Found::Ours),
         })
     }
-}
-
-fn no_principal(target: &Target) -> ActionError {
-    ActionError::Unreadable { target: target.to_string(), problem: "it is no role or user".to_owned() }
 }
 
 /// How far the revocation must reach at least: the order to contain, or the release that is under way.
@@ -116,7 +90,7 @@ impl Action for RevokeSessions {
     }
 
     async fn observe(&self, order: Order<'_>) -> Result<Value, ActionError> {
-        Ok(self.document(&order.step.target).await?.unwrap_or(Value::Null))
+        Ok(self.policy.document(&order.step.target).await?.unwrap_or(Value::Null))
     }
 
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
@@ -128,20 +102,7 @@ impl Action for RevokeSessions {
         {
             return Ok(());
         }
-        let document = revocation(reach).to_string();
-        match target {
-            Target::Role(role) => {
-                let put = self.iam.put_role_policy().role_name(role.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = put.policy_document(document).send().await;
-                answer.map(|_| ()).map_err(|e| ActionError::of("iam:PutRolePolicy", role.as_str(), e))
-            }
-            Target::User(user) => {
-                let put = self.iam.put_user_policy().user_name(user.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = put.policy_document(document).send().await;
-                answer.map(|_| ()).map_err(|e| ActionError::of("iam:PutUserPolicy", user.as_str(), e))
-            }
-            Target::Function(_) => Err(no_principal(target)),
-        }
+        self.policy.put(target, &revocation(reach)).await
     }
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
@@ -166,20 +127,7 @@ impl Action for RevokeSessions {
             }
             Found::Ours(_) => {}
         }
-        let deleted = match target {
-            Target::Role(role) => {
-                let delete = self.iam.delete_role_policy().role_name(role.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = delete.send().await;
-                answer.map(|_| ()).map_err(|e| ActionError::of("iam:DeleteRolePolicy", role.as_str(), e))
-            }
-            Target::User(user) => {
-                let delete = self.iam.delete_user_policy().user_name(user.as_str()).policy_name(REVOCATION_POLICY);
-                let answer = delete.send().await;
-                answer.map(|_| ()).map_err(|e| ActionError::of("iam:DeleteUserPolicy", user.as_str(), e))
-            }
-            Target::Function(_) => Err(no_principal(target)),
-        };
-        absent_is_none(deleted)?;
+        self.policy.delete(target).await?;
         Ok(Reverted::Restored)
     }
 }
@@ -189,7 +137,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ledger::ReleaseOrder;
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
     use serde_json::json;
 
     use super::*;
