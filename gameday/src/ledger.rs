@@ -1,15 +1,17 @@
 //! The ledger as a reader sees it.
 
 use anyhow::{Context as _, Result};
-use firebreak_model::ids::IncidentId;
+use aws_sdk_dynamodb::types::AttributeValue;
+use firebreak_model::ids::{AccountId, IncidentId};
 use firebreak_model::ledger::{
     ChainRecord, FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
+    breaker_keys,
 };
 use firebreak_model::tamper::Tamper;
 use firebreak_model::usage::RoleUsage;
 use firebreak_model::watch::Watch;
 
-use crate::aws::Aws;
+use crate::aws::{ACCOUNT, Aws};
 use crate::deploy::Stack;
 
 /// Everything that the ledger holds, read at one time.
@@ -97,4 +99,16 @@ impl Book {
     pub fn finding(&self, finding_id: &str) -> Option<&FindingRecord> {
         self.findings.iter().find(|finding| finding.finding_id == finding_id)
     }
+}
+
+/// Deletes the counter of the circuit breaker for this hour.
+///
+/// # Errors
+/// Where `DynamoDB` refuses.
+pub async fn close_breaker(aws: &Aws, stack: &Stack) -> Result<()> {
+    let (pk, sk) = breaker_keys(&ACCOUNT.parse::<AccountId>()?, firebreak_shared::clock::now());
+    let request = aws.dynamodb.delete_item().table_name(stack.output("LedgerTableName")?);
+    let request = request.key("pk", AttributeValue::S(pk)).key("sk", AttributeValue::S(sk));
+    request.send().await.context("the breaker's counter cannot be deleted")?;
+    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::aws::Aws;
 use crate::check::{Check, equal, judged};
 use crate::deploy::Stack;
 use crate::findings::securityhub::SecurityHubEvent;
-use crate::ledger::Book;
+use crate::ledger::{self, Book};
 use crate::narrator::{Line, Narrator, Tone, Voice};
 use crate::pages::{Inbox, Page};
 use crate::scene::random_hex;
@@ -71,11 +71,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Opens the stage: what the ledger and the inbox hold so far is history.
+    /// Opens the stage: what the ledger and the inbox hold so far is history, and what was contained in this hour
+    /// does not count towards the circuit breaker.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// Where they cannot be read, or the breaker's counter cannot be deleted.
     pub async fn open(aws: Aws, stack: Stack, inbox: Inbox, voice: Voice) -> Result<Self> {
+        ledger::close_breaker(&aws, &stack).await?;
         let book = Book::read(&aws, &stack).await?;
         inbox.take(&aws).await?;
         let told = happenings(&book).into_iter().map(|h| (h.thing, h.state)).collect();

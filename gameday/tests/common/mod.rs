@@ -15,6 +15,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use gameday::narrator::Voice;
+use gameday::scenarios;
 use gameday::theatre::{Settings, Theatre};
 use tokio::runtime::Runtime;
 
@@ -57,4 +59,19 @@ pub(crate) fn in_the_theatre<'a, T, F: Future<Output = T> + 'a>(work: impl FnOnc
         Ok(house) => house.runtime.block_on(work(&house.theatre)),
         Err(error) => panic!("the emulator cannot be started: {error}"),
     }
+}
+
+/// Plays a scenario in that theatre; every check of it must hold.
+pub(crate) fn play(name: &str) {
+    let scenario = scenarios::named(&[name.to_owned()]).unwrap()[0];
+    let (report, log) = in_the_theatre(|theatre| async {
+        let report = theatre.play(scenario, Voice::Silent).await;
+        let log = if report.passed { String::new() } else { theatre.log() };
+        (report, log)
+    });
+    if !report.passed {
+        let told: Vec<_> = report.timeline.iter().map(|l| format!("{:>6} {}: {}", l.at_ms, l.who, l.what)).collect();
+        panic!("{name}:\n{}\n\n{}\n\n{log}", report.failures().join("\n"), told.join("\n"));
+    }
+    assert!(report.checks.len() > 4, "{name} checks next to nothing");
 }

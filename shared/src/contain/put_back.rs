@@ -32,17 +32,19 @@ impl Containment {
         event: &Value,
         received: Received<'_>,
     ) -> Result<Answer, Failure> {
-        // First what is open; then who did it. Neither keeps the other back.
-        let back = match kind {
-            OutcomeKind::ContainmentUndone => {
-                let id = outcome::incident_id(event)
-                    .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
-                let span = info_span!("put back", incident.id = %id);
-                Some(self.put_back(&id).instrument(span).await)
+        // What is open and who did it, at once: holding on to the one may take long, and neither keeps the other back.
+        let back = async {
+            if kind != OutcomeKind::ContainmentUndone {
+                return None;
             }
-            _ => None,
+            let Some(id) = outcome::incident_id(event) else {
+                return Some(Err(Failure::Malformed("the event carries no incident id".to_owned())));
+            };
+            let span = info_span!("put back", incident.id = %id);
+            Some(self.put_back(&id).instrument(span).await)
         };
-        let judged = Box::pin(self.judge_tampering(event, received)).await;
+        let judged = Box::pin(self.judge_tampering(event, received));
+        let (back, judged) = tokio::join!(Box::pin(back), judged);
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         for end in back.into_iter().chain([judged]) {
             match end {
