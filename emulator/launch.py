@@ -371,5 +371,8 @@ lookups.install(replace, cloudtrail)
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
+# 15. FilterLogEvents gives pages (`logs.py`).
+logs.install(replace, cloudwatch_logs, responses.error_response_json)
+
 if __name__ == "__main__":
     gateway.main()

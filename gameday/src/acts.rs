@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::evidence::{Chained, MANIFEST, Manifest};
 use firebreak_model::ids::{IncidentId, sha256_hex};
 use firebreak_model::ladder;
 use firebreak_model::ledger::{IncidentState, StepState};
@@ -18,9 +19,6 @@ use crate::narrator::Tone;
 use crate::scene::{Role, Victim};
 use crate::stage::Stage;
 use crate::world::World;
-
-/// How a gzip stream begins.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The inline policy that stays behind a release.
 pub const REVOCATION: &str = "firebreak-revoke-sessions";
@@ -77,7 +75,7 @@ pub async fn function_is_isolated(stage: &mut Stage, victim: &Victim) -> Result<
     Ok(())
 }
 
-/// The evidence is in the bucket: a manifest, every object that it names with its digest, and the lines of the logs.
+/// The evidence is in the bucket: manifests, each naming the one before, every object that they name with its digest, and the lines of the logs.
 ///
 /// # Errors
 /// Where the bucket cannot be read.
@@ -87,33 +85,40 @@ pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: 
     let prefix = format!("incidents/{}/{id}/", crate::aws::ACCOUNT);
     let listing = s3.list_objects_v2().bucket(&bucket).prefix(&prefix).send().await?;
     let keys: Vec<String> = listing.contents().iter().filter_map(|o| o.key().map(str::to_owned)).collect();
-    let Some(manifest_key) = keys.iter().rfind(|key| key.ends_with("/manifest.json")) else {
-        stage.check(judged("the evidence has a manifest", "manifest.json", listed(&keys), false));
+    let mut manifest_keys: Vec<&String> = keys.iter().filter(|key| key.ends_with(MANIFEST)).collect();
+    manifest_keys.sort();
+    if manifest_keys.is_empty() {
+        stage.check(judged("the evidence has a manifest", MANIFEST, listed(&keys), false));
         return Ok(());
-    };
-    let manifest: Value = serde_json::from_slice(&object(stage, &bucket, manifest_key).await?)?;
-    let entries = manifest.get("entries").and_then(Value::as_array).cloned().unwrap_or_default();
+    }
+    let (mut entries, mut gaps, mut unchained) = (Vec::new(), Vec::new(), Vec::new());
+    let mut before: Option<Chained> = None;
+    for key in manifest_keys {
+        let bytes = object(stage, &bucket, key).await?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)?;
+        if manifest.previous != before {
+            unchained.push(key.clone());
+        }
+        before = Some(Chained { key: key.clone(), sha256: sha256_hex(&bytes) });
+        entries.extend(manifest.entries);
+        gaps.extend(manifest.gaps);
+    }
+    stage.check(equal("manifests that do not name the one before", "none", &listed(&unchained)));
     let mut wrong = Vec::new();
     let mut text = String::new();
     for entry in &entries {
-        let member = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
-        let bytes = object(stage, &bucket, member("key")).await?;
+        let bytes = object(stage, &bucket, &entry.key).await?;
         let mut content = Vec::new();
-        if bytes.starts_with(&GZIP) {
-            flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut content)?;
-        } else {
-            content.clone_from(&bytes);
-        }
-        if sha256_hex(&bytes) != member("sha256") || sha256_hex(&content) != member("content_sha256") {
-            wrong.push(member("key").to_owned());
+        zstd::stream::read::Decoder::new(bytes.as_slice())?.read_to_end(&mut content)?;
+        if sha256_hex(&bytes) != entry.sha256 || sha256_hex(&content) != entry.content_sha256 {
+            wrong.push(entry.key.clone());
         }
         text.push_str(&String::from_utf8_lossy(&content));
     }
     let found = format!("{} objects, digests wrong: {}", entries.len(), listed(&wrong));
     let held = !entries.is_empty() && wrong.is_empty();
     stage.check(judged("every object of the manifest is there", "with its SHA-256", found, held));
-    let gaps = manifest.get("gaps").and_then(Value::as_array).cloned().unwrap_or_default();
-    let gaps: Vec<String> = gaps.iter().map(|gap| shortened(&gap.to_string())).collect();
+    let gaps: Vec<String> = gaps.iter().map(|gap| format!("{}: {}", gap.what, shortened(&gap.reason))).collect();
     stage.check(equal("gaps in the evidence", "none", &listed(&gaps)));
     let missing: Vec<String> = log_lines.iter().filter(|l| !text.contains(**l)).map(|l| (*l).to_owned()).collect();
     if !log_lines.is_empty() {

@@ -151,6 +151,7 @@ pub fn parameters(mode: &'static str) -> Vec<(&'static str, &'static str)> {
         ("CloudTrailLagSeconds", "1"),
         ("DeployerRolePatterns", "arn:aws:iam::*:role/firebreak-drill/deployer-*"),
         ("EvidenceRetentionDays", "1"),
+        ("EvidenceFollowUpSeconds", "1"),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
+use firebreak_model::evidence::EvidenceRun;
 use firebreak_model::ids::{AccountId, IncidentId};
 use firebreak_model::ledger::{
     ChainRecord, FindingRecord, ForgeryRecord, Incident, PageRecord, Pause, Record, RevocationRecord, StepRecord,
@@ -39,6 +40,8 @@ pub struct Book {
     pub tampers: Vec<Tamper>,
     /// Who runs as which role.
     pub inventory: Vec<RoleUsage>,
+    /// Collections of evidence.
+    pub runs: Vec<EvidenceRun>,
 }
 
 impl Book {
@@ -64,7 +67,8 @@ impl Book {
                 Record::Watch(watch) => book.watches.push(*watch),
                 Record::Tamper(tamper) => book.tampers.push(*tamper),
                 Record::Inventory(usage) => book.inventory.push(usage),
-                Record::Parts(_) | Record::Breaker {} => {}
+                Record::Evidence(run) => book.runs.push(*run),
+                Record::Parts(_) | Record::Breaker {} | Record::Piece(_) | Record::Aside(_) => {}
             }
         }
         Ok(book)

@@ -72,6 +72,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::EvidenceObject => vec![format!("arn:aws:s3:::{}/*", output("EvidenceBucketName"))],
         Resource::Key => vec![output("KeyArn")],
         Resource::SealKey => vec![output("SealKeyArn")],
+        Resource::EvidenceSigningKey => vec![output("EvidenceSigningKeyArn")],
         Resource::Table | Resource::Stream => {
             let table = aws.dynamodb.describe_table().table_name(output("LedgerTableName")).send().await.unwrap();
             let table = table.table.unwrap();
@@ -88,6 +89,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::RecycleQueue => queue("recycle"),
         Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
+        Resource::EvidenceQueue => queue("evidence"),
         Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
             .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
             .to_vec(),
@@ -180,7 +182,7 @@ fn each_role_writes_its_own_kinds_of_record() {
                 vec!["revocation"],
             ),
             (FunctionName::IsolateFunction, vec!["forgery#*", "step#isolate-function#*"], vec![]),
-            (FunctionName::SnapshotLogs, vec!["forgery#*", "step#snapshot-logs#*"], vec![]),
+            (FunctionName::SnapshotLogs, vec!["evidence#*", "forgery#*", "step#snapshot-logs#*"], vec![]),
             (FunctionName::PublishOutcomes, vec![], vec![]),
             (FunctionName::NotifyResponders, vec!["page#*"], vec![]),
             (FunctionName::ReleaseContainment, vec!["control", "forgery#*", "incident#*", "step#*"], vec!["control"]),

@@ -280,6 +280,8 @@ pub enum Resource {
     Key,
     /// The key that the ledger's seals are made with.
     SealKey,
+    /// The key that signs the manifests of evidence.
+    EvidenceSigningKey,
     /// The ledger's table.
     Table,
     /// The ledger's stream.
@@ -298,6 +300,8 @@ pub enum Resource {
     TraceQueue,
     /// The queue of re-checks.
     RecheckQueue,
+    /// The queue of evidence that is still to be collected.
+    EvidenceQueue,
     /// The stack's rules, on both buses.
     OwnRule,
     /// Any trail of the account.

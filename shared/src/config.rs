@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use firebreak_model::decision::Mode;
+use firebreak_model::evidence::Codec;
 use firebreak_model::ids::{Partition, Region};
 use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
 use firebreak_model::principal::Home;
 use firebreak_model::watch::Pace;
+
+use crate::evidence;
 
 /// Why a function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +129,21 @@ pub fn topic_arn() -> Result<String, ConfigError> {
     required("FIREBREAK_TOPIC_ARN")
 }
 
-/// The evidence bucket and the key that encrypts it (`FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_KEY_ARN`).
-pub fn evidence() -> Result<(String, String), ConfigError> {
-    Ok((required("FIREBREAK_EVIDENCE_BUCKET")?, required("FIREBREAK_EVIDENCE_KEY_ARN")?))
+/// Where evidence goes and how: `FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_KEY_ARN`,
+/// `FIREBREAK_EVIDENCE_SIGNING_KEY_ARN`, `FIREBREAK_EVIDENCE_QUEUE_URL`, `FIREBREAK_EVIDENCE_COMPRESSION`,
+/// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back).
+pub fn evidence() -> Result<evidence::Settings, ConfigError> {
+    let follow_up = parsed("FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS", "a number from 0 to 900", |t| {
+        t.parse::<u64>().ok().filter(|seconds| *seconds <= 900)
+    })?;
+    Ok(evidence::Settings {
+        bucket: required("FIREBREAK_EVIDENCE_BUCKET")?,
+        key_arn: required("FIREBREAK_EVIDENCE_KEY_ARN")?,
+        signing_key_arn: required("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN")?,
+        queue_url: required("FIREBREAK_EVIDENCE_QUEUE_URL")?,
+        codec: parsed("FIREBREAK_EVIDENCE_COMPRESSION", "zstd or gzip", Codec::from_name)?,
+        follow_up: Duration::from_secs(follow_up),
+    })
 }
 
 /// The ceiling over the playbook's modes (`FIREBREAK_MODE`).

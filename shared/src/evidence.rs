@@ -1,28 +1,39 @@
 //! Evidence: what a containment would destroy, and what a thief may destroy meanwhile, copied into the
 //! object-locked bucket before anyone has asked for it.
 //!
-//! A [`snapshot`] runs its collectors side by side. Each writes compressed JSON Lines into the bucket and
-//! says what it could not get; none of them stops the others. A manifest names every object with its
-//! SHA-256, and every gap with its reason. Nothing is ever overwritten. No text that a thief can choose stands
-//! in a key: the manifest says which object is about what.
+//! A run is a fixed list of units ([`firebreak_model::evidence`]). Each collector writes compressed JSON Lines into the
+//! bucket and says what it could not get; none of them stops the others. Every object is on record when it is stored,
+//! so that another invocation goes on where one ended, on purpose or not. A signed manifest names every object with its
+//! SHA-256, and every gap with its reason. Nothing is ever overwritten. No text that a thief can choose stands in a key:
+//! the manifest says which object is about what.
 
-pub mod manifest;
+pub mod seal;
+pub mod sink;
 pub mod snapshot;
 pub mod store;
 
+mod documents;
 mod function;
 mod ledger;
 mod logs;
 mod principal;
-mod sink;
+mod queue;
 #[cfg(test)]
 pub(crate) mod testing;
+mod units;
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use firebreak_model::evidence::{
+    Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit,
+};
+use firebreak_model::SCHEMA;
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
 
 use crate::action::{ActionError, Permission, Resource};
-use crate::telemetry::chain;
-use manifest::{ApiCall, Entry, Gap, Lack};
+use crate::ledger::{Ledger, LedgerError};
+use sink::{Sink, Stored};
 use store::{Store, StoreError};
 
 /// What collecting evidence needs, beside the ledger.
@@ -40,6 +51,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "iam:ListUserPolicies", on: Resource::User },
     Permission { action: "kms:Decrypt", on: Resource::Key },
     Permission { action: "kms:GenerateDataKey", on: Resource::Key },
+    Permission { action: "kms:GetPublicKey", on: Resource::EvidenceSigningKey },
+    Permission { action: "kms:Sign", on: Resource::EvidenceSigningKey },
     Permission { action: "lambda:GetFunctionConcurrency", on: Resource::Function },
     Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
     Permission { action: "lambda:GetPolicy", on: Resource::Function },
@@ -48,48 +61,200 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "s3:GetObject", on: Resource::EvidenceObject },
     Permission { action: "s3:PutObject", on: Resource::EvidenceObject },
+    Permission { action: "sqs:DeleteMessage", on: Resource::EvidenceQueue },
+    Permission { action: "sqs:GetQueueAttributes", on: Resource::EvidenceQueue },
+    Permission { action: "sqs:ReceiveMessage", on: Resource::EvidenceQueue },
+    Permission { action: "sqs:SendMessage", on: Resource::EvidenceQueue },
 ];
 
-/// What every collector of one run is given.
+/// Where evidence goes, and how.
 #[derive(Debug, Clone)]
-pub(crate) struct Run<'a> {
-    /// Where evidence goes.
+pub struct Settings {
+    /// The bucket.
+    pub bucket: String,
+    /// The key that encrypts it.
+    pub key_arn: String,
+    /// The key that signs manifests.
+    pub signing_key_arn: String,
+    /// The queue by which an invocation has another one go on.
+    pub queue_url: String,
+    /// How objects are compressed.
+    pub codec: Codec,
+    /// How long after a snapshot the log is read again.
+    pub follow_up: Duration,
+}
+
+/// How much at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// An object of log events is closed at the end of the page that fills it, compressed, to this.
+    pub object_bytes: u64,
+    /// What is held in memory of an object.
+    pub part_bytes: usize,
+    /// So much of an invocation's time is left for what is under way, and the manifest.
+    pub reserve: SignedDuration,
+    /// Units that are collected at the same time: bounds memory and the rate of calls.
+    pub at_once: usize,
+    /// Invocations that go on side by side with a run that is too large for one.
+    pub lanes: usize,
+    /// So many invocations in a row may be turned away by CloudWatch Logs before that is a gap.
+    pub stalls: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            object_bytes: 32 << 20,
+            part_bytes: sink::PART_BYTES,
+            reserve: SignedDuration::from_secs(90),
+            at_once: 3,
+            lanes: 4,
+            stalls: 5,
+        }
+    }
+}
+
+/// Why a unit could not be carried on.
+#[derive(Debug, thiserror::Error)]
+enum UnitError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("what the ledger holds of a unit cannot be read")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+impl UnitError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Ledger(error) => error.is_transient(),
+            Self::Unreadable(_) => false,
+        }
+    }
+}
+
+/// How far a unit came in this invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    /// All of it is on record.
+    Done,
+    /// The invocation nears its end. Whether something was put on record.
+    Cut(bool),
+    /// AWS does not answer for now. Whether something was put on record.
+    Stalled(bool),
+}
+
+/// What the collectors of a run are given.
+#[derive(Debug, Clone, Copy)]
+struct Work<'a> {
     store: &'a Store,
-    /// `incidents/<account>/<incident id>/<episode>/<attempt>`.
-    prefix: String,
-    /// Log events from here …
-    from: Timestamp,
-    /// … to here.
-    to: Timestamp,
-    /// When collecting must end, so that the manifest can still be written.
+    ledger: &'a Ledger,
+    run: &'a EvidenceRun,
+    limits: Limits,
+    /// When collecting must end.
     deadline: Timestamp,
 }
 
-/// What a collector got, and what it did not get.
-#[derive(Debug, Default)]
-pub(crate) struct Collected {
-    entries: Vec<Entry>,
-    gaps: Vec<Gap>,
-    /// Whether something that was read could not be stored: then the run as a whole has failed.
-    unstored: Option<StoreError>,
+/// So often an object is tried under another key, where something else lies already.
+const MOST_TRIES: u32 = 8;
+
+/// An object that is being written: one part of a unit.
+#[derive(Debug, Clone, Copy)]
+struct Slot<'a> {
+    unit: &'a Unit<'a>,
+    part: u32,
+    /// How often something else was met under its key.
+    tries: u32,
 }
 
-impl Collected {
-    fn gap(&mut self, what: &str, source: ApiCall, error: &ActionError) {
-        self.gaps.push(Gap { what: what.to_owned(), source, lack: Lack::of(error), reason: chain(error) });
+impl<'a> Work<'a> {
+    fn sink(&self, slot: Slot<'_>) -> Result<Sink<'a>, StoreError> {
+        let again = if slot.tries == 0 { String::new() } else { format!(".{}", slot.tries + 1) };
+        let codec = self.run.codec;
+        let key = format!("{}-{:04}{again}.jsonl.{}", slot.unit.base, slot.part, codec.extension());
+        Sink::in_parts_of(self.store, key, codec, self.limits.part_bytes)
     }
 
-    fn not_stored(&mut self, what: &str, source: ApiCall, error: StoreError) {
-        let reason = chain(&error);
-        self.gaps.push(Gap { what: what.to_owned(), source, lack: Lack::NotStored, reason });
-        self.unstored = Some(error);
+    fn piece(&self, slot: Slot<'_>) -> Piece {
+        let EvidenceRun { incident_id, episode, run, .. } = self.run;
+        let incident_id = incident_id.clone();
+        let (unit, part) = (slot.unit.number, slot.part);
+        Piece { schema: SCHEMA, incident_id, episode: *episode, run: *run, unit, part, found: String::new(), next: None }
     }
 
-    /// Takes in what another collector got.
-    fn and(mut self, other: Self) -> Self {
-        self.entries.extend(other.entries);
-        self.gaps.extend(other.gaps);
-        self.unstored = self.unstored.or(other.unstored);
-        self
+    /// Puts an object on record. Answers what is on record now: where another invocation was first, its object, and
+    /// ours lies aside.
+    async fn keep(&self, slot: Slot<'_>, found: Found, next: Option<Cursor>) -> Result<Piece, UnitError> {
+        let piece = Piece { found: serde_json::to_string(&found)?, next, ..self.piece(slot) };
+        if self.ledger.keep_piece(&piece).await? {
+            return Ok(piece);
+        }
+        let Some(first) = self.ledger.piece(&piece).await? else { return Ok(piece) };
+        let key = |found: &Found| found.entry.as_ref().map(|entry| entry.key.clone());
+        if let Some(ours) = key(&found)
+            && key(&first.read()?).as_ref() != Some(&ours)
+        {
+            self.set_aside(ours).await?;
+        }
+        Ok(first)
     }
+
+    /// Something else lies where an object was to go: an earlier try, killed before it was on record, met other answers.
+    /// Both are kept. Answers what another invocation has put on record meanwhile, or nothing: then the object is to be
+    /// made again, under another key.
+    async fn taken(&self, slot: Slot<'_>, key: String) -> Result<Option<Piece>, UnitError> {
+        if let Some(first) = self.ledger.piece(&self.piece(slot)).await? {
+            return Ok(Some(first));
+        }
+        if slot.tries + 1 >= MOST_TRIES {
+            return Err(StoreError::Taken { key }.into());
+        }
+        warn!("`{key}` holds something else: it is set aside");
+        self.set_aside(key).await?;
+        Ok(None)
+    }
+
+    async fn set_aside(&self, key: String) -> Result<(), LedgerError> {
+        let EvidenceRun { incident_id, episode, run, .. } = self.run;
+        let aside = Aside { schema: SCHEMA, incident_id: incident_id.clone(), episode: *episode, run: *run, key };
+        self.ledger.set_aside(&aside).await
+    }
+}
+
+/// An object, as the manifest names it.
+fn entry(unit: &Unit<'_>, what: &str, stored: Stored, sources: Vec<Source>, collected_at: Timestamp) -> Entry {
+    Entry {
+        key: stored.key,
+        what: what.to_owned(),
+        collector: unit.subject.collector().to_owned(),
+        sources,
+        collected_at,
+        lines: stored.lines,
+        bytes: stored.bytes,
+        sha256: stored.sha256,
+        content_bytes: stored.content_bytes,
+        content_sha256: stored.content_sha256,
+    }
+}
+
+/// Why something is missing, in a word.
+fn lack(error: &ActionError) -> Lack {
+    match error {
+        ActionError::Gone { .. } => Lack::Gone,
+        ActionError::Denied { .. } | ActionError::Withheld(_) => Lack::Denied,
+        ActionError::Busy { .. } => Lack::Throttled,
+        ActionError::NoAnswer { .. } => Lack::NoAnswer,
+        ActionError::Quota { .. }
+        | ActionError::PolicyGone { .. }
+        | ActionError::Rejected { .. }
+        | ActionError::Unsigned { .. }
+        | ActionError::Unreadable { .. } => Lack::Rejected,
+    }
+}
+
+/// Something that AWS did not give.
+fn gap(what: &str, source: firebreak_model::evidence::ApiCall, error: &ActionError) -> Gap {
+    Gap { what: what.to_owned(), source, lack: lack(error), reason: crate::telemetry::chain(error) }
 }

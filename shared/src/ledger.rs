@@ -6,6 +6,7 @@
 //! here, so that nobody can forget it.
 
 mod claim;
+mod evidence;
 mod inventory;
 mod seal;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod trust;
 mod watch;
 
 pub use claim::{Claim, Claimed};
+pub use evidence::Pieces;
 pub use inventory::Known;
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
 pub use watch::Watched;

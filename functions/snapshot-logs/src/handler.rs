@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use firebreak_shared::answer::Answer;
 use firebreak_shared::evidence::snapshot::Snapshots;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::payload;
+use firebreak_shared::queue::Handled;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
-pub(crate) async fn handle(snapshots: Arc<Snapshots>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+pub(crate) async fn handle(
+    snapshots: Arc<Snapshots>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<Handled, Diagnostic> {
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async { snapshots.handle(&payload::read(&event.payload)?, event.context.deadline()).await }.await;
+        let result = async {
+            Box::pin(snapshots.handle(&payload::read(&event.payload)?, event.context.deadline())).await
+        }
+        .await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

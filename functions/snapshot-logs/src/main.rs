@@ -5,7 +5,9 @@ mod handler;
 use std::sync::Arc;
 
 use firebreak_shared::config::{self, ConfigError};
+use firebreak_shared::evidence::Limits;
 use firebreak_shared::evidence::snapshot::Snapshots;
+use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
 
@@ -17,8 +19,10 @@ async fn main() -> Result<(), Error> {
 }
 
 fn snapshots() -> Result<Snapshots, ConfigError> {
-    let (bucket, key_arn) = config::evidence()?;
+    let settings = config::evidence()?;
     let table = config::table()?;
     let seal_key_arn = config::seal_key_arn()?;
-    Ok(Snapshots::new(clients::load(), bucket, key_arn, table, seal_key_arn))
+    let sdk = clients::load();
+    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
+    Ok(Snapshots::new(sdk, settings, ledger, Limits::default()))
 }

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod cloudtrail;
 pub mod decision;
 pub mod each_once;
+pub mod evidence;
 pub mod explain;
 pub mod finding;
 mod foreign;

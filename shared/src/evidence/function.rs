@@ -10,22 +10,13 @@ use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
-use firebreak_model::ids::{FunctionArn, sha256_hex};
-use jiff::Timestamp;
-use serde::Serialize;
+use firebreak_model::evidence::{ApiCall, LogGroup};
+use firebreak_model::ids::FunctionArn;
 use serde_json::{Map, Value, json};
 
-use super::manifest::ApiCall;
-use super::sink::Sink;
-use super::{Collected, Run};
+use super::documents::Answers;
 use crate::action::{ActionError, absent_is_none};
-use crate::clock;
 use crate::paging::Tokens;
-
-/// The part of an object's key that stands for a function: never its name, which someone chose.
-pub(super) fn file_name(function: &FunctionArn) -> String {
-    sha256_hex(function.to_string().as_bytes()).chars().take(16).collect()
-}
 
 /// Keeps the body of an answer as it came.
 #[derive(Debug, Clone, Default)]
@@ -63,55 +54,25 @@ macro_rules! sent {
     }};
 }
 
-/// One document: what was asked, when, and the answer. `null` where AWS says that there is none.
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    call: &'a ApiCall,
-    collected_at: Timestamp,
-    response: Value,
+/// The documents of a function, and nothing that cannot be told of it: `null` where AWS says that there is none.
+pub(super) async fn answers(client: &Client, function: &FunctionArn) -> Answers {
+    let mut answers = Answers::default();
+    let call = |api| ApiCall::new(api, json!({"region": function.region(), "FunctionName": function.name()}));
+    answers.push(call("lambda:GetFunctionConfiguration"), configuration(client, function).await);
+    answers.push(call("lambda:GetPolicy"), policy(client, function).await);
+    answers.push(call("lambda:GetFunctionConcurrency"), concurrency(client, function).await);
+    answers.push(call("lambda:ListFunctionUrlConfigs"), urls(client, function).await);
+    answers.push(call("lambda:ListEventSourceMappings"), event_sources(client, function).await);
+    answers
 }
 
-/// Collects the documents of a function. Answers its log group beside, which is the default one where the
-/// configuration could not be read: a thief may have deleted the function and left its logs.
-pub(super) async fn collect(client: &Client, run: &Run<'_>, function: &FunctionArn) -> (Collected, String) {
-    let mut collected = Collected::default();
-    let default_group = format!("/aws/lambda/{}", function.name());
+/// The log group of a function: the default one where its configuration cannot be read, for a thief may have deleted the
+/// function and left its logs.
+pub(super) async fn log_group(client: &Client, function: &FunctionArn) -> LogGroup {
     let configuration = configuration(client, function).await;
-    let log_group = configuration
-        .as_ref()
-        .ok()
-        .and_then(|c| c.pointer("/LoggingConfig/LogGroup")?.as_str())
-        .map_or(default_group, str::to_owned);
-    let answers = [
-        ("lambda:GetFunctionConfiguration", configuration, clock::now()),
-        ("lambda:GetPolicy", policy(client, function).await, clock::now()),
-        ("lambda:GetFunctionConcurrency", concurrency(client, function).await, clock::now()),
-        ("lambda:ListFunctionUrlConfigs", urls(client, function).await, clock::now()),
-        ("lambda:ListEventSourceMappings", event_sources(client, function).await, clock::now()),
-    ];
-    let what = function.to_string();
-    let mut sink = Sink::new(run.store, format!("{}/function/{}", run.prefix, file_name(function)), &what);
-    for (api, answer, collected_at) in answers {
-        let call = ApiCall::new(api, json!({"region": function.region(), "FunctionName": function.name()}));
-        match answer {
-            Ok(response) => {
-                sink.source(call.clone());
-                if let Err(error) = sink.line(&Document { call: &call, collected_at, response }).await {
-                    collected.not_stored(&what, call, error);
-                }
-            }
-            Err(error) => collected.gap(&what, call, &error),
-        }
-    }
-    if collected.gaps.len() < 5 {
-        let (entries, result) = sink.finish().await;
-        collected.entries = entries;
-        if let Err(error) = result {
-            collected.not_stored(&what, ApiCall::new("s3:PutObject", Value::Null), error);
-        }
-    }
-    (collected, log_group)
+    let named = configuration.ok().and_then(|c| Some(c.pointer("/LoggingConfig/LogGroup")?.as_str()?.to_owned()));
+    let name = named.unwrap_or_else(|| format!("/aws/lambda/{}", function.name()));
+    LogGroup { region: function.region().clone(), name }
 }
 
 async fn configuration(client: &Client, function: &FunctionArn) -> Result<Value, ActionError> {
@@ -193,12 +154,10 @@ async fn event_sources(client: &Client, function: &FunctionArn) -> Result<Value,
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::*;
-    use crate::evidence::manifest::Lack;
-    use crate::evidence::testing::{Bucket, documents, run};
-    use crate::testing::{Answer, Wire, json_error, ok};
+    use firebreak_model::evidence::Lack;
 
-    const KEY: &str = "p/function/c934f6418ca24761-0001.jsonl.gz";
+    use super::*;
+    use crate::testing::{Answer, Wire, json_error, ok};
 
     fn function() -> FunctionArn {
         "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap()
@@ -210,9 +169,8 @@ mod tests {
                "Environment": {"Variables": {"DB_PASSWORD": "hunter2", "MODE": "s3cret"}}}"#)
     }
 
-    async fn collected(wire: &Wire, bucket: &Bucket) -> (Collected, String) {
-        let store = bucket.store();
-        collect(&Client::new(&wire.config()), &run(&store), &function()).await
+    async fn answered(wire: &Wire) -> Answers {
+        answers(&Client::new(&wire.config()), &function()).await
     }
 
     #[tokio::test]
@@ -226,10 +184,8 @@ mod tests {
             ok(r#"{"EventSourceMappings": [{"UUID": "u1"}], "NextMarker": "m2"}"#),
             ok(r#"{"EventSourceMappings": [{"UUID": "u2"}]}"#),
         ]);
-        let bucket = Bucket::default();
-        let (collected, log_group) = collected(&wire, &bucket).await;
-        assert_eq!(collected.gaps, []);
-        assert_eq!(log_group, "/custom/orders");
+        let answers = answered(&wire).await;
+        assert_eq!(answers.gaps(), []);
         assert_eq!(
             wire.requests(),
             [
@@ -242,15 +198,14 @@ mod tests {
                 "GET /2015-03-31/event-source-mappings?FunctionName=orders&Marker=m2",
             ]
         );
-        let documents = documents(&bucket.object(KEY).unwrap());
-        let responses: Vec<&Value> = documents.iter().map(|d| &d["response"]).collect();
+        let responses = answers.responses();
         assert_eq!(responses[0]["Environment"], json!({"VariableNames": ["DB_PASSWORD", "MODE"]}));
         assert_eq!(responses[0]["FieldOfTheFuture"], 7);
         assert_eq!(responses[1]["PolicyDocument"]["Statement"][0]["Sid"], "open");
         assert_eq!(responses[2], &json!({"ReservedConcurrentExecutions": 5}));
         assert_eq!(responses[3]["FunctionUrlConfigs"].as_array().unwrap().len(), 2);
         assert_eq!(responses[4]["EventSourceMappings"][1]["UUID"], "u2");
-        let text = documents.iter().map(Value::to_string).collect::<String>();
+        let text = responses.iter().map(ToString::to_string).collect::<String>();
         assert!(!text.contains("hunter2") && !text.contains("s3cret"), "{text}");
     }
 
@@ -263,24 +218,23 @@ mod tests {
             json_error(429, "TooManyRequestsException"),
             ok(r#"{"EventSourceMappings": []}"#),
         ]);
-        let bucket = Bucket::default();
-        let (collected, _) = collected(&wire, &bucket).await;
-        let gaps: Vec<_> = collected.gaps.iter().map(|g| (g.source.api.as_str(), g.lack)).collect();
+        let answers = answered(&wire).await;
         assert_eq!(
-            gaps,
+            answers.gaps(),
             [("lambda:GetFunctionConcurrency", Lack::Denied), ("lambda:ListFunctionUrlConfigs", Lack::Throttled)]
         );
-        assert_eq!(collected.entries[0].lines, 3);
-        assert_eq!(documents(&bucket.object(KEY).unwrap())[1]["response"], Value::Null);
+        assert_eq!((answers.responses().len(), answers.responses()[1]), (3, &Value::Null));
     }
 
     #[tokio::test]
     async fn of_a_deleted_function_the_default_log_group_is_still_looked_at() {
-        let gone = || json_error(404, "ResourceNotFoundException");
-        let wire = Wire::answering([gone(), gone(), gone(), gone(), gone()]);
-        let bucket = Bucket::default();
-        let (collected, log_group) = collected(&wire, &bucket).await;
-        assert_eq!(log_group, "/aws/lambda/orders");
-        assert!(collected.gaps.iter().all(|g| g.lack == Lack::Gone) && collected.gaps.len() == 4);
+        let group = async |answer| {
+            let wire = Wire::answering([answer]);
+            log_group(&Client::new(&wire.config()), &function()).await.name
+        };
+        assert_eq!(group(configuration_answer()).await, "/custom/orders");
+        assert_eq!(group(json_error(404, "ResourceNotFoundException")).await, "/aws/lambda/orders");
+        assert_eq!(group(json_error(403, "AccessDeniedException")).await, "/aws/lambda/orders");
+        assert_eq!(group(ok("{}")).await, "/aws/lambda/orders");
     }
 }

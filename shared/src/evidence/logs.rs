@@ -1,24 +1,25 @@
-//! Log events of a function: every stream of its log group, for a window round the finding.
+//! Log events: every stream of a log group, for a slice of the window, in objects that end where a page ends.
 
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
 use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsOutput;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
-use firebreak_model::ids::{self, FunctionArn};
+use firebreak_model::evidence::{ApiCall, Cursor, Found, Gap, Lack, LogGroup, Piece, Source, Unit, Window};
+use firebreak_model::ids;
 use serde::Serialize;
 use serde_json::json;
 
-use super::manifest::{ApiCall, Gap, Lack};
-use super::sink::Sink;
-use super::{Collected, Run};
+use super::store::StoreError;
+use super::{End, Slot, UnitError, Work, entry, gap};
 use crate::action::ActionError;
 use crate::clock;
 
 const CALL: &str = "logs:FilterLogEvents";
 
-/// A client for the Region that a function logs in. `FilterLogEvents` is limited to a few calls a second: it waits
+/// A client for the Region of a log group. `FilterLogEvents` is limited to a few calls a second: it waits
 /// longer for its turn than other clients do, since what is not collected now may be gone later.
 pub(super) fn client_in(config: &SdkConfig, region: &ids::Region) -> Client {
     let region = Region::new(region.as_str().to_owned());
@@ -59,184 +60,171 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Collects the events of `log_group`, which `function` logs to.
-pub(super) async fn collect(client: &Client, run: &Run<'_>, function: &FunctionArn, log_group: &str) -> Collected {
-    let what = function.to_string();
-    let source = ApiCall::new(
-        CALL,
-        json!({
-            "region": function.region(),
-            "logGroupName": log_group,
-            "startTime": run.from.as_millisecond(),
-            "endTime": run.to.as_millisecond(),
-        }),
-    );
-    let base = format!("{}/logs/{}", run.prefix, super::function::file_name(function));
-    let mut sink = Sink::new(run.store, base, &what);
-    sink.source(source.clone());
-    let mut collected = Collected::default();
-    let mut answered = false;
-    let mut pages = client
-        .filter_log_events()
-        .log_group_name(log_group)
-        .start_time(run.from.as_millisecond())
-        .end_time(run.to.as_millisecond())
-        .into_paginator()
-        .send();
-    let mut more = None;
-    'pages: while let Some(page) = pages.next().await {
-        let page = match page {
-            Ok(page) => page,
-            Err(error) => {
-                more = None;
-                collected.gap(&what, source.clone(), &ActionError::of(CALL, log_group, error));
-                break;
-            }
-        };
-        answered = true;
-        for event in page.events() {
-            if let Err(error) = sink.line(&Event::of(log_group, event)).await {
-                more = None;
-                collected.not_stored(&what, source.clone(), error);
-                break 'pages;
-            }
-        }
-        more = page.next_token.filter(|token| !token.is_empty());
-        if more.is_some() && clock::now() >= run.deadline {
-            break;
-        }
-    }
-    if more.is_some() {
-        let (lack, reason) = if clock::now() >= run.deadline {
-            (Lack::OutOfTime, "the time of the invocation was over before the last page")
-        } else {
-            (Lack::Rejected, "the API repeated a page instead of going on")
-        };
-        collected.gaps.push(Gap { what: what.clone(), source: source.clone(), lack, reason: reason.to_owned() });
-    }
-    if answered {
-        let (entries, result) = sink.finish().await;
-        collected.entries = entries;
-        if let Err(error) = result {
-            collected.not_stored(&what, source, error);
-        }
-    }
-    collected
+/// The events of a log group in a slice of the window, page by page.
+struct Reader<'a> {
+    client: &'a Client,
+    group: &'a LogGroup,
+    slice: Window,
+    what: String,
 }
 
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+/// How the writing of an object ended.
+enum Closed {
+    /// It is full, or holds the last events: what is on record.
+    Kept(Piece),
+    /// What lies at its place is another's: it is made again elsewhere.
+    Again,
+    /// Not a page more could be read in time.
+    Late,
+    /// AWS does not answer.
+    Stalled,
+}
 
-    use super::*;
-    use crate::evidence::testing::{Bucket, run, unzipped};
-    use crate::testing::{Answer, Wire, json_error, ok};
-
-    const FIRST: &str = "POST / Logs_20140328.FilterLogEvents {\"logGroupName\":\"/custom/orders\",\
-                         \"startTime\":1795226400000,\"endTime\":1795230005000}";
-    const SECOND: &str = "POST / Logs_20140328.FilterLogEvents {\"logGroupName\":\"/custom/orders\",\
-                          \"startTime\":1795226400000,\"endTime\":1795230005000,\"nextToken\":\"t1\"}";
-    const KEY: &str = "p/logs/c934f6418ca24761-0001.jsonl.gz";
-
-    fn function() -> FunctionArn {
-        "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap()
+impl Reader<'_> {
+    fn source(&self, from_ms: i64) -> ApiCall {
+        ApiCall::new(
+            CALL,
+            json!({"region": self.group.region, "logGroupName": self.group.name, "startTime": from_ms,
+                   "endTime": self.slice.to.as_millisecond()}),
+        )
     }
 
-    fn page(messages: &[&str], token: Option<&str>) -> Answer {
-        let events: Vec<_> = messages
-            .iter()
-            .map(|m| json!({"logStreamName": "s", "timestamp": 1, "ingestionTime": 2, "eventId": "e", "message": m}))
-            .collect();
-        ok(json!({"events": events, "nextToken": token}).to_string())
+    async fn page(&self, from_ms: i64, token: Option<String>) -> Result<FilterLogEventsOutput, ActionError> {
+        let call = self.client.filter_log_events().log_group_name(&self.group.name).start_time(from_ms);
+        let call = call.end_time(self.slice.to.as_millisecond()).set_next_token(token);
+        call.send().await.map_err(|error| ActionError::of(CALL, &self.group.name, error))
     }
 
-    async fn collected(wire: &Wire, bucket: &Bucket) -> Collected {
-        let store = bucket.store();
-        let client = client_in(&wire.config(), function().region());
-        collect(&client, &run(&store), &function(), "/custom/orders").await
+    /// Writes one object, from a cursor on. `must` says that it is to be closed and kept however little it holds, should
+    /// the invocation end: each comes at least so far.
+    async fn object(
+        &self,
+        work: Work<'_>,
+        slot: Slot<'_>,
+        cursor: Option<&Cursor>,
+        must: bool,
+    ) -> Result<Closed, UnitError> {
+        let mut sink = work.sink(slot)?;
+        let mut gaps = Vec::new();
+        let mut token = cursor.map(|cursor| cursor.token.clone());
+        let begins = self.slice.from.as_millisecond();
+        let mut from = cursor.map_or(begins, |cursor| cursor.from_ms);
+        let mut latest = cursor.map_or(begins, |cursor| cursor.latest_ms);
+        let mut answered = false;
+        let next = loop {
+            let page = match self.page(from, token.clone()).await {
+                Ok(page) => page,
+                // A token lives for a day. What follows it is found again by time.
+                Err(ActionError::Rejected { .. }) if !answered && token.is_some() => {
+                    gaps.push(Gap {
+                        what: self.what.clone(),
+                        source: self.source(latest),
+                        lack: Lack::Rejected,
+                        reason: "the place where reading had stopped was no longer known: it went on by time, so that \
+                                 some events are here twice"
+                            .to_owned(),
+                    });
+                    (token, from) = (None, latest);
+                    continue;
+                }
+                Err(error) if error.is_transient() && work.run.stalls < work.limits.stalls => {
+                    // What was read is kept, if nothing else was in this invocation.
+                    if must && answered && token.is_some() {
+                        let next = token.map(|token| Cursor { token, from_ms: from, latest_ms: latest });
+                        return self.close(work, slot, sink, gaps, next).await;
+                    }
+                    return Ok(Closed::Stalled);
+                }
+                Err(error) => {
+                    gaps.push(gap(&self.what, self.source(from), &error));
+                    if !answered && slot.part == 1 {
+                        let piece = work.keep(slot, Found { entry: None, gaps }, None).await?;
+                        return Ok(Closed::Kept(piece));
+                    }
+                    break None;
+                }
+            };
+            answered = true;
+            for event in page.events() {
+                latest = latest.max(event.timestamp().unwrap_or(latest));
+                sink.line(&Event::of(&self.group.name, event)).await?;
+            }
+            match page.next_token.filter(|next| !next.is_empty()) {
+                None => break None,
+                Some(next) if token.as_ref() == Some(&next) => {
+                    gaps.push(Gap {
+                        what: self.what.clone(),
+                        source: self.source(from),
+                        lack: Lack::Rejected,
+                        reason: "the API repeated a page instead of going on".to_owned(),
+                    });
+                    break None;
+                }
+                Some(next) => token = Some(next),
+            }
+            let full = sink.stored_bytes() >= work.limits.object_bytes;
+            let late = clock::now() >= work.deadline;
+            if late && !full && !must {
+                return Ok(Closed::Late);
+            }
+            if full || late {
+                break token.map(|token| Cursor { token, from_ms: from, latest_ms: latest });
+            }
+        };
+        self.close(work, slot, sink, gaps, next).await
     }
 
-    fn messages(bucket: &Bucket) -> Vec<String> {
-        let content = unzipped(&bucket.object(KEY).unwrap());
-        let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["message"].clone();
-        content.lines().map(|line| message(line).as_str().unwrap().to_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn every_page_is_followed_the_empty_ones_too() {
-        let wire = Wire::answering([page(&["a", "b"], Some("t1")), page(&[], Some("t2")), page(&["c"], None)]);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket).await;
-        assert_eq!(collected.gaps, []);
-        assert_eq!(collected.entries[0].lines, 3);
-        assert_eq!(messages(&bucket), ["a", "b", "c"]);
-        let requests = wire.requests();
-        assert_eq!(&requests[..2], [FIRST, SECOND]);
-        assert_eq!(requests.len(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_quiet_log_group_is_an_entry_without_lines() {
-        let bucket = Bucket::default();
-        let collected = collected(&Wire::answering([page(&[], None)]), &bucket).await;
-        assert_eq!(collected.gaps, []);
-        assert_eq!(collected.entries[0].lines, 0);
-        assert!(messages(&bucket).is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_read_is_a_gap_with_its_reason() {
-        for (answer, lack) in [
-            (json_error(400, "ResourceNotFoundException"), Lack::Gone),
-            (json_error(400, "AccessDeniedException"), Lack::Denied),
-            (json_error(400, "ThrottlingException"), Lack::Throttled),
-            (json_error(400, "InvalidParameterException"), Lack::Rejected),
-            (Answer::Lost, Lack::NoAnswer),
-        ] {
-            let bucket = Bucket::default();
-            let collected = collected(&Wire::answering([answer]), &bucket).await;
-            assert_eq!(collected.gaps.iter().map(|g| g.lack).collect::<Vec<_>>(), [lack]);
-            assert_eq!(collected.gaps[0].source.parameters["logGroupName"], "/custom/orders");
-            assert!(collected.gaps[0].reason.contains("/custom/orders"), "{}", collected.gaps[0].reason);
-            assert_eq!((collected.entries.len(), bucket.requests().len()), (0, 0));
+    async fn close(
+        &self,
+        work: Work<'_>,
+        slot: Slot<'_>,
+        sink: super::Sink<'_>,
+        gaps: Vec<Gap>,
+        next: Option<Cursor>,
+    ) -> Result<Closed, UnitError> {
+        let at = clock::now();
+        match sink.finish().await {
+            Ok(stored) => {
+                let sources = vec![Source { call: self.source(self.slice.from.as_millisecond()), collected_at: at }];
+                let entry = Some(entry(slot.unit, &self.what, stored, sources, at));
+                Ok(Closed::Kept(work.keep(slot, Found { entry, gaps }, next).await?))
+            }
+            Err(StoreError::Taken { key }) => {
+                Ok(work.taken(slot, key).await?.map_or(Closed::Again, Closed::Kept))
+            }
+            Err(error) => Err(error.into()),
         }
     }
+}
 
-    #[tokio::test]
-    async fn a_log_group_deleted_midway_leaves_what_was_read_and_a_gap() {
-        let wire = Wire::answering([page(&["a"], Some("t1")), json_error(400, "ResourceNotFoundException")]);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket).await;
-        assert_eq!(collected.gaps[0].lack, Lack::Gone);
-        assert_eq!(messages(&bucket), ["a"]);
-    }
-
-    #[tokio::test]
-    async fn when_time_is_over_the_rest_is_a_gap() {
-        let wire = Wire::answering([page(&["a"], Some("t1")), page(&["b"], None)]);
-        let bucket = Bucket::default();
-        let store = bucket.store();
-        let late = Run { deadline: jiff::Timestamp::UNIX_EPOCH, ..run(&store) };
-        let client = client_in(&wire.config(), function().region());
-        let collected = collect(&client, &late, &function(), "/custom/orders").await;
-        assert_eq!(collected.gaps[0].lack, Lack::OutOfTime);
-        assert_eq!((messages(&bucket), wire.unused()), (vec!["a".to_owned()], 1));
-    }
-
-    #[tokio::test]
-    async fn an_api_that_repeats_its_token_is_not_taken_for_the_end() {
-        let wire = Wire::answering([page(&["a"], Some("t1")), page(&["b"], Some("t1"))]);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket).await;
-        assert_eq!(collected.gaps[0].lack, Lack::Rejected);
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_stored_is_a_gap_and_fails_the_run() {
-        let bucket = Bucket::default();
-        bucket.answer_puts_with(503);
-        let collected = collected(&Wire::answering([page(&["a"], None)]), &bucket).await;
-        assert_eq!(collected.gaps[0].lack, Lack::NotStored);
-        assert!(collected.unstored.is_some());
+/// Collects the events of a log group in a slice of the window, behind `latest`, which is on record.
+pub(super) async fn collect(
+    client: &Client,
+    work: Work<'_>,
+    unit: &Unit<'_>,
+    (group, slice): (&LogGroup, Window),
+    latest: Option<&Piece>,
+) -> Result<End, UnitError> {
+    let reader = Reader { client, group, slice, what: group.to_string() };
+    let mut slot = Slot { unit, part: latest.map_or(1, |piece| piece.part + 1), tries: 0 };
+    let mut cursor = latest.and_then(|piece| piece.next.clone());
+    let mut kept = false;
+    loop {
+        match reader.object(work, slot, cursor.as_ref(), !kept).await? {
+            Closed::Kept(piece) => {
+                kept = true;
+                cursor = piece.next;
+                if cursor.is_none() {
+                    return Ok(End::Done);
+                }
+                slot = Slot { unit, part: piece.part + 1, tries: 0 };
+                if clock::now() >= work.deadline {
+                    return Ok(End::Cut(kept));
+                }
+            }
+            Closed::Again => slot.tries += 1,
+            Closed::Late => return Ok(End::Cut(kept)),
+            Closed::Stalled => return Ok(End::Stalled(kept)),
+        }
     }
 }

@@ -3,68 +3,21 @@
 use aws_sdk_iam::Client;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use firebreak_model::evidence::ApiCall;
 use firebreak_model::ids::{RoleName, UserName};
 use firebreak_model::principal::PrincipalName;
-use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::manifest::ApiCall;
-use super::sink::Sink;
-use super::{Collected, Run};
+use super::documents::Answers;
 use crate::action::ActionError;
-use crate::clock;
 
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    call: &'a ApiCall,
-    collected_at: Timestamp,
-    response: Value,
-}
-
-/// What was asked, when, and what came of it, in order.
-#[derive(Default)]
-struct Answers(Vec<(ApiCall, Timestamp, Result<Value, ActionError>)>);
-
-impl Answers {
-    /// An answer that came just now.
-    fn push(&mut self, call: ApiCall, answer: Result<Value, ActionError>) {
-        self.0.push((call, clock::now(), answer));
-    }
-}
-
-/// Collects the documents of a principal: itself, the policies attached to it, its inline policies, its keys.
-pub(super) async fn collect(client: &Client, run: &Run<'_>, principal: &PrincipalName) -> Collected {
-    let answers = match principal {
+/// The documents of a principal: itself, the policies attached to it, its inline policies, its keys.
+pub(super) async fn answers(client: &Client, principal: &PrincipalName) -> Answers {
+    match principal {
         PrincipalName::Role(role) => role_documents(client, role).await,
         PrincipalName::User(user) => user_documents(client, user).await,
-    };
-    let what = principal.to_string();
-    let mut collected = Collected::default();
-    let mut sink = Sink::new(run.store, format!("{}/principal/documents", run.prefix), &what);
-    let mut any = false;
-    for (call, collected_at, answer) in answers.0 {
-        match answer {
-            Ok(response) => {
-                any = true;
-                sink.source(call.clone());
-                if let Err(error) = sink.line(&Document { call: &call, collected_at, response }).await {
-                    collected.not_stored(&what, call, error);
-                }
-            }
-            Err(error) => collected.gap(&what, call, &error),
-        }
     }
-    if any {
-        let (entries, result) = sink.finish().await;
-        collected.entries = entries;
-        if let Err(error) = result {
-            collected.not_stored(&what, ApiCall::new("s3:PutObject", Value::Null), error);
-        }
-    }
-    collected
 }
 
 async fn role_documents(client: &Client, role: &RoleName) -> Answers {
@@ -211,12 +164,10 @@ fn decoded(document: &str) -> Value {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::*;
-    use crate::evidence::manifest::Lack;
-    use crate::evidence::testing::{Bucket, documents, run};
-    use crate::testing::{Answer, Wire, ok, query_error};
+    use firebreak_model::evidence::Lack;
 
-    const KEY: &str = "p/principal/documents-0001.jsonl.gz";
+    use super::*;
+    use crate::testing::{Answer, Wire, ok, query_error};
 
     fn answer(operation: &str, body: &str) -> Answer {
         ok(format!("<{operation}Response><{operation}Result>{body}</{operation}Result></{operation}Response>"))
@@ -240,9 +191,8 @@ mod tests {
         ]
     }
 
-    async fn collected(wire: &Wire, bucket: &Bucket, principal: &PrincipalName) -> Collected {
-        let store = bucket.store();
-        super::collect(&Client::new(&wire.config()), &run(&store), principal).await
+    async fn answered(wire: &Wire, principal: &PrincipalName) -> Answers {
+        super::answers(&Client::new(&wire.config()), principal).await
     }
 
     fn role() -> PrincipalName {
@@ -279,9 +229,8 @@ mod tests {
             script.extend(policy(arn));
         }
         let wire = Wire::answering(script);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket, &role()).await;
-        assert_eq!(collected.gaps, []);
+        let answers = answered(&wire, &role()).await;
+        assert_eq!(answers.gaps(), []);
         assert_eq!(
             calls(&wire),
             [
@@ -298,10 +247,10 @@ mod tests {
                 "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FB&VersionId=v3",
             ]
         );
-        let documents = documents(&bucket.object(KEY).unwrap());
-        assert_eq!(documents[0]["response"]["AssumeRolePolicyDocument"]["Statement"][0]["Sid"], "a b+");
-        assert_eq!(documents[0]["response"]["Path"], "/team/");
-        assert_eq!(documents.last().unwrap()["response"]["Document"], json!({"v": 3}));
+        let responses = answers.responses();
+        assert_eq!(responses[0]["AssumeRolePolicyDocument"]["Statement"][0]["Sid"], "a b+");
+        assert_eq!(responses[0]["Path"], "/team/");
+        assert_eq!(responses.last().unwrap()["Document"], json!({"v": 3}));
     }
 
     #[tokio::test]
@@ -324,12 +273,11 @@ mod tests {
                 "<UserName>ana</UserName><PolicyName>p</PolicyName><PolicyDocument>no json</PolicyDocument>",
             ),
         ]);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket, &PrincipalName::User("ana".parse().unwrap())).await;
-        assert_eq!((collected.gaps.len(), collected.entries[0].lines), (0, 5));
-        let documents = documents(&bucket.object(KEY).unwrap());
-        assert_eq!(documents[1]["response"]["AccessKeyMetadata"][0]["Status"], "Active");
-        assert_eq!(documents[4]["response"]["PolicyDocument"], "no json");
+        let answers = answered(&wire, &PrincipalName::User("ana".parse().unwrap())).await;
+        let responses = answers.responses();
+        assert_eq!((answers.gaps(), responses.len()), (vec![], 5));
+        assert_eq!(responses[1]["AccessKeyMetadata"][0]["Status"], "Active");
+        assert_eq!(responses[4]["PolicyDocument"], "no json");
     }
 
     #[tokio::test]
@@ -339,19 +287,16 @@ mod tests {
             answer("ListAttachedRolePolicies", "<AttachedPolicies/>"),
             query_error(400, "Throttling"),
         ]);
-        let bucket = Bucket::default();
-        let collected = collected(&wire, &bucket, &role()).await;
-        let gaps: Vec<_> = collected.gaps.iter().map(|g| (g.source.api.as_str(), g.lack)).collect();
-        assert_eq!(gaps, [("iam:GetRole", Lack::Denied), ("iam:ListRolePolicies", Lack::Throttled)]);
-        assert_eq!(collected.entries[0].lines, 1);
+        let answers = answered(&wire, &role()).await;
+        assert_eq!(answers.gaps(), [("iam:GetRole", Lack::Denied), ("iam:ListRolePolicies", Lack::Throttled)]);
+        assert_eq!(answers.responses().len(), 1);
     }
 
     #[tokio::test]
     async fn of_a_role_that_is_gone_there_are_gaps_only() {
         let gone = || query_error(404, "NoSuchEntity");
-        let bucket = Bucket::default();
-        let collected = collected(&Wire::answering([gone(), gone(), gone()]), &bucket, &role()).await;
-        assert!(collected.gaps.iter().all(|g| g.lack == Lack::Gone) && collected.gaps.len() == 3);
-        assert!(collected.entries.is_empty());
+        let answers = answered(&Wire::answering([gone(), gone(), gone()]), &role()).await;
+        assert!(answers.gaps().iter().all(|(_, lack)| *lack == Lack::Gone) && answers.gaps().len() == 3);
+        assert!(answers.responses().is_empty());
     }
 }

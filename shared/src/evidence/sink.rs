@@ -1,111 +1,202 @@
-//! Writes JSON Lines, compressed, into numbered objects: memory stays bounded whatever a log group holds.
+//! One object on its way into the bucket: compressed, hashed on both sides, in parts. What is held in memory is one
+//! part, whatever the object's size.
 
 use std::io::Write as _;
 
+use firebreak_model::evidence::Codec;
 use firebreak_model::ids::hex;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::manifest::{ApiCall, Entry};
-use super::store::{Store, StoreError};
-use crate::clock;
+use super::store::{Store, StoreError, Upload};
 
-/// A part is closed when it holds this many compressed bytes.
-const PART_BYTES: usize = 8 << 20;
+/// What is held in memory of an object. S3 takes no part but the last of less than 5 MiB, and no more than 10,000.
+pub(super) const PART_BYTES: usize = 8 << 20;
 
-/// Takes documents and stores them in parts: `<base>-0001.jsonl.gz`, `<base>-0002.jsonl.gz`, …
-pub(super) struct Sink<'a> {
-    store: &'a Store,
-    base: String,
-    what: String,
-    sources: Vec<ApiCall>,
-    part_bytes: usize,
-    part: Part,
-    entries: Vec<Entry>,
+/// So much is compressed at once, so that a part is never much longer than it may be.
+const BITE: usize = 1 << 20;
+
+enum Encoder {
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Gzip(GzEncoder<Vec<u8>>),
 }
 
-struct Part {
-    gzip: GzEncoder<Vec<u8>>,
-    content: Sha256,
-    content_bytes: u64,
-    lines: u64,
-}
+impl Encoder {
+    fn new(codec: Codec, room: usize) -> Result<Self, StoreError> {
+        let out = Vec::with_capacity(room);
+        Ok(match codec {
+            Codec::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, 1)?),
+            Codec::Gzip => Self::Gzip(GzEncoder::new(out, Compression::default())),
+        })
+    }
 
-impl Part {
-    fn new() -> Self {
-        Self {
-            gzip: GzEncoder::new(Vec::new(), Compression::default()),
-            content: Sha256::new(),
-            content_bytes: 0,
-            lines: 0,
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Zstd(zstd) => zstd.write_all(bytes),
+            Self::Gzip(gzip) => gzip.write_all(bytes),
         }
     }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Zstd(zstd) => zstd.get_mut(),
+            Self::Gzip(gzip) => gzip.get_mut(),
+        }
+    }
+
+    fn finish(self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Zstd(zstd) => zstd.finish(),
+            Self::Gzip(gzip) => gzip.finish(),
+        }
+    }
+}
+
+/// Takes what becomes one object.
+pub struct Sink<'a> {
+    store: &'a Store,
+    key: String,
+    codec: Codec,
+    part_bytes: usize,
+    encoder: Encoder,
+    content: Sha256,
+    content_bytes: u64,
+    stored: Sha256,
+    stored_bytes: u64,
+    lines: u64,
+    upload: Option<Upload>,
+}
+
+impl std::fmt::Debug for Sink<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// An object that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key.
+    pub key: String,
+    /// How many lines it holds.
+    pub lines: u64,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// SHA-256 of the bytes as stored.
+    pub sha256: String,
+    /// Bytes before compression.
+    pub content_bytes: u64,
+    /// SHA-256 of the bytes before compression.
+    pub content_sha256: String,
 }
 
 impl<'a> Sink<'a> {
-    /// A sink for documents about `what`.
-    pub(super) fn new(store: &'a Store, base: String, what: &str) -> Self {
-        Self {
+    /// For an object under that key.
+    ///
+    /// # Errors
+    /// Where there is no room to compress in.
+    pub fn new(store: &'a Store, key: String, codec: Codec) -> Result<Self, StoreError> {
+        Self::in_parts_of(store, key, codec, PART_BYTES)
+    }
+
+    pub(super) fn in_parts_of(
+        store: &'a Store,
+        key: String,
+        codec: Codec,
+        part_bytes: usize,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
             store,
-            base,
-            what: what.to_owned(),
-            sources: Vec::new(),
-            part_bytes: PART_BYTES,
-            part: Part::new(),
-            entries: Vec::new(),
-        }
+            key,
+            codec,
+            part_bytes,
+            encoder: Encoder::new(codec, part_bytes + BITE)?,
+            content: Sha256::new(),
+            content_bytes: 0,
+            stored: Sha256::new(),
+            stored_bytes: 0,
+            lines: 0,
+            upload: None,
+        })
     }
 
-    #[cfg(test)]
-    pub(super) fn rolling_at(mut self, part_bytes: usize) -> Self {
-        self.part_bytes = part_bytes;
-        self
+    /// How many bytes are compressed so far.
+    pub(super) fn stored_bytes(&mut self) -> u64 {
+        self.stored_bytes + self.encoder.out().len() as u64
     }
 
-    /// Names a call that the documents come from.
-    pub(super) fn source(&mut self, source: ApiCall) {
-        self.sources.push(source);
-    }
-
-    /// Takes one document.
-    pub(super) async fn line(&mut self, document: &impl Serialize) -> Result<(), StoreError> {
+    /// Takes a document, which becomes one line.
+    ///
+    /// # Errors
+    /// Where it cannot be written down, or a part that it fills cannot be stored.
+    pub async fn line(&mut self, document: &impl Serialize) -> Result<(), StoreError> {
         let mut line = serde_json::to_vec(document).map_err(std::io::Error::from)?;
         line.push(b'\n');
-        self.part.gzip.write_all(&line)?;
-        self.part.content.update(&line);
-        self.part.content_bytes += line.len() as u64;
-        self.part.lines += 1;
-        if self.part.gzip.get_ref().len() >= self.part_bytes {
-            self.close().await?;
+        self.lines += 1;
+        self.write(&line).await
+    }
+
+    /// Takes bytes.
+    ///
+    /// # Errors
+    /// Where a part that they fill cannot be stored.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        for bite in bytes.chunks(BITE) {
+            self.encoder.write(bite)?;
+            self.content.update(bite);
+            self.content_bytes += bite.len() as u64;
+            if self.encoder.out().len() >= self.part_bytes {
+                let next = Vec::with_capacity(self.part_bytes + BITE);
+                let part = std::mem::replace(self.encoder.out(), next);
+                self.send(part).await?;
+            }
         }
         Ok(())
     }
 
-    async fn close(&mut self) -> Result<(), StoreError> {
-        let Part { gzip, content, content_bytes, lines } = std::mem::replace(&mut self.part, Part::new());
-        let key = format!("{}-{:04}.jsonl.gz", self.base, self.entries.len() + 1);
-        let stored = self.store.put(key, "application/gzip", gzip.finish()?).await?;
-        self.entries.push(Entry {
-            key: stored.key,
-            what: self.what.clone(),
-            sources: self.sources.clone(),
-            collected_at: clock::now(),
-            lines,
-            bytes: stored.bytes,
-            sha256: stored.sha256,
-            content_bytes,
-            content_sha256: hex(&content.finalize()),
-        });
-        Ok(())
+    async fn send(&mut self, part: Vec<u8>) -> Result<(), StoreError> {
+        self.stored.update(&part);
+        self.stored_bytes += part.len() as u64;
+        let upload = match self.upload.as_mut() {
+            Some(upload) => upload,
+            None => self.upload.insert(self.store.begin(&self.key, self.codec.content_type()).await?),
+        };
+        self.store.part(&self.key, upload, part).await
     }
 
-    /// Stores the rest. What was asked for and found empty is an object without lines, not a silence.
-    /// What was stored before an error stays on the list.
-    pub(super) async fn finish(mut self) -> (Vec<Entry>, Result<(), StoreError>) {
-        let result = if self.part.lines > 0 || self.entries.is_empty() { self.close().await } else { Ok(()) };
-        (self.entries, result)
+    /// Stores the rest. What fits into one part is put at once.
+    ///
+    /// # Errors
+    /// Where it cannot be stored, or something else lies there.
+    pub async fn finish(mut self) -> Result<Stored, StoreError> {
+        let encoder = std::mem::replace(&mut self.encoder, Encoder::new(self.codec, 0)?);
+        let rest = encoder.finish()?;
+        match self.upload.take() {
+            None => {
+                self.stored.update(&rest);
+                self.stored_bytes += rest.len() as u64;
+                self.store.put(&self.key, self.codec.content_type(), rest).await?;
+            }
+            Some(upload) => {
+                self.upload = Some(upload);
+                if !rest.is_empty() {
+                    self.send(rest).await?;
+                }
+                if let Some(upload) = self.upload.take() {
+                    self.store.complete(&self.key, upload).await?;
+                }
+            }
+        }
+        Ok(Stored {
+            key: self.key,
+            lines: self.lines,
+            bytes: self.stored_bytes,
+            sha256: hex(&self.stored.finalize()),
+            content_bytes: self.content_bytes,
+            content_sha256: hex(&self.content.finalize()),
+        })
     }
 }
 
@@ -117,70 +208,93 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::evidence::testing::{Bucket, unzipped};
+    use crate::evidence::testing::{Bucket, unpacked};
+
+    /// Lines that cannot be made much shorter.
+    fn noise(lines: u32) -> String {
+        let line = |n: u32| format!("{}\n", json!({"n": n, "noise": sha256_hex(&n.to_le_bytes())}));
+        (0..lines).map(line).collect()
+    }
 
     #[tokio::test]
-    async fn parts_hold_every_line_once_and_their_digests_are_theirs() {
-        let bucket = Bucket::default();
-        let store = bucket.store();
-        let mut sink = Sink::new(&store, "p/logs/x".into(), "w").rolling_at(1 << 10);
-        let mut expected = String::new();
-        for n in 0_u32..8_000 {
-            let document = json!({"n": n, "noise": sha256_hex(&n.to_le_bytes())});
-            expected.push_str(&document.to_string());
-            expected.push('\n');
-            sink.line(&document).await.unwrap();
+    async fn an_object_of_any_size_is_stored_part_by_part_and_its_digests_are_its_own() {
+        for (codec, part_bytes, calls) in [
+            (Codec::Zstd, PART_BYTES, 1..=1),
+            (Codec::Zstd, 100_000, 4..=20),
+            (Codec::Gzip, PART_BYTES, 1..=1),
+            (Codec::Gzip, 100_000, 4..=20),
+        ] {
+            let bucket = Bucket::default();
+            let store = bucket.store();
+            let content = noise(8_000);
+            let mut sink = Sink::in_parts_of(&store, "p/x".into(), codec, part_bytes).unwrap();
+            for line in content.lines() {
+                sink.line(&serde_json::value::RawValue::from_string(line.to_owned()).unwrap()).await.unwrap();
+            }
+            let stored = sink.finish().await.unwrap();
+            let bytes = bucket.object("p/x").unwrap();
+            assert!(unpacked(&bytes) == content);
+            assert_eq!((stored.bytes, stored.sha256), (bytes.len() as u64, sha256_hex(&bytes)));
+            assert_eq!((stored.content_bytes, stored.lines), (content.len() as u64, 8_000));
+            assert_eq!(stored.content_sha256, sha256_hex(content.as_bytes()));
+            assert!(calls.contains(&bucket.requests().len()), "{}", bucket.requests().len());
+            let most = bucket.requests().iter().map(|request| request.body.len()).max().unwrap();
+            assert!(most <= part_bytes + BITE, "{most}");
         }
-        let (entries, result) = sink.finish().await;
-        result.unwrap();
-        assert!(entries.len() > 2, "{}", entries.len());
-        let mut all = String::new();
-        for (n, entry) in entries.iter().enumerate() {
-            assert_eq!(entry.key, format!("p/logs/x-{:04}.jsonl.gz", n + 1));
-            let stored = bucket.object(&entry.key).unwrap();
-            let content = unzipped(&stored);
-            assert_eq!((entry.bytes, &entry.sha256), (stored.len() as u64, &sha256_hex(&stored)));
-            assert_eq!(
-                (entry.content_bytes, &entry.content_sha256),
-                (content.len() as u64, &sha256_hex(content.as_bytes()))
-            );
-            assert_eq!(entry.lines, content.lines().count() as u64);
-            all.push_str(&content);
+    }
+
+    #[tokio::test]
+    async fn the_same_content_is_the_same_object_however_it_came() {
+        let content = noise(4_000);
+        let mut seen = Vec::new();
+        for bite in [1_000, 65_536, 1 << 20] {
+            let bucket = Bucket::default();
+            let store = bucket.store();
+            let mut sink = Sink::new(&store, "p/x".into(), Codec::Zstd).unwrap();
+            for bytes in content.as_bytes().chunks(bite) {
+                sink.write(bytes).await.unwrap();
+            }
+            seen.push(sink.finish().await.unwrap().sha256);
         }
-        assert!(all == expected, "the parts together are what went in");
+        assert!(seen.iter().all(|sha256| *sha256 == seen[0]), "{seen:?}");
     }
 
     #[tokio::test]
     async fn nothing_found_is_an_object_without_lines() {
         let bucket = Bucket::default();
         let store = bucket.store();
-        let (entries, result) = Sink::new(&store, "p/logs/x".into(), "w").finish().await;
-        result.unwrap();
-        assert_eq!(entries.iter().map(|e| e.lines).collect::<Vec<_>>(), [0]);
-        assert_eq!(unzipped(&bucket.object("p/logs/x-0001.jsonl.gz").unwrap()), "");
+        let stored = Sink::new(&store, "p/x".into(), Codec::Zstd).unwrap().finish().await.unwrap();
+        assert_eq!((stored.lines, stored.content_bytes), (0, 0));
+        assert_eq!(unpacked(&bucket.object("p/x").unwrap()), "");
     }
 
     #[tokio::test]
-    async fn what_was_stored_before_an_error_stays_on_the_list() {
-        let bucket = Bucket::default();
-        let store = bucket.store();
-        let mut sink = Sink::new(&store, "p/x".into(), "w").rolling_at(0);
-        sink.line(&1).await.unwrap();
-        bucket.answer_puts_with(503);
-        assert!(sink.line(&2).await.is_err());
-        let (entries, _) = sink.finish().await;
-        assert_eq!(entries.len(), 1);
+    async fn an_upload_cut_at_any_call_leaves_no_object() {
+        let content = noise(8_000);
+        for cut in 0..7 {
+            let bucket = Bucket::default();
+            let store = bucket.store();
+            bucket.fail_from(cut);
+            let mut sink = Sink::in_parts_of(&store, "p/x".into(), Codec::Zstd, 100_000).unwrap();
+            let result = async {
+                sink.write(content.as_bytes()).await?;
+                sink.finish().await
+            };
+            let error = result.await.unwrap_err();
+            assert!(error.is_transient(), "{cut}: {error}");
+            assert_eq!(bucket.object("p/x"), None, "{cut}");
+        }
     }
 
     #[tokio::test]
     async fn foreign_text_stays_on_its_line() {
         let bucket = Bucket::default();
         let store = bucket.store();
-        let mut sink = Sink::new(&store, "p/x".into(), "w");
-        let message = "a\r\nb\u{0}\u{1b}[31m\u{2028}\"\\ \u{1f525}";
+        let mut sink = Sink::new(&store, "p/x".into(), Codec::Zstd).unwrap();
+        let message = format!("a\r\nb\u{0}\u{1b}[31m\u{2028}\"\\ \u{1f525}{}", "x".repeat(256 << 10));
         sink.line(&json!({"message": message})).await.unwrap();
-        sink.finish().await.1.unwrap();
-        let content = unzipped(&bucket.object("p/x-0001.jsonl.gz").unwrap());
+        sink.finish().await.unwrap();
+        let content = unpacked(&bucket.object("p/x").unwrap());
         assert_eq!(content.matches('\n').count(), 1);
         let back: serde_json::Value = serde_json::from_str(&content).unwrap();
         assert_eq!(back["message"], message);

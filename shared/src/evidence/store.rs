@@ -3,7 +3,7 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -16,7 +16,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Something else lies there.
-    #[error("`{key}` holds something else already: another run collects under the same attempt")]
+    #[error("`{key}` holds something else already")]
     Taken {
         /// Where.
         key: String,
@@ -46,12 +46,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether another try may go better: another try writes under another attempt.
+    /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Taken { .. } => true,
             Self::Call { transient, .. } => *transient,
-            Self::Differs { .. } | Self::Encode(_) => false,
+            Self::Taken { .. } | Self::Differs { .. } | Self::Encode(_) => false,
         }
     }
 
@@ -60,20 +59,26 @@ impl StoreError {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let status = error.raw_response().map(|r| r.status().as_u16());
-        let refused = matches!(error, SdkError::ServiceError(_)) && status.is_some_and(|s| (400..500).contains(&s));
+        // An upload that S3 no longer knows is begun anew.
+        let lost = error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NoSuchUpload");
+        let refused =
+            !lost && matches!(error, SdkError::ServiceError(_)) && status.is_some_and(|s| (400..500).contains(&s));
         Self::Call { call, key: key.to_owned(), transient: !refused, source: Box::new(error) }
     }
 }
 
-/// An object that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Its key.
-    pub key: String,
-    /// How long it is.
-    pub bytes: u64,
-    /// SHA-256 of it.
-    pub sha256: String,
+/// Whether S3 says that something lies there already, or is being put there by someone else.
+fn is_taken<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.raw_response().is_some_and(|r| [409, 412].contains(&r.status().as_u16()))
+}
+
+/// An upload in parts.
+#[derive(Debug)]
+pub(super) struct Upload {
+    id: String,
+    parts: Vec<CompletedPart>,
+    /// The digests of the parts, of which S3 makes the checksum of the whole.
+    digests: Sha256,
 }
 
 /// The evidence bucket.
@@ -90,63 +95,126 @@ impl Store {
         Self { client, bucket, key_arn }
     }
 
-    /// Puts an object where none is. S3 compares the SHA-256 and refuses anything else.
-    pub async fn put(&self, key: String, content_type: &str, body: Vec<u8>) -> Result<Stored, StoreError> {
-        let digest = Sha256::digest(&body);
-        let checksum = base64::encode(digest);
-        let stored = Stored { bytes: body.len() as u64, sha256: hex(&digest), key };
-        let result = self
+    /// Puts an object where none is. S3 compares the SHA-256 and refuses anything else; the same again is no error.
+    pub async fn put(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), StoreError> {
+        let checksum = base64::encode(Sha256::digest(&body));
+        let put = self
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(&stored.key)
+            .key(key)
             .content_type(content_type)
             .if_none_match("*")
             .server_side_encryption(ServerSideEncryption::AwsKms)
             .ssekms_key_id(&self.key_arn)
             .checksum_sha256(&checksum)
-            .body(ByteStream::from(body))
-            .send()
-            .await;
-        match result {
-            Ok(_) => Ok(stored),
-            // A put that got no answer and was tried again by the client finds its own first try.
-            Err(error) if error.raw_response().is_some_and(|r| [409, 412].contains(&r.status().as_u16())) => {
-                if self.checksum_of(&stored.key).await? == Some(checksum) {
-                    Ok(stored)
-                } else {
-                    Err(StoreError::Taken { key: stored.key })
-                }
-            }
-            Err(error) => Err(StoreError::call("s3:PutObject", &stored.key, error)),
+            .body(ByteStream::from(body));
+        // S3 holds the body to the checksum, which is signed: hashing it once more for the signature proves nothing.
+        match put.customize().disable_payload_signing().send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_taken(&error) => self.is_the_same(key, &checksum).await,
+            Err(error) => Err(StoreError::call("s3:PutObject", key, error)),
         }
     }
 
-    async fn checksum_of(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
-        let answer = head.send().await.map_err(|e| StoreError::call("s3:HeadObject", key, e))?;
-        Ok(answer.checksum_sha256)
+    /// Begins an upload in parts.
+    pub(super) async fn begin(&self, key: &str, content_type: &str) -> Result<Upload, StoreError> {
+        let create = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(content_type)
+            .server_side_encryption(ServerSideEncryption::AwsKms)
+            .ssekms_key_id(&self.key_arn)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256);
+        let answer = create.send().await.map_err(|e| StoreError::call("s3:CreateMultipartUpload", key, e))?;
+        Ok(Upload { id: answer.upload_id.unwrap_or_default(), parts: Vec::new(), digests: Sha256::new() })
     }
 
-    /// What an object holds.
-    pub async fn get(&self, key: &str) -> Result<Vec<u8>, StoreError> {
-        let get = self.client.get_object().bucket(&self.bucket).key(key);
-        let answer = get.send().await.map_err(|e| StoreError::call("s3:GetObject", key, e))?;
-        let body = answer.body.collect().await.map_err(|e| StoreError::Call {
-            call: "s3:GetObject",
-            key: key.to_owned(),
-            transient: true,
-            source: Box::new(e),
-        })?;
-        Ok(body.to_vec())
+    /// Uploads the next part. S3 compares its SHA-256.
+    pub(super) async fn part(&self, key: &str, upload: &mut Upload, body: Vec<u8>) -> Result<(), StoreError> {
+        let digest = Sha256::digest(&body);
+        let checksum = base64::encode(digest);
+        let number = i32::try_from(upload.parts.len() + 1).unwrap_or(i32::MAX);
+        let part = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(&upload.id)
+            .part_number(number)
+            .checksum_sha256(&checksum)
+            .body(ByteStream::from(body));
+        let answer = part.customize().disable_payload_signing().send().await;
+        let answer = answer.map_err(|e| StoreError::call("s3:UploadPart", key, e))?;
+        let part = CompletedPart::builder().part_number(number).checksum_sha256(checksum);
+        upload.parts.push(part.set_e_tag(answer.e_tag).build());
+        upload.digests.update(digest);
+        Ok(())
+    }
+
+    /// Makes the parts an object, where none is.
+    pub(super) async fn complete(&self, key: &str, upload: Upload) -> Result<(), StoreError> {
+        let checksum = format!("{}-{}", base64::encode(upload.digests.finalize()), upload.parts.len());
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts)).build();
+        let complete = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(&upload.id)
+            .if_none_match("*")
+            .multipart_upload(parts);
+        match complete.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_taken(&error) => self.is_the_same(key, &checksum).await,
+            Err(error) => Err(StoreError::call("s3:CompleteMultipartUpload", key, error)),
+        }
+    }
+
+    /// A put that got no answer and was tried again finds its own first try.
+    async fn is_the_same(&self, key: &str, checksum: &str) -> Result<(), StoreError> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
+        match head.send().await {
+            Ok(answer) if answer.checksum_sha256.as_deref() == Some(checksum) => Ok(()),
+            Ok(_) => Err(StoreError::Taken { key: key.to_owned() }),
+            // Somebody else was about to put it there, and did not.
+            Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 404) => {
+                let source = Box::new(error);
+                Err(StoreError::Call { call: "s3:HeadObject", key: key.to_owned(), transient: true, source })
+            }
+            Err(error) => Err(StoreError::call("s3:HeadObject", key, error)),
+        }
+    }
+
+    /// Length and SHA-256 of an object, read piece by piece; `None` where there is none.
+    pub async fn digest(&self, key: &str) -> Result<Option<(u64, String)>, StoreError> {
+        let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 404) => return Ok(None),
+            Err(error) => return Err(StoreError::call("s3:GetObject", key, error)),
+        };
+        let mut body = answer.body;
+        let (mut bytes, mut digest) = (0, Sha256::new());
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|e| StoreError::Call {
+                call: "s3:GetObject",
+                key: key.to_owned(),
+                transient: true,
+                source: Box::new(e),
+            })?;
+            bytes += chunk.len() as u64;
+            digest.update(&chunk);
+        }
+        Ok(Some((bytes, hex(&digest.finalize()))))
     }
 
     /// Reads an object back and compares.
-    pub async fn verify(&self, stored: &Stored) -> Result<(), StoreError> {
-        if hex(&Sha256::digest(self.get(&stored.key).await?)) == stored.sha256 {
-            Ok(())
-        } else {
-            Err(StoreError::Differs { key: stored.key.clone() })
+    pub async fn verify(&self, key: &str, sha256: &str) -> Result<(), StoreError> {
+        match self.digest(key).await? {
+            Some((_, found)) if found == sha256 => Ok(()),
+            _ => Err(StoreError::Differs { key: key.to_owned() }),
         }
     }
 }
@@ -160,10 +228,23 @@ mod tests {
 
     const KEY: &str = "incidents/111122223333/fb-0/000001/000001/logs/x-0001.jsonl.gz";
 
+    async fn put(bucket: &Bucket, body: &[u8]) -> Result<(), StoreError> {
+        bucket.store().put(KEY, "application/gzip", body.to_vec()).await
+    }
+
+    async fn uploaded(bucket: &Bucket, parts: &[&[u8]]) -> Result<(), StoreError> {
+        let store = bucket.store();
+        let mut upload = store.begin(KEY, "application/zstd").await?;
+        for part in parts {
+            store.part(KEY, &mut upload, part.to_vec()).await?;
+        }
+        store.complete(KEY, upload).await
+    }
+
     #[tokio::test]
     async fn an_object_is_put_once_encrypted_and_checked() {
         let bucket = Bucket::default();
-        let stored = bucket.store().put(KEY.into(), "application/gzip", b"evidence".to_vec()).await.unwrap();
+        put(&bucket, b"evidence").await.unwrap();
         let requests = bucket.requests();
         assert_eq!(requests.len(), 1);
         let put = &requests[0];
@@ -177,29 +258,60 @@ mod tests {
         ] {
             assert_eq!(put.headers.get(name).map(String::as_str), Some(value), "{name}");
         }
+        assert!(put.headers.get("authorization").is_some_and(|signed| signed.contains("x-amz-checksum-sha256")));
         assert_eq!(put.body, b"evidence");
-        assert_eq!((stored.bytes, stored.sha256), (8, firebreak_model::ids::sha256_hex(b"evidence")));
+        let read = bucket.store().digest(KEY).await.unwrap();
+        assert_eq!(read, Some((8, firebreak_model::ids::sha256_hex(b"evidence"))));
+    }
+
+    #[tokio::test]
+    async fn an_upload_in_parts_is_checked_part_by_part_and_completed_once() {
+        let bucket = Bucket::default();
+        uploaded(&bucket, &[b"one", b"two"]).await.unwrap();
+        assert_eq!(bucket.object(KEY).unwrap(), b"onetwo");
+        let requests = bucket.requests();
+        let lines: Vec<&str> = requests.iter().map(|r| r.line.split('?').next().unwrap()).collect();
+        let path = format!("/evidence/{KEY}");
+        assert_eq!(lines, ["POST", "PUT", "PUT", "POST"].map(|method| format!("{method} {path}")));
+        assert_eq!(requests[0].headers["x-amz-checksum-algorithm"], "SHA256");
+        assert_eq!(requests[0].headers["x-amz-server-side-encryption"], "aws:kms");
+        for (part, body) in [(1, b"one"), (2, b"two")] {
+            let digest = base64::encode(Sha256::digest(body));
+            assert_eq!(requests[part].headers["x-amz-checksum-sha256"], digest);
+            assert!(String::from_utf8_lossy(&requests[3].body).contains(&digest));
+        }
+        assert_eq!(requests[3].headers["if-none-match"], "*");
     }
 
     #[tokio::test]
     async fn what_is_there_is_not_overwritten_and_the_same_again_is_no_error() {
         let bucket = Bucket::default();
-        let store = bucket.store();
-        store.put(KEY.into(), "application/gzip", b"evidence".to_vec()).await.unwrap();
-        store.put(KEY.into(), "application/gzip", b"evidence".to_vec()).await.unwrap();
-        let error = store.put(KEY.into(), "application/gzip", b"other".to_vec()).await.unwrap_err();
-        assert!(matches!(error, StoreError::Taken { .. }) && error.is_transient(), "{error:?}");
+        put(&bucket, b"evidence").await.unwrap();
+        put(&bucket, b"evidence").await.unwrap();
+        let error = put(&bucket, b"other").await.unwrap_err();
+        assert!(matches!(error, StoreError::Taken { .. }) && !error.is_transient(), "{error:?}");
         assert_eq!(bucket.object(KEY).unwrap(), b"evidence");
+        // An object of one piece and the same bytes in parts have other checksums.
+        assert!(matches!(uploaded(&bucket, &[b"evidence"]).await, Err(StoreError::Taken { .. })));
+
+        let bucket = Bucket::default();
+        uploaded(&bucket, &[b"one", b"two"]).await.unwrap();
+        uploaded(&bucket, &[b"one", b"two"]).await.unwrap();
+        let error = uploaded(&bucket, &[b"one", b"TWO"]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Taken { .. }), "{error:?}");
+        assert_eq!(bucket.object(KEY).unwrap(), b"onetwo");
     }
 
     #[tokio::test]
     async fn what_reads_back_otherwise_is_noticed() {
         let bucket = Bucket::default();
         let store = bucket.store();
-        let stored = store.put(KEY.into(), "application/gzip", b"evidence".to_vec()).await.unwrap();
-        store.verify(&stored).await.unwrap();
+        put(&bucket, b"evidence").await.unwrap();
+        let sha256 = firebreak_model::ids::sha256_hex(b"evidence");
+        store.verify(KEY, &sha256).await.unwrap();
         bucket.replace(KEY, b"forged");
-        assert!(matches!(store.verify(&stored).await, Err(StoreError::Differs { .. })));
+        assert!(matches!(store.verify(KEY, &sha256).await, Err(StoreError::Differs { .. })));
+        assert!(matches!(store.verify("elsewhere", &sha256).await, Err(StoreError::Differs { .. })));
     }
 
     #[tokio::test]
@@ -207,8 +319,8 @@ mod tests {
         for (status, transient) in [(403, false), (404, false), (503, true), (500, true)] {
             let bucket = Bucket::default();
             bucket.answer_puts_with(status);
-            let error = bucket.store().put(KEY.into(), "application/gzip", Vec::new()).await.unwrap_err();
-            assert_eq!(error.is_transient(), transient, "{status}");
+            assert_eq!(put(&bucket, b"").await.unwrap_err().is_transient(), transient, "{status}");
+            assert_eq!(uploaded(&bucket, &[b"one"]).await.unwrap_err().is_transient(), transient, "{status}");
         }
     }
 }

@@ -18,7 +18,6 @@ use firebreak_model::ledger::Record;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Run;
 use super::store::Store;
 use crate::testing::{Answer, Wire, ok};
 
@@ -32,10 +31,17 @@ pub(super) struct Sent {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<String, Vec<u8>>,
+    objects: BTreeMap<String, (Vec<u8>, String)>,
+    /// The parts of each upload, in the order in which uploads were begun.
+    uploads: Vec<Vec<Vec<u8>>>,
     requests: Vec<Sent>,
     puts_fail_with: Option<u16>,
+    fails_from: Option<usize>,
     spoils_writes: bool,
+}
+
+fn checksum(body: &[u8]) -> String {
+    base64::encode(Sha256::digest(body))
 }
 
 /// An evidence bucket.
@@ -66,11 +72,11 @@ impl Bucket {
     }
 
     pub(super) fn object(&self, key: &str) -> Option<Vec<u8>> {
-        self.state().objects.get(key).cloned()
+        self.state().objects.get(key).map(|(body, _)| body.clone())
     }
 
     pub(super) fn replace(&self, key: &str, body: &[u8]) {
-        self.state().objects.insert(key.to_owned(), body.to_vec());
+        self.state().objects.insert(key.to_owned(), (body.to_vec(), checksum(body)));
     }
 
     /// From now on, what is stored is not what was sent.
@@ -81,12 +87,67 @@ impl Bucket {
     pub(super) fn answer_puts_with(&self, status: u16) {
         self.state().puts_fail_with = Some(status);
     }
+
+    /// Takes a fault at the call of this number, from 0, and at each one after it.
+    pub(super) fn fail_from(&self, call: usize) {
+        self.state().fails_from = Some(call);
+    }
+}
+
+impl State {
+    /// Puts an object where none is, as S3 does for `If-None-Match: *`.
+    fn put(&mut self, key: String, body: Vec<u8>, checksum: String) -> (u16, Vec<u8>) {
+        if self.objects.contains_key(&key) {
+            return (412, Vec::new());
+        }
+        let kept = if self.spoils_writes { b"spoilt".to_vec() } else { body };
+        self.objects.insert(key, (kept, checksum));
+        (200, Vec::new())
+    }
+
+    fn answer(&mut self, method: &str, key: String, query: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+        let failing = self.fails_from.is_some_and(|call| self.requests.len() > call).then_some(503);
+        if let Some(status) = failing.or(self.puts_fail_with.filter(|_| method != "GET" && method != "HEAD")) {
+            return (status, Vec::new());
+        }
+        let upload = query.split('&').find_map(|pair| pair.strip_prefix("uploadId="));
+        let upload = upload.and_then(|id| id.parse::<usize>().ok());
+        match (method, upload) {
+            ("POST", None) => {
+                self.uploads.push(Vec::new());
+                let id = self.uploads.len() - 1;
+                let answer = format!(
+                    "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+                );
+                (200, answer.into_bytes())
+            }
+            ("PUT", Some(id)) => {
+                self.uploads.get_mut(id).map_or((404, Vec::new()), |parts| {
+                    parts.push(body);
+                    (200, Vec::new())
+                })
+            }
+            ("POST", Some(id)) => {
+                let parts = self.uploads.get(id).cloned().unwrap_or_default();
+                let digests: Vec<u8> = parts.iter().flat_map(|part| Sha256::digest(part).to_vec()).collect();
+                let whole = format!("{}-{}", checksum(&digests), parts.len());
+                let (status, _) = self.put(key, parts.concat(), whole);
+                (status, b"<CompleteMultipartUploadResult></CompleteMultipartUploadResult>".to_vec())
+            }
+            ("PUT", None) => {
+                let whole = checksum(&body);
+                self.put(key, body, whole)
+            }
+            _ => self.objects.get(&key).map_or((404, Vec::new()), |(body, _)| (200, body.clone())),
+        }
+    }
 }
 
 impl HttpConnector for Bucket {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let path = request.uri().split_once("amazonaws.com").map_or("", |(_, path)| path);
-        let key = path.trim_start_matches("/evidence/").split('?').next().unwrap_or_default().to_owned();
+        let (place, query) = path.split_once('?').unwrap_or((path, ""));
+        let key = place.trim_start_matches("/evidence/").to_owned();
         let body = request.body().bytes().unwrap_or_default().to_vec();
         let mut state = self.state();
         state.requests.push(Sent {
@@ -94,19 +155,8 @@ impl HttpConnector for Bucket {
             headers: request.headers().iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             body: body.clone(),
         });
-        let (status, body) = match request.method() {
-            "PUT" => match (state.puts_fail_with, state.objects.contains_key(&key)) {
-                (Some(status), _) => (status, Vec::new()),
-                (None, true) => (412, Vec::new()),
-                (None, false) => {
-                    let kept = if state.spoils_writes { b"spoilt".to_vec() } else { body };
-                    state.objects.insert(key.clone(), kept);
-                    (200, Vec::new())
-                }
-            },
-            _ => state.objects.get(&key).map_or((404, Vec::new()), |body| (200, body.clone())),
-        };
-        let checksum = state.objects.get(&key).map(|body| base64::encode(Sha256::digest(body)));
+        let (status, body) = state.answer(request.method(), key.clone(), query, body);
+        let checksum = state.objects.get(&key).map(|(_, checksum)| checksum.clone());
         let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
         let body = if request.method() == "HEAD" { Vec::new() } else { body };
         let mut response = HttpResponse::new(status, SdkBody::from(body));
@@ -117,30 +167,22 @@ impl HttpConnector for Bucket {
     }
 }
 
-/// What is in a gzip file.
-pub(super) fn unzipped(bytes: &[u8]) -> String {
+/// What is in a compressed file.
+pub(super) fn unpacked(bytes: &[u8]) -> String {
     let mut text = String::new();
-    let read = flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text);
+    let read = if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::MultiGzDecoder::new(bytes).read_to_string(&mut text)
+    } else {
+        zstd::stream::read::Decoder::new(bytes).and_then(|mut zstd| zstd.read_to_string(&mut text))
+    };
     assert!(read.is_ok(), "{read:?}");
     text
 }
 
 /// The documents of an object.
 pub(super) fn documents(object: &[u8]) -> Vec<Value> {
-    let text = unzipped(object);
+    let text = unpacked(object);
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| unreachable!("{line}"))).collect()
-}
-
-/// A run whose window is 2026-11-21T02:00:00Z to 03:00:05Z, with time to spare.
-pub(super) fn run(store: &Store) -> Run<'_> {
-    let at = |text: &str| text.parse().unwrap_or_else(|_| unreachable!("a constant"));
-    Run {
-        store,
-        prefix: "p".to_owned(),
-        from: at("2026-11-21T02:00:00Z"),
-        to: at("2026-11-21T03:00:05Z"),
-        deadline: at("9000-01-01T00:00:00Z"),
-    }
 }
 
 fn typed(value: &AttributeValue) -> Value {

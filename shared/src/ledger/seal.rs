@@ -104,7 +104,13 @@ impl Source {
 /// Whether records of this kind are acted on, so that they carry a seal.
 pub(super) fn is_due(record: &Record) -> bool {
     match record {
-        Record::Incident(_) | Record::Step(_) | Record::Revocation(_) | Record::Chain(_) => true,
+        Record::Incident(_)
+        | Record::Step(_)
+        | Record::Revocation(_)
+        | Record::Chain(_)
+        | Record::Evidence(_)
+        | Record::Piece(_)
+        | Record::Aside(_) => true,
         // What a watch, a tampering and the parts say is looked for in AWS before anything is done.
         Record::Watch(_)
         | Record::Tamper(_)

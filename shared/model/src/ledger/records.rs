@@ -7,6 +7,7 @@ use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::chain::Link;
 use crate::decision::{Decision, Mode};
+use crate::evidence::{self, Aside, EvidenceRun, Piece};
 use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId, PolicyArn, Region, RoleName, sha256_hex};
 use crate::ladder::Refusal;
@@ -274,6 +275,12 @@ pub enum Record {
     Parts(PartsRecord),
     /// Who runs as a role.
     Inventory(RoleUsage),
+    /// A collection of evidence.
+    Evidence(Box<EvidenceRun>),
+    /// An object that it stored.
+    Piece(Box<Piece>),
+    /// An object that is none of its own.
+    Aside(Aside),
 }
 
 impl Record {
@@ -293,6 +300,9 @@ impl Record {
             Self::Parts(_) => parts_keys(),
             Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
+            Self::Evidence(r) => evidence::run_keys(r),
+            Self::Piece(r) => evidence::piece_keys(r),
+            Self::Aside(r) => evidence::aside_keys(r),
         }
     }
 }

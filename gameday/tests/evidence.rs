@@ -1,0 +1,343 @@
+//! Evidence against a real wire: killed at any call, cut off by its time, over more logs than one object holds, it ends as
+//! an undisturbed collection ends.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::time::Duration;
+
+use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+use common::mortal::{Kill, Mortal};
+use common::table;
+use firebreak_model::action::Response;
+use firebreak_model::evidence::{Codec, Manifest, Purpose};
+use firebreak_model::ids::{FunctionArn, IncidentId, sha256_hex};
+use firebreak_model::ledger::{Incident, Origin, Record};
+use firebreak_model::principal::Principal;
+use firebreak_shared::clock;
+use firebreak_shared::evidence::snapshot::Snapshots;
+use firebreak_shared::evidence::{Limits, Settings};
+use firebreak_shared::failure::Failure;
+use firebreak_shared::ledger::{Ledger, Seal};
+use gameday::aws::{ACCOUNT, Aws, REGION};
+use gameday::emulator::Emulator;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+const GROUP: &str = "/aws/lambda/orders";
+
+/// The account that all is played in: a role, and the logs of a function that is gone.
+struct House {
+    _emulator: Emulator,
+    aws: Aws,
+    signing_key: String,
+    key: String,
+    opened: Timestamp,
+}
+
+/// A ledger, a bucket and a queue of its own.
+struct Case<'a> {
+    house: &'a House,
+    name: String,
+    queue: String,
+    id: IncidentId,
+    limits: Limits,
+}
+
+fn order(id: &IncidentId, follow_up: bool) -> Value {
+    json!({"detail-type": "Containment Ordered", "detail": {"incident_id": id, "follow_up": follow_up}})
+}
+
+fn ample() -> Timestamp {
+    clock::now() + SignedDuration::from_hours(1)
+}
+
+impl House {
+    async fn set_up() -> Self {
+        let emulator = Emulator::start(&common::settings().emulator).await.unwrap();
+        let aws = Aws::operator(emulator.endpoint(), REGION);
+        let trust = json!({"Version": "2012-10-17", "Statement": []}).to_string();
+        aws.iam.create_role().role_name("orders").assume_role_policy_document(trust).send().await.unwrap();
+        aws.logs.create_log_group().log_group_name(GROUP).send().await.unwrap();
+        let create = aws.kms.create_key().key_spec(KeySpec::EccNistP256).key_usage(KeyUsageType::SignVerify);
+        let signing_key = create.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+        let key = aws.kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+        Self { _emulator: emulator, aws, signing_key, key, opened: clock::now() }
+    }
+
+    /// Writes lines into a stream of the log, so many bytes each.
+    async fn log(&self, stream: &str, lines: usize, bytes: usize, text: impl Fn(usize) -> String) {
+        let create = self.aws.logs.create_log_stream().log_group_name(GROUP).log_stream_name(stream);
+        create.send().await.unwrap();
+        let now = clock::now().as_millisecond();
+        let each: Vec<InputLogEvent> = (0..lines)
+            .map(|n| {
+                let mut message = format!("{stream} {n} ");
+                while message.len() < bytes {
+                    message.push_str(&text(n + message.len()));
+                }
+                message.truncate(bytes.max(40));
+                InputLogEvent::builder().timestamp(now).message(message).build().unwrap()
+            })
+            .collect();
+        for batch in each.chunks((900_000 / bytes.max(1)).clamp(1, 5_000)) {
+            let put = self.aws.logs.put_log_events().log_group_name(GROUP).log_stream_name(stream);
+            put.set_log_events(Some(batch.to_vec())).send().await.unwrap();
+        }
+    }
+
+    async fn case(&self, name: &str, limits: Limits) -> Case<'_> {
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = name.to_lowercase();
+        table::create(&self.aws, &name).await;
+        self.aws.create_bucket(&name).await.unwrap();
+        let queue = self.aws.sqs.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
+        let principal = Principal::from_arn(&format!("arn:aws:iam::{ACCOUNT}:role/orders")).unwrap();
+        let functions: Vec<FunctionArn> =
+            vec![format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:orders").parse().unwrap()];
+        let origin = Origin::Person {
+            requested_by: "ana".to_owned(),
+            reason: "a test".to_owned(),
+            invocation: "invocation".to_owned(),
+        };
+        let incident = Incident::ordered(principal, functions, vec![Response::Snapshot], origin, self.opened);
+        let id = incident.incident_id.clone();
+        let record = Record::Incident(Box::new(incident));
+        let mut item: std::collections::HashMap<_, _> = serde_dynamo::to_item(&record).unwrap();
+        let (pk, sk) = record.keys();
+        for (name, value) in [("pk", pk), ("sk", sk)] {
+            item.insert(name.to_owned(), aws_sdk_dynamodb::types::AttributeValue::S(value));
+        }
+        self.aws.dynamodb.put_item().table_name(&name).set_item(Some(item)).send().await.unwrap();
+        Case { house: self, name, queue, id, limits }
+    }
+}
+
+impl Case<'_> {
+    fn process(&self, wire: &Mortal) -> Snapshots {
+        let config = wire.config(&self.house.aws.config);
+        let settings = Settings {
+            bucket: self.name.clone(),
+            key_arn: self.house.key.clone(),
+            signing_key_arn: self.house.signing_key.clone(),
+            queue_url: self.queue.clone(),
+            codec: Codec::Zstd,
+            follow_up: Duration::from_secs(900),
+        };
+        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.name.clone(), Seal::none());
+        Snapshots::new(config, settings, ledger, self.limits)
+    }
+
+    /// Invokes the function in a process of its own; `None` where it was killed. Answers what it says.
+    async fn invoke(&self, wire: &Mortal, event: &Value, deadline: Timestamp) -> Option<Result<String, Failure>> {
+        let process = self.process(wire);
+        let deadline = std::time::SystemTime::from(deadline);
+        let handled = wire.live(process.handle(event, deadline)).await?;
+        Some(handled.map(|handled| json!(handled)["outcome"].as_str().unwrap_or("a batch").to_owned()))
+    }
+
+    async fn collect(&self, follow_up: bool) -> String {
+        let said = self.invoke(&Mortal::undisturbed(), &order(&self.id, follow_up), ample()).await.unwrap();
+        said.unwrap_or_else(|failure| panic!("{}: {failure}", self.name))
+    }
+
+    /// Messages of the queue that could be received now.
+    async fn messages(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            let receive = self.house.aws.sqs.receive_message().queue_url(&self.queue).max_number_of_messages(10);
+            let answer = receive.send().await.unwrap();
+            if answer.messages().is_empty() {
+                return all;
+            }
+            for message in answer.messages() {
+                all.push(serde_json::from_str(message.body().unwrap()).unwrap());
+                let delete = self.house.aws.sqs.delete_message().queue_url(&self.queue);
+                delete.receipt_handle(message.receipt_handle().unwrap()).send().await.unwrap();
+            }
+        }
+    }
+
+    async fn objects(&self) -> BTreeMap<String, Vec<u8>> {
+        let s3 = &self.house.aws.s3;
+        let mut objects = BTreeMap::new();
+        let mut pages = s3.list_objects_v2().bucket(&self.name).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents() {
+                let key = object.key().unwrap();
+                let body = s3.get_object().bucket(&self.name).key(key).send().await.unwrap().body;
+                objects.insert(key.to_owned(), body.collect().await.unwrap().to_vec());
+            }
+        }
+        objects
+    }
+
+    async fn manifests(&self) -> Vec<(Manifest, String)> {
+        let objects = self.objects().await;
+        let manifests = objects.iter().filter(|(key, _)| key.ends_with("/manifest.json"));
+        manifests.map(|(_, body)| (serde_json::from_slice(body).unwrap(), sha256_hex(body))).collect()
+    }
+
+    /// What lies in the bucket and in the ledger, but for times and what follows from them.
+    async fn left(&self) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+        let objects = self.objects().await.into_iter().map(|(key, body)| {
+            let told = match key.rsplit('/').next().unwrap() {
+                "manifest.json" => gameday::world::without_times(&String::from_utf8(body).unwrap()),
+                "manifest.json.sig" => "a signature".to_owned(),
+                _ => sha256_hex(&body),
+            };
+            (key, told.lines().filter(|line| !line.contains("\"endTime\"")).collect::<String>())
+        });
+        let objects = objects.collect();
+        let mut records = table::records(&self.house.aws, &self.name).await;
+        // The window, the digest of the manifest and the signature differ with the time.
+        records.retain(|key, _| key.contains("#unit#") || key.contains(" unit#"));
+        let cleaned = records.into_iter().map(|(key, record)| {
+            let mut record: Value = serde_json::from_str(&record).unwrap();
+            let mut found: Value = serde_json::from_str(record["found"].as_str().unwrap()).unwrap();
+            if let Some(sources) = found.pointer_mut("/entry/sources").and_then(Value::as_array_mut) {
+                sources.iter_mut().for_each(|source| source["call"]["parameters"]["endTime"] = json!(0));
+            }
+            record["found"] = found;
+            (key, record.to_string())
+        });
+        (objects, cleaned.collect())
+    }
+}
+
+/// Objects end with each page.
+fn page_by_page() -> Limits {
+    Limits { object_bytes: 1, ..Limits::default() }
+}
+
+async fn killed_at_any_call(house: &House, follow_up: bool, limits: Limits) {
+    let played = async |kill: Option<Kill>| {
+        let case = house.case(&format!("{follow_up} {kill:?}"), limits).await;
+        if follow_up {
+            assert_eq!(case.collect(false).await, "collected");
+        }
+        let mut lived = None;
+        if let Some(kill) = kill {
+            lived = case.invoke(&Mortal::killed(kill), &order(&case.id, follow_up), ample()).await.map(|_| ());
+        }
+        let said = case.collect(follow_up).await;
+        assert!(["collected", "collected before"].contains(&said.as_str()), "{kill:?}: {said}");
+        assert_eq!(case.collect(follow_up).await, "collected before", "{kill:?}");
+        (case.left().await, lived)
+    };
+    let (whole, _) = played(None).await;
+    assert!(whole.0.len() > 5, "{:?}", whole.0.keys());
+    for call in 0..200 {
+        for kill in Kill::at(call) {
+            let (left, lived) = played(Some(kill)).await;
+            assert_eq!(table::differences(&whole.0, &left.0), Vec::<String>::new(), "the bucket, {kill:?}");
+            assert_eq!(table::differences(&whole.1, &left.1), Vec::<String>::new(), "the ledger, {kill:?}");
+            if lived.is_some() {
+                assert!(call > 15, "it made {call} calls");
+                return;
+            }
+        }
+    }
+    panic!("more than 200 calls");
+}
+
+#[tokio::test]
+async fn a_collection_that_is_killed_at_any_call_ends_with_the_same_objects() {
+    let house = House::set_up().await;
+    house.log("one", 10, 200_000, |n| format!("line {n} ")).await;
+    house.log("two", 3, 100, |n| format!("line {n} ")).await;
+    killed_at_any_call(&house, false, page_by_page()).await;
+}
+
+#[tokio::test]
+async fn a_follow_up_that_is_killed_at_any_call_ends_with_the_same_objects() {
+    let house = House::set_up().await;
+    house.log("one", 3, 100, |n| format!("line {n} ")).await;
+    killed_at_any_call(&house, true, page_by_page()).await;
+}
+
+/// Noise that cannot be made much shorter, so that an object has several parts.
+#[tokio::test]
+async fn more_than_an_object_holds_is_read_page_by_page_in_as_many_invocations_as_it_takes() {
+    let house = House::set_up().await;
+    house.log("noise", 60, 250_000, |n| sha256_hex(&n.to_le_bytes())).await;
+    let limits = Limits { object_bytes: 6 << 20, part_bytes: 5 << 20, ..Limits::default() };
+    let whole = house.case("whole", limits).await;
+    assert_eq!(whole.collect(false).await, "collected");
+    let (manifest, _) = whole.manifests().await.remove(0);
+    let logs: Vec<_> = manifest.entries.iter().filter(|entry| entry.collector == "logs").collect();
+    assert!(logs.len() >= 2 && logs[0].bytes > 5 << 20, "an object of several parts: {logs:?}");
+    let lines: u64 = logs.iter().map(|entry| entry.lines).sum();
+    assert_eq!(lines, 60);
+
+    // An invocation that has no time at all does one object, and has the next one go on.
+    let cut = house.case("cut", limits).await;
+    let mut invocations = 1;
+    let mut said = cut.invoke(&Mortal::undisturbed(), &order(&cut.id, false), clock::now()).await.unwrap().unwrap();
+    assert_eq!(said, "collecting");
+    while said == "collecting" {
+        let messages = cut.messages().await;
+        assert!(!messages.is_empty(), "nobody goes on");
+        for message in messages {
+            invocations += 1;
+            assert!(invocations < 50, "it goes on for ever");
+            said = cut.invoke(&Mortal::undisturbed(), &message, clock::now()).await.unwrap().unwrap();
+        }
+    }
+    assert!(invocations >= 3, "{invocations}");
+    let content = async |case: &Case<'_>| {
+        let mut all = String::new();
+        for (_, body) in case.objects().await.into_iter().filter(|(key, _)| key.contains("/logs/")) {
+            zstd::stream::read::Decoder::new(body.as_slice()).unwrap().read_to_string(&mut all).unwrap();
+        }
+        all
+    };
+    assert!(content(&whole).await == content(&cut).await, "the same lines in the same order");
+}
+
+#[tokio::test]
+async fn a_follow_up_holds_what_came_after_and_names_the_manifest_before_it() {
+    let house = House::set_up().await;
+    house.log("before", 3, 100, |n| format!("line {n} ")).await;
+    let case = house.case("followed", Limits::default()).await;
+    assert_eq!(case.collect(true).await, "collected", "an order comes as it comes: first there is a snapshot");
+    assert_eq!(case.collect(false).await, "collected before");
+    house.log("after", 3, 100, |n| format!("line {n} ")).await;
+    assert_eq!(case.collect(true).await, "collected");
+    assert_eq!(case.collect(true).await, "collected before", "once");
+    let manifests = case.manifests().await;
+    let [(first, first_digest), (second, _)] = manifests.as_slice() else { panic!("{}", manifests.len()) };
+    assert_eq!((first.purpose, &first.previous), (Purpose::Snapshot, &None));
+    assert_eq!(second.purpose, Purpose::FollowUp);
+    assert_eq!(second.previous.as_ref().unwrap().sha256, *first_digest);
+    assert!(second.log_window.from < first.log_window.to && second.log_window.to > first.log_window.to);
+    let lines: u64 = second.entries.iter().filter(|entry| entry.collector == "logs").map(|entry| entry.lines).sum();
+    assert_eq!(lines, 6, "the minutes before the end of the first window are read again");
+    assert!(second.entries.iter().all(|entry| !entry.key.contains("/function/")));
+}
+
+/// What lies at an object's place is kept and named, and is no evidence.
+#[tokio::test]
+async fn an_object_that_is_there_already_is_set_aside_and_named() {
+    let house = House::set_up().await;
+    house.log("one", 3, 100, |n| format!("line {n} ")).await;
+    let first = house.case("undisturbed", Limits::default()).await;
+    first.collect(false).await;
+    let planted: Vec<String> = first.objects().await.into_keys().filter(|key| key.contains("/logs/")).collect();
+    let case = house.case("planted", Limits::default()).await;
+    for key in &planted {
+        let put = house.aws.s3.put_object().bucket(&case.name).key(key);
+        put.body(b"something else".to_vec().into()).send().await.unwrap();
+    }
+    assert_eq!(case.collect(false).await, "collected");
+    let (manifest, _) = case.manifests().await.remove(0);
+    assert_eq!(manifest.set_aside.iter().map(|aside| &aside.key).collect::<Vec<_>>(), planted.iter().collect::<Vec<_>>());
+    assert_eq!(manifest.set_aside[0].sha256, sha256_hex(b"something else"));
+    let logs: Vec<_> = manifest.entries.iter().filter(|entry| entry.collector == "logs").collect();
+    assert_eq!((logs.len(), logs[0].lines), (1, 3));
+    assert!(logs[0].key.ends_with("-0001.2.jsonl.zst"), "{}", logs[0].key);
+    assert_eq!(case.objects().await[&planted[0]], b"something else", "nothing is overwritten");
+}
