@@ -1,6 +1,7 @@
 //! The `firebreak` command: contain, approve, release, pause and redrive by hand, over the functions of
-//! a deployed stack. It holds no right of its own: IAM decides whether the caller may invoke them.
+//! a deployed stack; fetch and check evidence. It holds no right of its own: IAM decides what the caller may do.
 
+mod evidence;
 mod explain;
 mod invoke;
 mod redrive;
@@ -48,6 +49,12 @@ pub(crate) enum CliError {
     /// Something could not be redriven.
     #[error("{0}")]
     Redrive(String),
+    /// Evidence could not be fetched.
+    #[error("{0}")]
+    Pull(String),
+    /// Evidence is not as it was collected.
+    #[error("the evidence is not sound: {0}")]
+    Evidence(evidence::Wrong),
     /// A file that is no inventory.
     #[error("`{path}`: {problem}")]
     Inventory {
@@ -119,6 +126,9 @@ enum Verb {
         #[arg(long, default_value_t = 100)]
         most: u32,
     },
+    /// Bring an incident's evidence here, and check it
+    #[command(subcommand)]
+    Evidence(evidence::Evidence),
     /// Say what the playbook would do with an event and why; asks AWS nothing
     Explain(explain::Explain),
     /// Check a playbook with the code that runs it
@@ -154,6 +164,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Explain(explain) => explain.run(),
+        Verb::Evidence(evidence) => evidence.run(&cli.stack, sdk).await.map(|lines| {
+            show(&lines);
+            ExitCode::SUCCESS
+        }),
         verb => run(&cli.stack, verb).await.map(|lines| {
             show(&lines);
             ExitCode::SUCCESS
@@ -186,7 +200,7 @@ fn complain(error: &CliError) {
 async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
     let request = |verb: &str, more: Value, asked: Asked| (verb.to_owned(), more, asked);
     let (function, (verb, more, asked)) = match verb {
-        Verb::Explain(_) => return Ok(String::new()),
+        Verb::Explain(_) | Verb::Evidence(_) => return Ok(String::new()),
         Verb::CheckPlaybook { file } => return check_playbook(&file),
         Verb::Redrive { most } => return redrive::redrive(&sdk().await, stack, most).await,
         Verb::Contain { target, functions, access_keys, asked } => {

@@ -270,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_cut_at_any_call_leaves_no_object() {
-        let content = noise(8_000);
+        let content = noise(16_000);
         for cut in 0..7 {
             let bucket = Bucket::default();
             let store = bucket.store();

@@ -367,5 +367,7 @@ fn window_begins(incident: &Incident) -> Timestamp {
     seen.saturating_sub(LEAD).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
 }
 
-#[cfg(any())]
+#[cfg(test)]
+mod account;
+#[cfg(test)]
 mod tests;

@@ -318,7 +318,7 @@ mod tests {
     async fn a_refusal_is_for_a_person_and_a_fault_for_another_try() {
         for (status, transient) in [(403, false), (404, false), (503, true), (500, true)] {
             let bucket = Bucket::default();
-            bucket.answer_puts_with(status);
+            bucket.answer_puts_with(Some(status));
             assert_eq!(put(&bucket, b"").await.unwrap_err().is_transient(), transient, "{status}");
             assert_eq!(uploaded(&bucket, &[b"one"]).await.unwrap_err().is_transient(), transient, "{status}");
         }

@@ -84,8 +84,9 @@ impl Bucket {
         self.state().spoils_writes = true;
     }
 
-    pub(super) fn answer_puts_with(&self, status: u16) {
-        self.state().puts_fail_with = Some(status);
+    /// Answers every put with this from now on.
+    pub(super) fn answer_puts_with(&self, status: Option<u16>) {
+        self.state().puts_fail_with = status;
     }
 
     /// Takes a fault at the call of this number, from 0, and at each one after it.
@@ -199,7 +200,7 @@ fn typed(value: &AttributeValue) -> Value {
     }
 }
 
-fn stored(record: &Record) -> Value {
+pub(super) fn stored(record: &Record) -> Value {
     let value = serde_dynamo::to_attribute_value(record).map(|item: AttributeValue| typed(&item));
     let mut item = value.ok().and_then(|v| v.get("M").cloned()).unwrap_or_default();
     if let Some(fields) = item.as_object_mut() {

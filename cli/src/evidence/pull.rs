@@ -1,0 +1,259 @@
+//! Downloads an incident's evidence: what its manifests account for, and from the ledger what the last of them is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::AttributeValue;
+use firebreak_model::evidence::{EvidenceRun, run_partition};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::Record;
+
+use super::{ANCHOR, Anchor};
+use crate::CliError;
+
+fn aws(what: impl Into<String>, error: impl std::error::Error + Send + Sync + 'static) -> CliError {
+    CliError::Aws { what: what.into(), source: Box::new(error) }
+}
+
+fn file(path: &Path) -> impl FnOnce(io::Error) -> CliError + '_ {
+    move |source| CliError::File { path: path.display().to_string(), source }
+}
+
+fn refused(problem: impl Into<String>) -> CliError {
+    CliError::Pull(problem.into())
+}
+
+/// An object of the bucket.
+struct Object {
+    key: String,
+    bytes: u64,
+}
+
+/// Downloads what is not there yet, and says what was done.
+pub(super) async fn pull(sdk: &SdkConfig, stack: &str, id: &IncidentId, into: &Path) -> Result<String, CliError> {
+    let (bucket, table) = places(sdk, stack).await?;
+    let runs = runs(sdk, &table, id).await?;
+    let (done, open): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.done_at.is_some());
+    let last = done.last().ok_or_else(|| refused(format!("no collection of `{id}` is finished yet")))?;
+    let (Some(sealed), Some(signer)) = (&last.sealed, &last.signer) else {
+        return Err(refused(format!("the ledger knows no manifest of `{id}`")));
+    };
+    let anchor = Anchor {
+        incident_id: id.clone(),
+        account: last.account.clone(),
+        head: sealed.manifest.clone(),
+        fingerprint: signer.fingerprint.clone(),
+    };
+    fs::create_dir_all(into).map_err(file(into))?;
+    let s3 = s3(sdk);
+    let mut objects = Vec::new();
+    for run in &done {
+        objects.extend(listed(&s3, &bucket, &run.prefix()).await?);
+    }
+    let total: u64 = objects.iter().map(|object| object.bytes).sum();
+    let mut bar = Bar::new(objects.len(), total);
+    let mut fetched = 0;
+    for object in &objects {
+        let path = place(into, &object.key)?;
+        if fetch(&s3, &bucket, object, &path, &mut bar).await? {
+            fetched += 1;
+        }
+        bar.object_done();
+    }
+    bar.end();
+    // Last: a download that is cut off is not taken for a whole one.
+    let at = into.join(ANCHOR);
+    let text = serde_json::to_string_pretty(&anchor).map_err(|error| refused(error.to_string()))?;
+    fs::write(&at, format!("{text}\n")).map_err(file(&at))?;
+    let mut said = format!(
+        "{} objects, {total} bytes in `{}`, {fetched} of them fetched now\nlast manifest  {}\nsigned with    {}",
+        objects.len(),
+        into.display(),
+        anchor.head.sha256,
+        anchor.fingerprint
+    );
+    if !open.is_empty() {
+        said.push_str("\na collection is still under way: pull again later");
+    }
+    Ok(said)
+}
+
+/// The bucket and the ledger's table of a stack.
+async fn places(sdk: &SdkConfig, stack: &str) -> Result<(String, String), CliError> {
+    let cloudformation = aws_sdk_cloudformation::Client::new(sdk);
+    let answer = cloudformation.describe_stacks().stack_name(stack).send().await;
+    let answer = answer.map_err(|error| aws(format!("the stack `{stack}` could not be looked at"), error))?;
+    let output = |name: &str| {
+        let outputs = answer.stacks().first().map(aws_sdk_cloudformation::types::Stack::outputs).unwrap_or_default();
+        let found = outputs.iter().find(|output| output.output_key() == Some(name));
+        let value = found.and_then(|output| output.output_value()).map(str::to_owned);
+        value.ok_or_else(|| refused(format!("the stack `{stack}` has no output `{name}`")))
+    };
+    Ok((output("EvidenceBucketName")?, output("LedgerTableName")?))
+}
+
+/// The collections of an incident, in order.
+async fn runs(sdk: &SdkConfig, table: &str, id: &IncidentId) -> Result<Vec<EvidenceRun>, CliError> {
+    let query = aws_sdk_dynamodb::Client::new(sdk)
+        .query()
+        .table_name(table)
+        .consistent_read(true)
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", AttributeValue::S(run_partition(id)));
+    let mut pages = query.into_paginator().items().send();
+    let mut runs = Vec::new();
+    while let Some(item) = pages.next().await {
+        let item = item.map_err(|error| aws(format!("the ledger `{table}` could not be read"), error))?;
+        let record: Record = serde_dynamo::from_item(item).map_err(|error| aws("a record cannot be read", error))?;
+        if let Record::Evidence(run) = record {
+            runs.push(*run);
+        }
+    }
+    Ok(runs)
+}
+
+/// An endpoint that was set by hand is one host, not one a bucket.
+fn s3(sdk: &SdkConfig) -> aws_sdk_s3::Client {
+    let by_path = sdk.endpoint_url().is_some();
+    aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(sdk).force_path_style(by_path).build())
+}
+
+async fn listed(s3: &aws_sdk_s3::Client, bucket: &str, prefix: &str) -> Result<Vec<Object>, CliError> {
+    let mut pages = s3.list_objects_v2().bucket(bucket).prefix(format!("{prefix}/")).into_paginator().send();
+    let mut objects = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| aws(format!("`{bucket}` could not be listed"), error))?;
+        for object in page.contents() {
+            let (Some(key), Some(bytes)) = (object.key(), object.size()) else { continue };
+            objects.push(Object { key: key.to_owned(), bytes: u64::try_from(bytes).unwrap_or(0) });
+        }
+    }
+    Ok(objects)
+}
+
+/// Where an object goes: below the folder, whatever its key says.
+fn place(into: &Path, key: &str) -> Result<PathBuf, CliError> {
+    let good = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['\\', ':', '\0']);
+    if key.split('/').all(good) {
+        return Ok(key.split('/').fold(into.to_owned(), |path, name| path.join(name)));
+    }
+    Err(refused(format!("`{}` is no name for a file", firebreak_model::ids::shown(key))))
+}
+
+/// Fetches one object, behind what is there of it. Answers whether anything was left to fetch.
+async fn fetch(
+    s3: &aws_sdk_s3::Client,
+    bucket: &str,
+    object: &Object,
+    path: &Path,
+    bar: &mut Bar,
+) -> Result<bool, CliError> {
+    let length = |path: &Path| fs::metadata(path).map(|at| at.len()).ok();
+    if length(path) == Some(object.bytes) {
+        bar.add(object.bytes);
+        return Ok(false);
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(file(folder))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    let part = PathBuf::from(name);
+    // What is longer than the object is none of it.
+    let have = length(&part).filter(|have| *have <= object.bytes).unwrap_or(0);
+    bar.add(have);
+    let mut out = if have > 0 {
+        OpenOptions::new().append(true).open(&part).map_err(file(&part))?
+    } else {
+        File::create(&part).map_err(file(&part))?
+    };
+    if have < object.bytes {
+        let get = s3.get_object().bucket(bucket).key(&object.key);
+        let get = if have > 0 { get.range(format!("bytes={have}-")) } else { get };
+        let unread = |key: &str| format!("`{key}` could not be read");
+        let mut body = get.send().await.map_err(|error| aws(unread(&object.key), error))?.body;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| aws(unread(&object.key), error))?;
+            out.write_all(&chunk).map_err(file(&part))?;
+            bar.add(chunk.len() as u64);
+        }
+    }
+    out.sync_all().map_err(file(&part))?;
+    let have = length(&part).unwrap_or(0);
+    if have != object.bytes {
+        let problem = format!("`{}` came with {have} bytes instead of {}: pull again", object.key, object.bytes);
+        return Err(refused(problem));
+    }
+    fs::rename(&part, path).map_err(file(path))?;
+    Ok(true)
+}
+
+/// How far it is, where somebody looks on.
+struct Bar {
+    shown: bool,
+    objects: usize,
+    done: usize,
+    total: u64,
+    bytes: u64,
+    last: u64,
+}
+
+impl Bar {
+    fn new(objects: usize, total: u64) -> Self {
+        let shown = io::stderr().is_terminal();
+        Self { shown, objects, done: 0, total, bytes: 0, last: u64::MAX }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.draw();
+    }
+
+    fn object_done(&mut self) {
+        self.done += 1;
+        self.last = u64::MAX;
+        self.draw();
+    }
+
+    /// A line of forty steps, drawn anew when another per cent is there.
+    fn draw(&mut self) {
+        let percent = (self.bytes.min(self.total) * 100).checked_div(self.total).unwrap_or(100);
+        if !self.shown || percent == self.last {
+            return;
+        }
+        self.last = percent;
+        let full = usize::try_from(percent * 40 / 100).unwrap_or(0);
+        let line = format!(
+            "\r[{}{}] {percent:>3} %  {}/{} objects  {} of {} MB",
+            "#".repeat(full),
+            ".".repeat(40 - full.min(40)),
+            self.done,
+            self.objects,
+            self.bytes / 1_000_000,
+            self.total / 1_000_000
+        );
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = io::stderr().write_all(b"\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_leads_out_of_the_folder() {
+        let into = Path::new("/x");
+        assert!(place(into, "incidents/1/fb-1/manifest.json").is_ok_and(|path| path.starts_with(into)));
+        for key in ["../x", "a/../../x", "/etc/passwd", "a//b", "", "a/.ssh", "C:\\x", "a\\..\\b", "a\0"] {
+            assert!(place(into, key).is_err(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! Evidence as `snapshot-logs` leaves it, and everything that somebody might do to it afterwards.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use firebreak_model::SCHEMA;
+use firebreak_model::evidence::{
+    ApiCall, Chained, Entry, Gap, Lack, Manifest, PublicKey, Purpose, SetAside, Signer, Source, Window,
+};
+use firebreak_model::ids::{IncidentId, sha256_hex, unhex};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::verify::{Held, base64, verify};
+use super::{ANCHOR, Anchor};
+
+const ACCOUNT: &str = "111122223333";
+const INCIDENT: &str = "fb-0123456789abcdef01234567";
+const OTHER: &str = "fb-ffffffffffffffffffffffff";
+
+struct Key(EcdsaKeyPair);
+
+impl Key {
+    fn new() -> Self {
+        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap())
+    }
+
+    fn public(&self) -> PublicKey {
+        let before = unhex("3059301306072a8648ce3d020106082a8648ce3d030107034200").unwrap();
+        PublicKey::from_der(&[before, self.0.public_key().as_ref().to_vec()].concat()).unwrap()
+    }
+
+    fn signer(&self) -> Signer {
+        let public = self.public();
+        let key_arn = "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned();
+        Signer { key_arn, public_key: public.to_hex(), fingerprint: public.fingerprint() }
+    }
+
+    /// Signs a manifest, and leaves all three files.
+    fn sign(&self, root: &Path, prefix: &str, manifest: &[u8]) {
+        let signature = self.0.sign(&SystemRandom::new(), manifest).unwrap();
+        write(root, &format!("{prefix}/manifest.json"), manifest);
+        write(root, &format!("{prefix}/manifest.json.sig"), signature.as_ref());
+        write(root, &format!("{prefix}/public-key.pem"), self.public().to_pem(base64).as_bytes());
+    }
+}
+
+fn write(root: &Path, key: &str, bytes: &[u8]) {
+    let path = root.join(key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn at() -> Timestamp {
+    "2026-11-21T03:00:00Z".parse().unwrap()
+}
+
+/// Stores an object as the collector does.
+fn entry(root: &Path, prefix: &str, name: &str, content: &str, gzip: bool) -> Entry {
+    let (stored, extension) = if gzip {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut out, content.as_bytes()).unwrap();
+        (out.finish().unwrap(), "gz")
+    } else {
+        (zstd::encode_all(content.as_bytes(), 1).unwrap(), "zst")
+    };
+    let key = format!("{prefix}/{name}-0001.jsonl.{extension}");
+    write(root, &key, &stored);
+    Entry {
+        key,
+        what: "log group /aws/lambda/orders in eu-west-1".to_owned(),
+        collector: name.split('/').next().unwrap().to_owned(),
+        sources: vec![Source {
+            call: ApiCall::new("logs:FilterLogEvents", json!({"logGroupName": "/aws/lambda/orders"})),
+            collected_at: at(),
+        }],
+        collected_at: at(),
+        lines: content.lines().count() as u64,
+        bytes: stored.len() as u64,
+        sha256: sha256_hex(&stored),
+        content_bytes: content.len() as u64,
+        content_sha256: sha256_hex(content.as_bytes()),
+    }
+}
+
+fn prefix(incident: &str, episode: u32, run: u32) -> String {
+    format!("incidents/{ACCOUNT}/{incident}/{episode:06}/{run:06}")
+}
+
+/// One run with three objects and one that was set aside.
+fn run(root: &Path, key: &Key, incident: &str, (episode, run): (u32, u32), previous: Option<Chained>) -> Chained {
+    let prefix = prefix(incident, episode, run);
+    let text = |name: &str| format!("{{\"message\": \"{incident} {episode} {run} {name}\"}}\n").repeat(40);
+    let entries = vec![
+        entry(root, &prefix, "function/aa", &text("f"), false),
+        entry(root, &prefix, "ledger/records", &text("l"), true),
+        entry(root, &prefix, "logs/bb-01", &text("g"), false),
+    ];
+    let aside = format!("{prefix}/logs/cc-01-0001.jsonl.zst");
+    write(root, &aside, b"something else");
+    let manifest = Manifest {
+        schema: SCHEMA,
+        incident_id: incident.parse().unwrap(),
+        episode,
+        run,
+        purpose: if run == 1 { Purpose::Snapshot } else { Purpose::FollowUp },
+        account: ACCOUNT.parse().unwrap(),
+        principal: "role/orders".to_owned(),
+        functions: Vec::new(),
+        playbook_digest: "d".to_owned(),
+        drill: false,
+        collected_by: "firebreak snapshot-logs 0.1.0".to_owned(),
+        began_at: at(),
+        ended_at: at(),
+        log_window: Window { from: at(), to: at() },
+        previous,
+        signed_with: key.signer(),
+        entries,
+        gaps: vec![Gap {
+            what: "function orders".to_owned(),
+            source: ApiCall::new("lambda:GetPolicy", json!({"FunctionName": "orders"})),
+            lack: Lack::Denied,
+            reason: "denied".to_owned(),
+        }],
+        set_aside: vec![SetAside { key: aside, bytes: 14, sha256: sha256_hex(b"something else") }],
+    };
+    let bytes = manifest.to_bytes().unwrap();
+    key.sign(root, &prefix, &bytes);
+    Chained { key: format!("{prefix}/manifest.json"), sha256: sha256_hex(&bytes) }
+}
+
+/// Three runs of one incident, and what the ledger says of them.
+fn runs(root: &Path, key: &Key, incident: &str) -> Chained {
+    let first = run(root, key, incident, (1, 1), None);
+    let second = run(root, key, incident, (1, 2), Some(first));
+    run(root, key, incident, (2, 1), Some(second))
+}
+
+struct Download {
+    folder: TempDir,
+    key: Key,
+}
+
+impl Download {
+    fn new() -> Self {
+        let (folder, key) = (TempDir::new().unwrap(), Key::new());
+        let head = runs(folder.path(), &key, INCIDENT);
+        let download = Self { folder, key };
+        download.anchor(INCIDENT, head, &download.key);
+        download
+    }
+
+    fn anchor(&self, incident: &str, head: Chained, key: &Key) {
+        let account = ACCOUNT.parse().unwrap();
+        let incident_id: IncidentId = incident.parse().unwrap();
+        let anchor = Anchor { incident_id, account, head, fingerprint: key.public().fingerprint() };
+        write(self.root(), ANCHOR, &serde_json::to_vec(&anchor).unwrap());
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root().join(below)
+    }
+
+    fn read(&self, below: &str) -> Vec<u8> {
+        fs::read(self.path(below)).unwrap()
+    }
+
+    fn change(&self, below: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.read(below);
+        change(&mut bytes);
+        fs::write(self.path(below), bytes).unwrap();
+    }
+
+    fn edit(&self, below: &str, edit: impl FnOnce(&mut Value)) {
+        let mut value: Value = serde_json::from_slice(&self.read(below)).unwrap();
+        edit(&mut value);
+        let mut text = serde_json::to_vec_pretty(&value).unwrap();
+        text.push(b'\n');
+        fs::write(self.path(below), text).unwrap();
+    }
+
+    fn remove(&self, below: &str) {
+        fs::remove_file(self.path(below)).unwrap();
+    }
+
+    fn drop_run(&self, episode: u32, run: u32) {
+        fs::remove_dir_all(self.path(&prefix(INCIDENT, episode, run))).unwrap();
+    }
+
+    fn verify(&self) -> Result<String, String> {
+        verify(self.root(), &Held::default()).map(|sound| sound.to_string()).map_err(|wrong| wrong.to_string())
+    }
+}
+
+const LOG: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001/logs/bb-01-0001.jsonl.zst";
+const DOCUMENTS: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001/function/aa-0001.jsonl.zst";
+const ASIDE: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000002/logs/cc-01-0001.jsonl.zst";
+const FIRST: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001";
+const SECOND: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000002";
+const LAST: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000002/000001";
+
+/// What was done, doing it, and what is then said of which file.
+type Tampering = (&'static str, fn(&Download), &'static str, &'static str);
+
+const FILES: [&str; 3] = ["manifest.json", "manifest.json.sig", "public-key.pem"];
+
+const TAMPERINGS: &[Tampering] = &[
+    ("a byte of an object flipped", |d| d.change(LOG, |b| b[20] ^= 1), LOG, "has SHA-256"),
+    ("a byte of a manifest flipped", |d| d.change(&format!("{FIRST}/manifest.json"), |b| b[40] ^= 1), FIRST, ""),
+    (
+        "a byte of a signature flipped",
+        |d| d.change(&format!("{SECOND}/manifest.json.sig"), |b| *b.last_mut().unwrap() ^= 1),
+        SECOND,
+        "does not fit its signature",
+    ),
+    (
+        "two objects swapped",
+        |d| {
+            let (one, other) = (d.read(LOG), d.read(DOCUMENTS));
+            d.change(LOG, |b| *b = other);
+            d.change(DOCUMENTS, |b| *b = one);
+        },
+        DOCUMENTS,
+        "",
+    ),
+    ("an object deleted", |d| d.remove(LOG), LOG, "is missing"),
+    ("an object truncated", |d| d.change(LOG, |b| b.truncate(b.len() / 2)), LOG, "bytes, and was stored with"),
+    ("an object emptied", |d| d.change(LOG, Vec::clear), LOG, "has 0 bytes"),
+    ("something appended to an object", |d| d.change(LOG, |b| b.push(b'\n')), LOG, "bytes, and was stored with"),
+    (
+        "an object compressed anew from the same content",
+        |d| {
+            let content = zstd::decode_all(d.read(LOG).as_slice()).unwrap();
+            d.change(LOG, |b| *b = zstd::encode_all(content.as_slice(), 19).unwrap());
+        },
+        LOG,
+        "",
+    ),
+    (
+        "an object added",
+        |d| write(d.root(), &format!("{FIRST}/logs/dd-01-0001.jsonl.zst"), b"x"),
+        "dd-01",
+        "named by no manifest",
+    ),
+    ("a file added elsewhere", |d| write(d.root(), "notes.txt", b"x"), "notes.txt", "named by no manifest"),
+    (
+        "an object replaced by a link to itself",
+        |d| {
+            fs::rename(d.path(LOG), d.path(&format!("{LOG}.was"))).unwrap();
+            std::os::unix::fs::symlink(d.path(&format!("{LOG}.was")), d.path(LOG)).unwrap();
+        },
+        "bb-01",
+        "neither a file nor a folder",
+    ),
+    ("an object that was set aside changed", |d| d.change(ASIDE, |b| b[0] ^= 1), ASIDE, "set aside"),
+    ("an object that was set aside deleted", |d| d.remove(ASIDE), ASIDE, "is missing"),
+    (
+        "a manifest replaced by the one before it, with its signature",
+        |d| {
+            for file in FILES {
+                let before = d.read(&format!("{FIRST}/{file}"));
+                d.change(&format!("{SECOND}/{file}"), |b| *b = before);
+            }
+        },
+        SECOND,
+        "is the manifest of run 1 in episode 1",
+    ),
+    (
+        "a manifest replaced by another incident's, with its signature",
+        |d| {
+            let elsewhere = TempDir::new().unwrap();
+            runs(elsewhere.path(), &d.key, OTHER);
+            for file in FILES {
+                let other = fs::read(elsewhere.path().join(prefix(OTHER, 1, 1)).join(file)).unwrap();
+                d.change(&format!("{FIRST}/{file}"), |b| *b = other);
+            }
+        },
+        FIRST,
+        OTHER,
+    ),
+    (
+        "all of it replaced by another incident's",
+        |d| {
+            fs::remove_dir_all(d.path("incidents")).unwrap();
+            runs(d.root(), &d.key, OTHER);
+        },
+        OTHER,
+        "is of fb-f",
+    ),
+    (
+        "another incident's evidence laid beside",
+        |d| {
+            runs(d.root(), &d.key, OTHER);
+        },
+        OTHER,
+        "",
+    ),
+    ("the first run dropped", |d| d.drop_run(1, 1), FIRST, "is missing"),
+    ("a run in the middle dropped", |d| d.drop_run(1, 2), SECOND, "is missing"),
+    ("the last run dropped", |d| d.drop_run(2, 1), SECOND, "is not the last manifest"),
+    (
+        "the last manifest dropped, with its signature and key",
+        |d| FILES.iter().for_each(|file| d.remove(&format!("{LAST}/{file}"))),
+        SECOND,
+        "is not the last manifest",
+    ),
+    ("a manifest deleted", |d| d.remove(&format!("{FIRST}/manifest.json")), FIRST, "is missing"),
+    ("a signature deleted", |d| d.remove(&format!("{FIRST}/manifest.json.sig")), FIRST, "is missing"),
+    ("a signature emptied", |d| d.change(&format!("{FIRST}/manifest.json.sig"), Vec::clear), FIRST, "does not fit"),
+    (
+        "the signature of another manifest",
+        |d| {
+            let other = d.read(&format!("{SECOND}/manifest.json.sig"));
+            d.change(&format!("{FIRST}/manifest.json.sig"), |b| *b = other);
+        },
+        FIRST,
+        "does not fit",
+    ),
+    (
+        "everything signed anew with another key",
+        |d| {
+            fs::remove_dir_all(d.path("incidents")).unwrap();
+            runs(d.root(), &Key::new(), INCIDENT);
+        },
+        FIRST,
+        "signed with another key",
+    ),
+    (
+        "another key laid beside",
+        |d| {
+            let other = Key::new().public().to_pem(base64).into_bytes();
+            d.change(&format!("{FIRST}/public-key.pem"), |b| *b = other);
+        },
+        "public-key.pem",
+        "is not the key",
+    ),
+    (
+        "a manifest of the right key put in the place of another",
+        |d| {
+            run(d.root(), &d.key, INCIDENT, (1, 2), None);
+        },
+        SECOND,
+        "names no manifest before it",
+    ),
+    (
+        "the first manifest made anew with the right key",
+        |d| {
+            d.edit(&format!("{FIRST}/manifest.json"), |m| m["principal"] = json!("role/innocent"));
+            let bytes = d.read(&format!("{FIRST}/manifest.json"));
+            d.key.sign(d.root(), FIRST, &bytes);
+        },
+        FIRST,
+        "it was replaced",
+    ),
+    (
+        "a size edited",
+        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["entries"][0]["bytes"] = json!(1)),
+        LAST,
+        "does not fit its signature",
+    ),
+    (
+        "a time edited",
+        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z")),
+        LAST,
+        "does not fit its signature",
+    ),
+    (
+        "a source edited",
+        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject")),
+        LAST,
+        "does not fit its signature",
+    ),
+    (
+        "a digest edited with its object",
+        |d| {
+            let forged = zstd::encode_all(b"{}\n".as_slice(), 1).unwrap();
+            let digests = (sha256_hex(&forged), sha256_hex(b"{}\n"), forged.len());
+            d.change(LOG, |b| *b = forged);
+            d.edit(&format!("{FIRST}/manifest.json"), |m| {
+                let entry = &mut m["entries"][2];
+                entry["sha256"] = json!(digests.0);
+                entry["content_sha256"] = json!(digests.1);
+                entry["bytes"] = json!(digests.2);
+                entry["content_bytes"] = json!(3);
+                entry["lines"] = json!(1);
+            });
+        },
+        FIRST,
+        "does not fit its signature",
+    ),
+    (
+        "a gap taken away",
+        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["gaps"] = json!([])),
+        LAST,
+        "does not fit its signature",
+    ),
+    (
+        "an object taken away with its entry",
+        |d| {
+            d.remove(LOG);
+            d.edit(&format!("{FIRST}/manifest.json"), |m| {
+                m["entries"].as_array_mut().unwrap().pop();
+            });
+        },
+        FIRST,
+        "does not fit its signature",
+    ),
+    (
+        "two runs exchanged",
+        |d| {
+            let between = d.path("between");
+            fs::rename(d.path(FIRST), &between).unwrap();
+            fs::rename(d.path(SECOND), d.path(FIRST)).unwrap();
+            fs::rename(between, d.path(SECOND)).unwrap();
+        },
+        FIRST,
+        "is the manifest of run 2",
+    ),
+    (
+        "a run made up at the end with the right key",
+        |d| {
+            let last = sha256_hex(&d.read(&format!("{LAST}/manifest.json")));
+            let previous = Chained { key: format!("{LAST}/manifest.json"), sha256: last };
+            run(d.root(), &d.key, INCIDENT, (2, 2), Some(previous));
+        },
+        "000002/000002",
+        "is not the last manifest",
+    ),
+    ("a manifest that is none", |d| d.change(&format!("{FIRST}/manifest.json"), |b| *b = b"{}".to_vec()), FIRST, "is no manifest"),
+    (
+        "a manifest of another schema",
+        |d| d.edit(&format!("{FIRST}/manifest.json"), |m| m["schema"] = json!(99)),
+        FIRST,
+        "schema 99",
+    ),
+    ("the anchor deleted", |d| d.remove(ANCHOR), ANCHOR, "is not there"),
+    ("the anchor emptied", |d| d.change(ANCHOR, Vec::clear), ANCHOR, "cannot be read"),
+    ("everything deleted", |d| fs::remove_dir_all(d.path("incidents")).unwrap(), "manifest.json", "there is none"),
+];
+
+#[test]
+fn every_tampering_is_found_and_what_is_wrong_first_is_named() {
+    assert!(TAMPERINGS.len() >= 15);
+    for (done, tamper, place, problem) in TAMPERINGS {
+        let download = Download::new();
+        assert!(download.verify().is_ok(), "{:?}", download.verify());
+        tamper(&download);
+        let wrong = download.verify().unwrap_err_or_else(done);
+        assert!(wrong.contains(place) && wrong.contains(problem), "{done}: {wrong}");
+    }
+}
+
+trait Refused {
+    fn unwrap_err_or_else(self, done: &str) -> String;
+}
+
+impl Refused for Result<String, String> {
+    fn unwrap_err_or_else(self, done: &str) -> String {
+        match self {
+            Ok(sound) => panic!("{done}: {sound}"),
+            Err(wrong) => wrong,
+        }
+    }
+}
+
+/// Objects made with the right key whose manifest lies about them: each digest is looked at for itself.
+#[test]
+fn a_manifest_that_is_signed_and_lies_is_found() {
+    type Lie = (&'static str, fn(&mut Value), &'static str);
+    let lies: [Lie; 7] = [
+        ("content_sha256", |m| m["entries"][0]["content_sha256"] = json!("0"), "something else than was read"),
+        ("content_bytes", |m| m["entries"][0]["content_bytes"] = json!(0), "something else than was read"),
+        ("lines", |m| m["entries"][0]["lines"] = json!(0), "lines, and was stored with 0"),
+        ("sha256", |m| m["entries"][0]["sha256"] = json!("0"), "has SHA-256"),
+        ("collector", |m| m["entries"][0]["collector"] = json!("logs"), "no object of the collector"),
+        ("twice", |m| m["entries"][1] = m["entries"][0].clone(), "is named twice"),
+        ("elsewhere", |m| m["entries"][0]["key"] = json!("../../etc/passwd"), "no object of its run"),
+    ];
+    for (lie, tell, problem) in lies {
+        let download = Download::new();
+        download.edit(&format!("{LAST}/manifest.json"), tell);
+        let bytes = download.read(&format!("{LAST}/manifest.json"));
+        download.key.sign(download.root(), LAST, &bytes);
+        let head = Chained { key: format!("{LAST}/manifest.json"), sha256: sha256_hex(&bytes) };
+        download.anchor(INCIDENT, head, &download.key);
+        let wrong = download.verify().unwrap_err_or_else(lie);
+        assert!(wrong.contains(problem), "{lie}: {wrong}");
+    }
+}
+
+#[test]
+fn evidence_is_held_to_the_page_whatever_lies_beside_it() {
+    let download = Download::new();
+    let last = sha256_hex(&download.read(&format!("{LAST}/manifest.json")));
+    let key = download.key.public().fingerprint();
+    let held = |head: &str, key: &str| {
+        let held = Held { head: Some(head.to_owned()), key: Some(key.to_owned()) };
+        verify(download.root(), &held).map(|sound| sound.to_string()).map_err(|wrong| wrong.to_string())
+    };
+    assert!(held(&last, &key).unwrap().contains("9 objects"));
+    assert!(held("0", &key).unwrap_err().contains("is not the last manifest"));
+    assert!(held(&last, "0").unwrap_err().contains("signed with another key"));
+    // Somebody who replaces all of it, the anchor too, does not get at the page.
+    fs::remove_dir_all(download.path("incidents")).unwrap();
+    let thief = Key::new();
+    let head = runs(download.root(), &thief, INCIDENT);
+    download.anchor(INCIDENT, head, &thief);
+    assert!(download.verify().is_ok());
+    assert!(held(&last, &key).unwrap_err().contains("signed with another key"));
+    fs::remove_file(download.path(ANCHOR)).unwrap();
+    assert!(held(&last, &key).is_err());
+}
+
+#[test]
+fn base64_is_what_it_is_elsewhere() {
+    for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}\u{3fe}", "w7/Pvg==")] {
+        assert_eq!(base64(bytes.as_bytes()), text);
+    }
+}

@@ -1,0 +1,193 @@
+//! An account for tests, on the wire: a table that keeps what is put under its conditions, a log of pages, a queue, a key.
+//! It goes where no emulator can: throttles and tokens that have run out. Every request is counted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_config::SdkConfig;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::base64;
+use aws_smithy_types::body::SdkBody;
+use firebreak_model::ids::unhex;
+use firebreak_model::ledger::Record;
+use serde_json::{Value, json};
+
+use crate::evidence::testing::stored;
+use crate::testing::{Answer, Wire, json_error, ok, query_error};
+
+#[derive(Debug, Default)]
+struct State {
+    table: BTreeMap<(String, String), Value>,
+    pages: Vec<Vec<String>>,
+    /// Answers of the log that come before its pages.
+    log_answers: VecDeque<Answer>,
+    log_calls: Vec<Value>,
+    sent: Vec<Value>,
+    kms: Option<Answer>,
+}
+
+/// An account.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Account(Arc<Mutex<State>>);
+
+/// The DER of a P-256 key.
+fn public_key() -> Vec<u8> {
+    let before = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+    unhex(&format!("{before}04{}", "ab".repeat(64))).unwrap_or_default()
+}
+
+fn text(value: &Value, at: &str) -> String {
+    value.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+impl Account {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn config(&self) -> SdkConfig {
+        let connector = SharedHttpConnector::new(self.clone());
+        let client = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone());
+        Wire::default().config().into_builder().http_client(SharedHttpClient::new(client)).build()
+    }
+
+    /// Puts a record, whatever is there.
+    pub(super) fn put(&self, record: &Record) {
+        self.state().table.insert(record.keys(), stored(record));
+    }
+
+    /// The records of a kind.
+    pub(super) fn records(&self, kind: &str) -> Vec<Value> {
+        let of_it = |item: &&Value| text(item, "/kind/S") == kind;
+        self.state().table.values().filter(of_it).cloned().collect()
+    }
+
+    /// What the log holds, page by page.
+    pub(super) fn logs(&self, pages: &[&[&str]]) {
+        self.state().pages = pages.iter().map(|page| page.iter().map(|line| (*line).to_owned()).collect()).collect();
+    }
+
+    /// What the log answers first.
+    pub(super) fn log_answers(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().log_answers.extend(answers);
+    }
+
+    /// What the log was asked.
+    pub(super) fn log_calls(&self) -> Vec<Value> {
+        self.state().log_calls.clone()
+    }
+
+    /// The messages that were sent, each with its delay; and takes them away.
+    pub(super) fn take_messages(&self) -> Vec<(Value, u64)> {
+        let sent = std::mem::take(&mut self.state().sent);
+        let message = |one: Value| {
+            let body = serde_json::from_str(&text(&one, "/MessageBody")).unwrap_or_default();
+            (body, one["DelaySeconds"].as_u64().unwrap_or(0))
+        };
+        sent.into_iter().map(message).collect()
+    }
+
+    /// What KMS answers from now on.
+    pub(super) fn kms_answers(&self, answer: Option<Answer>) {
+        self.state().kms = answer;
+    }
+}
+
+impl State {
+    fn answer(&mut self, target: &str, body: &Value) -> Answer {
+        match target.rsplit('.').next().unwrap_or_default() {
+            "GetItem" => {
+                let item = self.table.get(&(text(body, "/Key/pk/S"), text(body, "/Key/sk/S")));
+                ok(item.map_or(json!({}), |item| json!({"Item": item})).to_string())
+            }
+            "PutItem" => self.put(body),
+            "Query" => {
+                let (pk, prefix) = (
+                    text(body, "/ExpressionAttributeValues/:pk/S"),
+                    text(body, "/ExpressionAttributeValues/:prefix/S"),
+                );
+                let of_it = self.table.iter().filter(|((p, s), _)| *p == pk && s.starts_with(&prefix));
+                let mut items: Vec<&Value> = of_it.map(|(_, item)| item).collect();
+                if body["ScanIndexForward"] == json!(false) {
+                    items.reverse();
+                }
+                items.truncate(body["Limit"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(usize::MAX));
+                ok(json!({"Items": items}).to_string())
+            }
+            "FilterLogEvents" => {
+                self.log_calls.push(body.clone());
+                self.log_answers.pop_front().unwrap_or_else(|| self.page(body))
+            }
+            "SendMessage" => {
+                self.sent.push(body.clone());
+                ok(json!({"MessageId": "m", "MD5OfMessageBody": ""}).to_string())
+            }
+            "GetPublicKey" => {
+                self.kms.clone().unwrap_or_else(|| ok(json!({"PublicKey": base64::encode(public_key())}).to_string()))
+            }
+            "Sign" => self.kms.clone().unwrap_or_else(|| ok(json!({"Signature": base64::encode("signed")}).to_string())),
+            "" => query_error(404, "NoSuchEntity"),
+            _ => json_error(404, "ResourceNotFoundException"),
+        }
+    }
+
+    fn page(&self, body: &Value) -> Answer {
+        let token = text(body, "/nextToken");
+        let at: usize = token.trim_start_matches('t').parse().unwrap_or(0);
+        let Some(page) = self.pages.get(at) else { return ok(r#"{"events": []}"#) };
+        let event = |line: &String| json!({"logStreamName": "s", "timestamp": 1_795_228_000_000_u64 + at as u64, "message": line});
+        let next = (at + 1 < self.pages.len()).then(|| format!("t{}", at + 1));
+        ok(json!({"events": page.iter().map(event).collect::<Vec<_>>(), "nextToken": next}).to_string())
+    }
+
+    fn put(&mut self, body: &Value) -> Answer {
+        let item = &body["Item"];
+        let keys = (text(item, "/pk/S"), text(item, "/sk/S"));
+        let there = self.table.get(&keys);
+        let name = |term: &str| {
+            let named = text(body, &format!("/ExpressionAttributeNames/{term}"));
+            if named.is_empty() { term.to_owned() } else { named }
+        };
+        let has = |term: &str| there.is_some_and(|item| item.get(name(term)).is_some());
+        let holds = |term: &str| {
+            let term = term.trim();
+            if let Some(of) = term.strip_prefix("attribute_not_exists(") {
+                return !has(of.trim_end_matches(')'));
+            }
+            if let Some(of) = term.strip_prefix("attribute_exists(") {
+                return has(of.trim_end_matches(')'));
+            }
+            let (left, right) = term.split_once(" = ").unwrap_or_default();
+            let value = body.pointer(&format!("/ExpressionAttributeValues/{right}"));
+            there.and_then(|item| item.get(name(left))) == value
+        };
+        let condition = text(body, "/ConditionExpression");
+        if !condition.is_empty() && !condition.split(" OR ").any(|part| part.split(" AND ").all(holds)) {
+            return json_error(400, "ConditionalCheckFailedException");
+        }
+        self.table.insert(keys, item.clone());
+        ok("{}")
+    }
+}
+
+impl HttpConnector for Account {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        // Lambda has no such header: its function is gone.
+        let target = match request.headers().get("x-amz-target") {
+            Some(target) => target.to_owned(),
+            None if request.uri().contains("lambda.") => "Lambda.Gone".to_owned(),
+            None => String::new(),
+        };
+        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
+        let Answer::Http(status, body) = self.state().answer(&target, &body) else {
+            let lost = aws_smithy_runtime_api::client::result::ConnectorError::timeout("the answer was lost".into());
+            return HttpConnectorFuture::ready(Err(lost));
+        };
+        let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
+    }
+}

@@ -1,0 +1,366 @@
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use firebreak_model::action::Response;
+use firebreak_model::evidence::{Codec, Lack, Manifest};
+use firebreak_model::ids::{FunctionArn, sha256_hex};
+use firebreak_model::ledger::Record;
+use firebreak_model::plan::Plan;
+use serde_json::json;
+
+use super::account::Account;
+use super::*;
+use crate::evidence::testing::{Bucket, documents, unpacked};
+use crate::ledger::Seal;
+use crate::testing::{Answer as Wired, json_error, role_order};
+
+fn incident() -> Incident {
+    let (mut incident, _) = role_order("orders");
+    incident.response.push(Response::Snapshot);
+    incident.functions = vec![function("orders")];
+    incident.plan = Plan::of(&incident.principal.name, &[], &incident.response);
+    incident
+}
+
+fn function(name: &str) -> FunctionArn {
+    format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}").parse().unwrap()
+}
+
+/// An account with an incident in its ledger, and an evidence bucket.
+struct House {
+    account: Account,
+    bucket: Bucket,
+    limits: Limits,
+}
+
+impl House {
+    fn with(incident: &Incident) -> Self {
+        let account = Account::default();
+        account.put(&Record::Incident(Box::new(incident.clone())));
+        account.logs(&[&["a", "b"], &[], &["c"]]);
+        Self { account, bucket: Bucket::default(), limits: Limits::default() }
+    }
+
+    fn snapshots(&self) -> Snapshots {
+        let config = self.account.config();
+        let settings = Settings {
+            bucket: "evidence".to_owned(),
+            key_arn: String::new(),
+            signing_key_arn: "arn:aws:kms:eu-west-1:111122223333:key/s".to_owned(),
+            queue_url: "https://sqs/q".to_owned(),
+            codec: Codec::Zstd,
+            follow_up: std::time::Duration::from_secs(600),
+        };
+        let client = aws_sdk_dynamodb::Client::new(&config);
+        let mut snapshots =
+            Snapshots::new(config, settings, Ledger::new(client, "ledger".to_owned(), Seal::none()), self.limits);
+        snapshots.store = self.bucket.store();
+        snapshots
+    }
+
+    async fn invoke(&self, event: &Value, deadline: &str) -> Result<Answer, Failure> {
+        let deadline = deadline.parse::<Timestamp>().unwrap();
+        match self.snapshots().handle(event, deadline.into()).await? {
+            Handled::Order(answer) => Ok(answer),
+            Handled::Queue(_) => panic!("it was no batch"),
+        }
+    }
+
+    async fn take(&self) -> Result<Answer, Failure> {
+        self.invoke(&json!({"detail": {"incident_id": incident().incident_id, "bucket": "elsewhere"}}), AMPLE).await
+    }
+
+    /// The manifest of that number, and its digest.
+    fn manifest(&self, run: u32) -> (Manifest, String) {
+        let keys = self.bucket.keys();
+        let key = keys.iter().find(|key| key.ends_with(&format!("/{run:06}/manifest.json")));
+        let body = self.bucket.object(key.unwrap_or_else(|| panic!("{keys:?}"))).unwrap();
+        (serde_json::from_slice(&body).unwrap(), sha256_hex(&body))
+    }
+
+    fn step(&self) -> Value {
+        self.account.records("step").remove(0)
+    }
+
+    fn lines(&self, run: u32) -> Vec<String> {
+        let (manifest, _) = self.manifest(run);
+        let logs = manifest.entries.iter().filter(|entry| entry.collector == "logs");
+        let objects: Vec<Vec<u8>> = logs.map(|entry| self.bucket.object(&entry.key).unwrap()).collect();
+        let message = |line: Value| line["message"].as_str().unwrap().to_owned();
+        objects.iter().flat_map(|object| documents(object)).map(message).collect()
+    }
+}
+
+const AMPLE: &str = "9000-01-01T00:00:00Z";
+const OVER: &str = "1970-01-01T00:00:00Z";
+
+#[test]
+fn logs_are_asked_for_from_a_time_that_there_is() {
+    let opened: Timestamp = "2026-11-21T03:00:00Z".parse().unwrap();
+    let begins = |seen: Option<&str>| {
+        let first_seen = seen.map(|seen| seen.parse().unwrap());
+        window_begins(&Incident { first_seen, opened_at: opened, ..incident() }).to_string()
+    };
+    assert_eq!(begins(None), "2026-11-21T02:00:00Z");
+    assert_eq!(begins(Some("2026-11-21T01:30:00Z")), "2026-11-21T00:30:00Z");
+    assert_eq!(begins(Some("9999-12-30T22:00:00Z")), "2026-11-21T02:00:00Z");
+    for long_ago in ["-009999-01-02T01:59:59Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+        assert_eq!(begins(Some(long_ago)), "1970-01-01T00:00:00Z", "{long_ago}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_applied_when_its_manifest_was_read_back_and_signed() {
+    let house = House::with(&incident());
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let (manifest, digest) = house.manifest(1);
+    let names: Vec<String> = house.bucket.keys();
+    let prefix = manifest.entries[0].key.split("/function/").next().unwrap().to_owned();
+    assert!(prefix.starts_with("incidents/111122223333/fb-") && prefix.ends_with("/000001/000001"), "{prefix}");
+    for name in ["manifest.json", "manifest.json.sig", "public-key.pem", "ledger/records-0001.jsonl.zst"] {
+        assert!(names.contains(&format!("{prefix}/{name}")), "{name}: {names:?}");
+    }
+    // The role and the function are gone.
+    assert!(manifest.gaps.iter().all(|gap| gap.lack == Lack::Gone) && manifest.gaps.len() >= 3, "{:?}", manifest.gaps);
+    for entry in &manifest.entries {
+        let stored = house.bucket.object(&entry.key).unwrap();
+        let content = unpacked(&stored);
+        assert_eq!((entry.bytes, &entry.sha256), (stored.len() as u64, &sha256_hex(&stored)));
+        assert_eq!(
+            (entry.content_bytes, &entry.content_sha256),
+            (content.len() as u64, &sha256_hex(content.as_bytes()))
+        );
+        assert_eq!(entry.lines, content.lines().count() as u64);
+        assert_eq!(entry.sources.is_empty(), entry.lines == 0);
+    }
+    let records = manifest.entries.iter().find(|entry| entry.collector == "ledger").unwrap();
+    let records = documents(&house.bucket.object(&records.key).unwrap());
+    assert_eq!(records[0]["response"]["kind"], "incident");
+    assert_eq!(manifest.log_window.from.to_string(), "2026-11-21T02:00:00Z");
+    let step = house.step();
+    assert_eq!(step["state"]["S"], "applied");
+    let detail = step["detail"]["S"].as_str().unwrap();
+    assert!(detail.contains(&digest) && detail.contains(&manifest.signed_with.fingerprint), "{detail}");
+    let messages = house.account.take_messages();
+    assert_eq!((messages.len(), messages[0].1), (1, 600), "the log is read again later");
+    assert_eq!(messages[0].0["detail"]["follow_up"], true);
+}
+
+#[tokio::test]
+async fn every_page_is_asked_for_once_the_empty_ones_too() {
+    let house = House::with(&incident());
+    house.take().await.unwrap();
+    assert_eq!(house.lines(1), ["a", "b", "c"]);
+    let calls = house.account.log_calls();
+    let windows = slices_of(&house);
+    assert_eq!(calls.len(), 3 * windows, "three pages in each slice");
+    assert_eq!(calls[0]["logGroupName"], "/aws/lambda/orders");
+    assert_eq!(calls[0].get("nextToken"), None);
+    assert_eq!((&calls[1]["nextToken"], &calls[2]["nextToken"]), (&json!("t1"), &json!("t2")));
+}
+
+fn slices_of(house: &House) -> usize {
+    firebreak_model::evidence::slices(house.manifest(1).0.log_window).len()
+}
+
+#[tokio::test]
+async fn what_is_there_is_not_collected_again_and_a_grown_incident_is() {
+    let mut incident = incident();
+    let house = House::with(&incident);
+    house.take().await.unwrap();
+    let keys = house.bucket.keys();
+    assert_eq!(house.take().await.unwrap().outcome, "collected before");
+    assert_eq!(house.bucket.keys(), keys);
+    incident.functions.push(function("more"));
+    house.account.put(&Record::Incident(Box::new(incident)));
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let (second, _) = house.manifest(2);
+    assert_eq!(second.previous.unwrap().sha256, house.manifest(1).1);
+    assert_eq!(second.functions.len(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_collected_of_what_is_not_contained() {
+    for state in [IncidentState::AwaitingApproval, IncidentState::Withheld, IncidentState::Released] {
+        let house = House::with(&Incident { state, ..incident() });
+        assert_eq!(house.take().await.unwrap().outcome, "nothing to do", "{state}");
+        assert!(house.bucket.keys().is_empty());
+    }
+    let mut without = incident();
+    without.plan = Plan::of(&without.principal.name, &[], &[Response::Quarantine]);
+    assert_eq!(House::with(&without).take().await.unwrap().outcome, "nothing to do");
+}
+
+#[tokio::test]
+async fn an_order_that_is_read_again_after_the_release_still_follows_up() {
+    let house = House::with(&incident());
+    house.take().await.unwrap();
+    let (order, _) = house.account.take_messages().remove(0);
+    house.account.put(&Record::Incident(Box::new(Incident { state: IncidentState::Released, ..incident() })));
+    assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "collected");
+    let (second, _) = house.manifest(2);
+    assert_eq!((second.purpose, second.previous.unwrap().sha256), (Purpose::FollowUp, house.manifest(1).1));
+    assert_eq!(second.log_window.from, house.manifest(1).0.log_window.to - OVERLAP);
+    assert_eq!(house.account.take_messages(), [], "a follow-up is not followed up");
+    assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "collected before");
+    let detail = house.step()["detail"]["S"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("followed up: "), "{detail}");
+}
+
+/// Slices of a day, three pages each, in invocations that have no time at all.
+#[tokio::test]
+async fn a_run_that_is_too_large_for_one_invocation_goes_on_in_lanes_until_it_is_whole() {
+    let mut large = incident();
+    large.first_seen = Some(clock::now() - SignedDuration::from_hours(24));
+    large.opened_at = clock::now();
+    let whole = House::with(&large);
+    whole.take().await.unwrap();
+
+    let mut house = House::with(&large);
+    house.limits.object_bytes = 1;
+    let order = json!({"detail": {"incident_id": large.incident_id}});
+    assert_eq!(house.invoke(&order, OVER).await.unwrap().outcome, "collecting");
+    let mut messages = house.account.take_messages();
+    assert_eq!(messages.len(), 4, "it goes on in four invocations at once");
+    let mut invocations = 1;
+    while let Some((message, delay)) = messages.pop() {
+        if message["detail"]["follow_up"] == true {
+            continue;
+        }
+        assert_eq!(delay, 0);
+        invocations += 1;
+        assert!(invocations < 200, "it goes on for ever");
+        house.invoke(&message, OVER).await.unwrap();
+        messages.extend(house.account.take_messages());
+    }
+    assert_eq!(house.account.records("evidence")[0]["done_at"]["S"].as_str().map(str::is_empty), Some(false));
+    assert!(invocations > 12, "{invocations}");
+    assert_eq!(house.lines(1), whole.lines(1), "every line once, in the same order");
+    let objects = house.manifest(1).0.entries.len();
+    assert!(objects > whole.manifest(1).0.entries.len() + 24, "{objects}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_gap_with_its_reason() {
+    for (answer, lack) in [
+        (json_error(400, "ResourceNotFoundException"), Lack::Gone),
+        (json_error(400, "AccessDeniedException"), Lack::Denied),
+        (json_error(400, "InvalidParameterException"), Lack::Rejected),
+    ] {
+        let house = House::with(&incident());
+        house.account.log_answers(std::iter::repeat_n(answer, 24));
+        assert_eq!(house.take().await.unwrap().outcome, "collected");
+        let (manifest, _) = house.manifest(1);
+        let gap = manifest.gaps.iter().find(|gap| gap.source.api == "logs:FilterLogEvents").unwrap();
+        assert_eq!((gap.lack, &gap.source.parameters["logGroupName"]), (lack, &json!("/aws/lambda/orders")));
+        assert!(gap.reason.contains("/aws/lambda/orders"), "{}", gap.reason);
+        assert!(manifest.entries.iter().all(|entry| entry.collector != "logs"));
+    }
+}
+
+#[tokio::test]
+async fn a_log_group_deleted_midway_leaves_what_was_read_and_a_gap() {
+    let house = House::with(&incident());
+    let page = json!({"events": [{"message": "a", "timestamp": 1}], "nextToken": "t9"}).to_string();
+    let gone = || json_error(400, "ResourceNotFoundException");
+    house.account.log_answers([crate::testing::ok(page), gone()].into_iter().chain(std::iter::repeat_with(gone).take(23)));
+    house.take().await.unwrap();
+    assert_eq!(house.lines(1), ["a"]);
+    let (manifest, _) = house.manifest(1);
+    assert!(manifest.gaps.iter().any(|gap| gap.what.contains("log group") && gap.lack == Lack::Gone));
+}
+
+#[tokio::test]
+async fn a_log_that_turns_everyone_away_is_waited_for_and_then_a_gap() {
+    for (answer, lack) in
+        [(json_error(400, "ThrottlingException"), Lack::Throttled), (Wired::Lost, Lack::NoAnswer)]
+    {
+        let house = House::with(&incident());
+        house.account.log_answers(std::iter::repeat_n(answer.clone(), 1_000));
+        let mut order = json!({"detail": {"incident_id": incident().incident_id}});
+        let mut waits = Vec::new();
+        loop {
+            let said = house.invoke(&order, AMPLE).await.unwrap().outcome;
+            let mut messages = house.account.take_messages();
+            let (message, delay) = messages.remove(0);
+            if said == "collected" {
+                break;
+            }
+            waits.push(delay);
+            order = message;
+        }
+        assert!(waits.len() >= 5 && waits[1..].iter().all(|wait| *wait == STALLED), "{waits:?}");
+        let gaps = house.manifest(1).0.gaps;
+        assert!(gaps.iter().any(|gap| gap.what.contains("log group") && gap.lack == lack), "{gaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_repeats_its_token_is_not_taken_for_the_end() {
+    let house = House::with(&incident());
+    let page = || crate::testing::ok(json!({"events": [{"message": "a"}], "nextToken": "t1"}).to_string());
+    house.account.log_answers([page(), page()]);
+    house.take().await.unwrap();
+    let (manifest, _) = house.manifest(1);
+    assert!(manifest.gaps.iter().any(|gap| gap.reason.contains("repeated a page")), "{:?}", manifest.gaps);
+}
+
+/// A token lives for a day; a message that is redriven comes later.
+#[tokio::test]
+async fn a_place_that_the_log_no_longer_knows_is_found_again_by_time() {
+    let mut house = House::with(&incident());
+    house.limits.object_bytes = 1;
+    let order = json!({"detail": {"incident_id": incident().incident_id}});
+    while house.account.records("piece").iter().all(|piece| piece.get("next").is_none()) {
+        house.invoke(&order, OVER).await.unwrap();
+    }
+    house.account.take_messages();
+    house.account.log_answers([json_error(400, "InvalidParameterException")]);
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let calls = house.account.log_calls();
+    let refused = calls.iter().rposition(|call| call.get("nextToken") == Some(&json!("t1"))).unwrap_or(0);
+    assert!(calls.iter().any(|call| call["startTime"] == json!(1_795_228_000_000_u64)), "{refused}: {calls:?}");
+    let (manifest, _) = house.manifest(1);
+    assert!(manifest.gaps.iter().any(|gap| gap.reason.contains("twice")), "{:?}", manifest.gaps);
+    for line in ["a", "b", "c"] {
+        assert!(house.lines(1).contains(&line.to_owned()), "nothing is lost");
+    }
+}
+
+#[tokio::test]
+async fn evidence_that_cannot_be_stored_fails_the_step_and_goes_on_when_it_can() {
+    for (status, transient) in [(503, true), (403, false)] {
+        let house = House::with(&incident());
+        house.bucket.answer_puts_with(Some(status));
+        let failure = house.take().await.unwrap_err();
+        assert_eq!(matches!(failure, Failure::Transient(_)), transient, "{failure}");
+        assert_eq!(house.step()["state"]["S"], "failed");
+        house.bucket.answer_puts_with(None);
+        assert_eq!(house.take().await.unwrap().outcome, "collected");
+        assert_eq!(house.step()["state"]["S"], "applied");
+        assert_eq!(house.account.records("evidence").len(), 1, "the same run goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_signed_or_reads_back_otherwise_is_none() {
+    for answer in [json_error(400, "DisabledException"), json_error(400, "AccessDeniedException")] {
+        let house = House::with(&incident());
+        house.account.kms_answers(Some(answer));
+        assert!(matches!(house.take().await, Err(Failure::Permanent(_))));
+        assert_eq!(house.step()["state"]["S"], "failed");
+        house.account.kms_answers(None);
+        assert_eq!(house.take().await.unwrap().outcome, "collected");
+    }
+    let house = House::with(&incident());
+    house.bucket.spoil_writes();
+    assert!(matches!(house.take().await, Err(Failure::Permanent(_))));
+    assert_eq!(house.step()["state"]["S"], "failed");
+}
+
+#[tokio::test]
+async fn an_event_without_an_incident_id_is_malformed() {
+    for event in [json!({}), json!({"detail": {"incident_id": "fb-../../x"}})] {
+        let result = House::with(&incident()).invoke(&event, AMPLE).await;
+        assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
+    }
+}
