@@ -37,6 +37,7 @@ import botocore.session  # noqa: E402
 import conditions  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
+import logs  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
@@ -47,7 +48,7 @@ import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import cloudtrail, dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
+from ministack.services import cloudtrail, cloudwatch_logs, dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 

@@ -4,6 +4,7 @@ The calls are those that a Firebreak function made on the same event against the
 nothing, builds no record and checks nothing: whatever a real one would do beside its calls comes on top.
 """
 
+import base64
 import os
 
 import boto3
@@ -20,6 +21,8 @@ def handler(event, context):
         parameters = call["parameters"]
         if call["service"] == "s3" and "Body" in parameters:
             parameters = {**parameters, "Body": bytes.fromhex(parameters["Body"])}
+        if call["operation"] == "Sign":
+            parameters = {**parameters, "Message": base64.b64decode(parameters["Message"])}
         method = getattr(CLIENTS[call["service"]], xform_name(call["operation"]))
         try:
             answer = method(**parameters)

@@ -47,10 +47,11 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "snapshot-logs",
-        "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:Query, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
-         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, lambda:GetFunctionConcurrency, \
-         lambda:GetFunctionConfiguration, lambda:GetPolicy, lambda:ListEventSourceMappings, \
-         lambda:ListFunctionUrlConfigs, logs:FilterLogEvents, s3:GetObject, s3:PutObject ×5",
+        "dynamodb:GetItem ×3, dynamodb:PutItem ×17, dynamodb:Query ×4, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
+         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, kms:GetPublicKey, kms:Sign, \
+         lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, \
+         lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, logs:FilterLogEvents ×8, s3:GetObject, \
+         s3:PutObject ×14, sqs:SendMessage",
     ),
     (
         "release-containment",
@@ -134,6 +135,10 @@ impl Stage {
             ("FIREBREAK_DENY_POLICY_ARN", arn(&format!("iam::{ACCOUNT}:policy/firebreak/firebreak-deny"))),
             ("FIREBREAK_EVIDENCE_BUCKET", "firebreak-evidence".to_owned()),
             ("FIREBREAK_EVIDENCE_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/4d3f1a2b"))),
+            ("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/6f5e3c4d"))),
+            ("FIREBREAK_EVIDENCE_QUEUE_URL", format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/firebreak-evidence")),
+            ("FIREBREAK_EVIDENCE_COMPRESSION", "zstd".to_owned()),
+            ("FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS", "900".to_owned()),
             ("FIREBREAK_MODE", "enforce".to_owned()),
             ("FIREBREAK_PARTITION", "aws".to_owned()),
             ("FIREBREAK_REVOCATION_LEAD_SECONDS", "0".to_owned()),

@@ -121,6 +121,11 @@ impl World {
             "kms" if call.operation == "GenerateMac" => Some(Answer::json(
                 &json!({"Mac": "c2VhbGVkIGJ5IHRoZSBzdHViIG9mIHRoZSBiZW5jaCE=", "MacAlgorithm": "HMAC_SHA_256"}),
             )),
+            "kms" if call.operation == "GetPublicKey" => Some(Answer::json(&json!({"PublicKey": PUBLIC_KEY}))),
+            "kms" if call.operation == "Sign" => Some(Answer::json(&json!({"Signature": "c2lnbmVk"}))),
+            "sqs" if call.operation == "SendMessage" => {
+                Some(Answer::json(&json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"})))
+            }
             "logs" if call.operation == "FilterLogEvents" => Some(log_events()),
             _ => None,
         }
@@ -131,6 +136,9 @@ impl World {
         self.items.iter().find(|((pk, _), _)| pk.starts_with(partition)).map(|(_, item)| item)
     }
 }
+
+/// Of P-256, in DER, in base64: the generator of the curve, whose private half is 1.
+const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
 
 fn log_events() -> Answer {
     let events: Vec<Value> = (0..LOG_EVENTS)

@@ -69,6 +69,7 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
         lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
     }
     lines.push(move_back(&sqs, &format!("{stack}-recycle-failures")).await?);
+    lines.push(move_back(&sqs, &format!("{stack}-evidence-failures")).await?);
     // A stack may leave `revoke-sessions` out, and has no searches then.
     let searches = format!("{stack}-trace-failures");
     if queue_url(&sqs, &searches).await.is_ok() {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::{ActionId, FunctionName};
-use firebreak_model::evidence::{Chained, MANIFEST, Manifest};
+use firebreak_model::evidence::{Chained, EvidenceRun, MANIFEST, Manifest, Purpose};
 use firebreak_model::ids::{IncidentId, sha256_hex};
 use firebreak_model::ladder;
 use firebreak_model::ledger::{IncidentState, StepState};
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::check::{equal, judged, listed};
+use crate::ledger::Book;
 use crate::narrator::Tone;
 use crate::scene::{Role, Victim};
 use crate::stage::Stage;
@@ -125,6 +126,20 @@ pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: 
         stage.check(equal("lines of the log that are missing from the evidence", "none", &listed(&missing)));
     }
     Ok(())
+}
+
+/// The log is read once more after the deny, and the manifests fit each other.
+///
+/// # Errors
+/// Where the ledger or the bucket cannot be read.
+pub async fn log_is_read_again(stage: &mut Stage, id: &IncidentId) -> Result<()> {
+    let followed = |book: &Book| {
+        let of_it = |run: &&EvidenceRun| run.incident_id == *id && run.purpose == Purpose::FollowUp;
+        book.runs.iter().filter(of_it).filter(|run| run.done_at.is_some()).count()
+    };
+    let book = stage.until("the log is read again after the deny", |book, _| followed(book) > 0).await?;
+    stage.check(equal("follow-ups of the snapshot", "1", &followed(&book).to_string()));
+    evidence_is_secured(stage, id, &[]).await
 }
 
 async fn object(stage: &Stage, bucket: &str, key: &str) -> Result<Vec<u8>> {

@@ -48,3 +48,14 @@ pub(crate) fn storm(root: &Path, told: &[String]) -> Result<ExitCode> {
     storm.arg("--template").arg(root.join("template.yaml")).args(told);
     exit_code(&mut storm)
 }
+
+/// Builds the program that streams as the function is built, and runs it.
+pub(crate) fn evidence(root: &Path, told: &[String]) -> Result<ExitCode> {
+    let python = setup::environment(root, "bench", "boto3 and Lambda's runtime client, about 30 MB, once")?;
+    let mut build = cargo(root);
+    build.args(["build", "--release", "--package", "bench-evidence"]);
+    step("building the bench", "with the sink of the evidence function", || succeed(&mut build))?;
+    let mut bench = command(package::binary(root, package::Profile::Release, "bench-evidence")?);
+    bench.arg("--python").arg(python).arg("--script").arg(root.join("bench/python/stream_evidence.py")).args(told);
+    exit_code(&mut bench)
+}

@@ -79,6 +79,13 @@ enum Instead {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         told: Vec<String>,
     },
+    /// Streams log-like events through the evidence function's sink, beside its serial limit and Python.
+    #[command(disable_help_flag = true)]
+    Evidence {
+        /// What it is told: `--help` names it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        told: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -100,6 +107,7 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { instead: Some(Instead::Storm { told }), .. } => bench::storm(&root, &told),
+        Command::Bench { instead: Some(Instead::Evidence { told }), .. } => bench::evidence(&root, &told),
         Command::Bench { instead: None, spawns, json, into } => {
             bench::run(&root, bench::Options { spawns, json, into })
         }

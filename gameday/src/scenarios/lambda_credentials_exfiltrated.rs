@@ -43,6 +43,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::function_is_isolated(stage, &victim).await?;
     acts::evidence_is_secured(stage, &id, &["order 0 taken over before-1", "order 4 taken over before-2"]).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "aws iam detach-role-policy"]).await?;
+    acts::log_is_read_again(stage, &id).await?;
 
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
     super::function_works_again(stage, &victim).await?;

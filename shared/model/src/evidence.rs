@@ -175,7 +175,7 @@ pub struct Sealed {
 const SHORTEST_SLICE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A window is cut into no more slices than this.
-const MOST_SLICES: i64 = 24;
+const MOST_SLICES: i64 = 8;
 
 /// The window in slices that touch and do not overlap: both ends of each belong to it, to the millisecond.
 pub fn slices(window: Window) -> Vec<Window> {
@@ -351,7 +351,7 @@ mod tests {
         fn slices_hold_every_millisecond_of_the_window_once(from in 0_i64..4_000_000_000_000, length in 0_i64..2_000_000_000_000) {
             let at = |ms| Timestamp::from_millisecond(ms).unwrap();
             let cut = slices(Window { from: at(from), to: at(from + length) });
-            prop_assert!((1..=24).contains(&cut.len()));
+            prop_assert!((1..=8).contains(&cut.len()));
             prop_assert_eq!((cut[0].from, cut[cut.len() - 1].to), (at(from), at(from + length)));
             for pair in cut.windows(2) {
                 prop_assert_eq!(pair[0].to.as_millisecond() + 1, pair[1].from.as_millisecond());
@@ -366,7 +366,7 @@ mod tests {
         let short = Window { from: at("2026-11-21T02:00:00Z"), to: at("2026-11-21T03:59:59Z") };
         assert_eq!(slices(short), [short]);
         let day = Window { from: at("2026-11-21T00:00:00Z"), to: at("2026-11-22T00:00:00Z") };
-        assert_eq!(slices(day).len(), 24);
+        assert_eq!(slices(day).len(), 8);
         let backwards = Window { from: day.to, to: day.from };
         assert_eq!(slices(backwards).len(), 1, "a window without time is read all the same");
     }

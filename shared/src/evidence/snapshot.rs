@@ -231,10 +231,9 @@ impl Snapshots {
             let work = Work { store, ledger, run: &run, limits: *limits, deadline };
             let mut open = units::open(work, &latest);
             open.retain(|unit| order.lane.holds(unit.number));
-            let numbers: Vec<u32> = open.iter().map(|unit| unit.number).collect();
             let scene = Scene { config: &self.config, iam: &self.iam, incident };
             let ends = units::collect(work, scene, open, &latest).await;
-            if let Some(answer) = self.goes_on(order, incident, step, &mut run, ends, &numbers).await? {
+            if let Some(answer) = self.goes_on(order, incident, step, &mut run, ends).await? {
                 return Ok(answer);
             }
         }
@@ -259,15 +258,20 @@ impl Snapshots {
         incident: &Incident,
         step: &Step,
         run: &mut EvidenceRun,
-        ends: Vec<Result<End, UnitError>>,
-        units: &[u32],
+        ends: Vec<(u32, Result<End, UnitError>)>,
     ) -> Result<Option<Answer>, Failure> {
-        let (mut cut, mut stalled, mut moved) = (false, false, false);
-        for end in ends {
+        let (mut cut, mut stalled, mut moved, mut left) = (false, false, false, Vec::new());
+        for (unit, end) in ends {
             match end {
                 Ok(End::Done) => moved = true,
-                Ok(End::Cut(kept)) => (cut, moved) = (true, moved || kept),
-                Ok(End::Stalled(kept)) => (stalled, moved) = (true, moved || kept),
+                Ok(End::Cut(kept)) => {
+                    (cut, moved) = (true, moved || kept);
+                    left.push(unit);
+                }
+                Ok(End::Stalled(kept)) => {
+                    (stalled, moved) = (true, moved || kept);
+                    left.push(unit);
+                }
                 Err(error) => return self.failed(incident, step, chain(&error), error.is_transient()).await.map(Some),
             }
         }
@@ -282,7 +286,7 @@ impl Snapshots {
                 return Ok(None);
             }
         }
-        let lanes = order.lane.for_units(units, self.limits.lanes);
+        let lanes = order.lane.for_units(&left, self.limits.lanes);
         for lane in &lanes {
             let next = Order { lane: *lane, ..order.clone() };
             self.queue.send(&next, if stalled && !moved { STALLED } else { 0 }).await?;

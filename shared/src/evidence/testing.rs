@@ -101,8 +101,9 @@ impl State {
         if self.objects.contains_key(&key) {
             return (412, Vec::new());
         }
-        let kept = if self.spoils_writes { b"spoilt".to_vec() } else { body };
-        self.objects.insert(key, (kept, checksum));
+        let spoilt = b"spoilt".to_vec();
+        let kept = if self.spoils_writes { (spoilt.clone(), self::checksum(&spoilt)) } else { (body, checksum) };
+        self.objects.insert(key, kept);
         (200, Vec::new())
     }
 

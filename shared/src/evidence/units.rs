@@ -31,10 +31,13 @@ pub(super) async fn collect(
     scene: Scene<'_>,
     units: Vec<Unit<'_>>,
     latest: &BTreeMap<u32, Piece>,
-) -> Vec<Result<End, UnitError>> {
+) -> Vec<(u32, Result<End, UnitError>)> {
     // However little time there is, the first ones do something: an invocation that does nothing has nobody go on.
     let first = work.limits.at_once;
-    let each = stream::iter(units).enumerate().map(|(n, unit)| one(work, scene, unit, latest, n < first));
+    let each = stream::iter(units).enumerate().map(async |(n, unit)| {
+        let number = unit.number;
+        (number, one(work, scene, unit, latest, n < first).await)
+    });
     each.buffer_unordered(work.limits.at_once).collect().await
 }
 
