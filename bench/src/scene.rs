@@ -136,7 +136,10 @@ impl Stage {
             ("FIREBREAK_EVIDENCE_BUCKET", "firebreak-evidence".to_owned()),
             ("FIREBREAK_EVIDENCE_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/4d3f1a2b"))),
             ("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/6f5e3c4d"))),
-            ("FIREBREAK_EVIDENCE_QUEUE_URL", format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/firebreak-evidence")),
+            (
+                "FIREBREAK_EVIDENCE_QUEUE_URL",
+                format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/firebreak-evidence"),
+            ),
             ("FIREBREAK_EVIDENCE_COMPRESSION", "zstd".to_owned()),
             ("FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS", "900".to_owned()),
             ("FIREBREAK_MODE", "enforce".to_owned()),

@@ -334,7 +334,10 @@ async fn an_object_that_is_there_already_is_set_aside_and_named() {
     }
     assert_eq!(case.collect(false).await, "collected");
     let (manifest, _) = case.manifests().await.remove(0);
-    assert_eq!(manifest.set_aside.iter().map(|aside| &aside.key).collect::<Vec<_>>(), planted.iter().collect::<Vec<_>>());
+    assert_eq!(
+        manifest.set_aside.iter().map(|aside| &aside.key).collect::<Vec<_>>(),
+        planted.iter().collect::<Vec<_>>()
+    );
     assert_eq!(manifest.set_aside[0].sha256, sha256_hex(b"something else"));
     let logs: Vec<_> = manifest.entries.iter().filter(|entry| entry.collector == "logs").collect();
     assert_eq!((logs.len(), logs[0].lines), (1, 3));

@@ -55,18 +55,16 @@ fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
         let victim = Victim::set_up(&theatre.aws, &format!("pulled-{}", random_hex(4)), "").await.unwrap();
         let id = victim.role.incident().unwrap();
         let endpoint = Some(theatre.aws.endpoint.as_str());
-        let contain = ["contain", "--role", &victim.role.name, "--function", &victim.function_arn, "--reason", "a test"];
+        let contain =
+            ["contain", "--role", &victim.role.name, "--function", &victim.function_arn, "--reason", "a test"];
         let told = firebreak(endpoint, &contain);
         assert!(told.status.success(), "{}", said(&told));
         let mut followed = false;
         for _ in 0..600 {
             let book = Book::read(&theatre.aws, stack).await.unwrap();
             let of_it = |run: &&firebreak_model::evidence::EvidenceRun| run.incident_id == id;
-            followed = book
-                .runs
-                .iter()
-                .filter(of_it)
-                .any(|run| run.purpose == Purpose::FollowUp && run.done_at.is_some());
+            followed =
+                book.runs.iter().filter(of_it).any(|run| run.purpose == Purpose::FollowUp && run.done_at.is_some());
             if followed {
                 break;
             }
@@ -104,7 +102,8 @@ fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
         assert!(verify(&[]).status.success());
 
         // The page says the same as the ledger; whatever else is said of the last manifest is refused.
-        let head = said(&sound).lines().find_map(|l| l.strip_prefix("last manifest  ")?.split(' ').next().map(str::to_owned));
+        let head =
+            said(&sound).lines().find_map(|l| l.strip_prefix("last manifest  ")?.split(' ').next().map(str::to_owned));
         let page = Book::read(&theatre.aws, stack).await.unwrap();
         let step = page.steps.iter().find(|s| s.incident_id == id && s.owner == FunctionName::SnapshotLogs).unwrap();
         assert!(step.detail.contains(&head.unwrap()), "{}", step.detail);

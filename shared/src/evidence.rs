@@ -24,10 +24,8 @@ mod units;
 
 use std::time::Duration;
 
-use firebreak_model::evidence::{
-    Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit,
-};
 use firebreak_model::SCHEMA;
+use firebreak_model::evidence::{Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
@@ -181,7 +179,16 @@ impl<'a> Work<'a> {
         let EvidenceRun { incident_id, episode, run, .. } = self.run;
         let incident_id = incident_id.clone();
         let (unit, part) = (slot.unit.number, slot.part);
-        Piece { schema: SCHEMA, incident_id, episode: *episode, run: *run, unit, part, found: String::new(), next: None }
+        Piece {
+            schema: SCHEMA,
+            incident_id,
+            episode: *episode,
+            run: *run,
+            unit,
+            part,
+            found: String::new(),
+            next: None,
+        }
     }
 
     /// Puts an object on record. Answers what is on record now: where another invocation was first, its object, and

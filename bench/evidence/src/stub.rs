@@ -37,7 +37,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     let xml = match (method, query.contains("uploadId=")) {
-        (Method::POST, false) => "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
+        (Method::POST, false) => {
+            "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+        }
         (Method::POST, true) => "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>",
         _ => "",
     };

@@ -39,7 +39,8 @@ fn pages(lines: &[u8], mib: u64) -> impl Iterator<Item = &[u8]> {
 
 async fn stream(lines: &[u8], codec: Codec, mib: u64) -> Result<u64> {
     let sdk = clients::load();
-    let store = Store::new(clients::s3(&sdk), "evidence".to_owned(), "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned());
+    let store =
+        Store::new(clients::s3(&sdk), "evidence".to_owned(), "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned());
     let mut sink = Sink::new(&store, "incidents/bench.jsonl".to_owned(), codec)?;
     for page in pages(lines, mib) {
         sink.write(page).await?;

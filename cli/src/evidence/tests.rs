@@ -368,13 +368,21 @@ const TAMPERINGS: &[Tampering] = &[
     ),
     (
         "a time edited",
-        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z")),
+        |d| {
+            d.edit(&format!("{LAST}/manifest.json"), |m| {
+                m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z")
+            })
+        },
         LAST,
         "does not fit its signature",
     ),
     (
         "a source edited",
-        |d| d.edit(&format!("{LAST}/manifest.json"), |m| m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject")),
+        |d| {
+            d.edit(&format!("{LAST}/manifest.json"), |m| {
+                m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject")
+            })
+        },
         LAST,
         "does not fit its signature",
     ),
@@ -434,7 +442,12 @@ const TAMPERINGS: &[Tampering] = &[
         "000002/000002",
         "is not the last manifest",
     ),
-    ("a manifest that is none", |d| d.change(&format!("{FIRST}/manifest.json"), |b| *b = b"{}".to_vec()), FIRST, "is no manifest"),
+    (
+        "a manifest that is none",
+        |d| d.change(&format!("{FIRST}/manifest.json"), |b| *b = b"{}".to_vec()),
+        FIRST,
+        "is no manifest",
+    ),
     (
         "a manifest of another schema",
         |d| d.edit(&format!("{FIRST}/manifest.json"), |m| m["schema"] = json!(99)),
@@ -521,7 +534,9 @@ fn evidence_is_held_to_the_page_whatever_lies_beside_it() {
 
 #[test]
 fn base64_is_what_it_is_elsewhere() {
-    for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}\u{3fe}", "w7/Pvg==")] {
+    for (bytes, text) in
+        [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}\u{3fe}", "w7/Pvg==")]
+    {
         assert_eq!(base64(bytes.as_bytes()), text);
     }
 }

@@ -117,8 +117,7 @@ impl Files {
                     folders.push(path);
                 } else if kind.is_file() {
                     let below = path.strip_prefix(root).unwrap_or(&path);
-                    let names: Vec<String> =
-                        below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+                    let names: Vec<String> = below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
                     files.keys.insert(names.join("/"));
                 } else {
                     return wrong(path.display().to_string(), "is neither a file nor a folder");
@@ -184,7 +183,10 @@ fn manifests(files: &Files, fingerprint: &str) -> Result<Vec<Signed>, Wrong> {
         };
         if manifest.schema != SCHEMA {
             let found = manifest.schema;
-            return wrong(key, format!("is of schema {found}, and this is schema {SCHEMA}: use that version of firebreak"));
+            return wrong(
+                key,
+                format!("is of schema {found}, and this is schema {SCHEMA}: use that version of firebreak"),
+            );
         }
         signed(files, key, &prefix, &bytes, &manifest, fingerprint)?;
         let Manifest { account, incident_id, episode, run, .. } = &manifest;

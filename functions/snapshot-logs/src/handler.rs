@@ -17,10 +17,8 @@ pub(crate) async fn handle(
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async {
-            Box::pin(snapshots.handle(&payload::read(&event.payload)?, event.context.deadline())).await
-        }
-        .await;
+        let result =
+            async { Box::pin(snapshots.handle(&payload::read(&event.payload)?, event.context.deadline())).await }.await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

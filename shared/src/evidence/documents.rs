@@ -36,7 +36,10 @@ impl Answers {
     /// The calls that got nothing, and why.
     #[cfg(test)]
     pub(super) fn gaps(&self) -> Vec<(&str, firebreak_model::evidence::Lack)> {
-        self.0.iter().filter_map(|(call, _, answer)| Some((call.api.as_str(), super::lack(answer.as_ref().err()?)))).collect()
+        self.0
+            .iter()
+            .filter_map(|(call, _, answer)| Some((call.api.as_str(), super::lack(answer.as_ref().err()?))))
+            .collect()
     }
 }
 

@@ -189,9 +189,7 @@ impl Reader<'_> {
                 let entry = Some(entry(slot.unit, &self.what, stored, sources, at));
                 Ok(Closed::Kept(work.keep(slot, Found { entry, gaps }, next).await?))
             }
-            Err(StoreError::Taken { key }) => {
-                Ok(work.taken(slot, key).await?.map_or(Closed::Again, Closed::Kept))
-            }
+            Err(StoreError::Taken { key }) => Ok(work.taken(slot, key).await?.map_or(Closed::Again, Closed::Kept)),
             Err(error) => Err(error.into()),
         }
     }

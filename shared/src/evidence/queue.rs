@@ -99,7 +99,8 @@ mod tests {
             let sent = order(lane);
             assert_eq!(Order::read(&serde_json::from_str(&sent.message()).unwrap()), Some(sent));
         }
-        for lane in [json!({"lane": 4, "of": 4}), json!({"lane": 0, "of": 0}), json!({"lane": -1, "of": 4}), json!("x")] {
+        for lane in [json!({"lane": 4, "of": 4}), json!({"lane": 0, "of": 0}), json!({"lane": -1, "of": 4}), json!("x")]
+        {
             let event = json!({"detail": {"incident_id": order(Lane::WHOLE).id, "lane": lane}});
             assert_eq!(Order::read(&event).unwrap().lane, Lane::WHOLE, "{lane}");
         }

@@ -158,13 +158,10 @@ impl Snapshots {
         let before = previous.as_ref().filter(|run| run.episode == incident.episode);
         let functions: Vec<_> = incident.functions.iter().map(firebreak_model::ids::FunctionArn::unqualified).collect();
         let (from, mut log_groups) = match before.filter(|_| purpose == Purpose::FollowUp) {
-            Some(run) => {
-                (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone())
-            }
+            Some(run) => (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone()),
             None => {
-                let each = stream::iter(&functions).map(async |arn| {
-                    function::log_group(&clients::lambda_in(&self.config, arn.region()), arn).await
-                });
+                let each = stream::iter(&functions)
+                    .map(async |arn| function::log_group(&clients::lambda_in(&self.config, arn.region()), arn).await);
                 (window_begins(incident), each.buffered(AT_ONCE).collect().await)
             }
         };
@@ -330,13 +327,7 @@ impl Snapshots {
     }
 
     /// What was stored stays, and the next try goes on behind it.
-    async fn failed<T>(
-        &self,
-        incident: &Incident,
-        step: &Step,
-        why: String,
-        transient: bool,
-    ) -> Result<T, Failure> {
+    async fn failed<T>(&self, incident: &Incident, step: &Step, why: String, transient: bool) -> Result<T, Failure> {
         let now = clock::now();
         let fresh = incident.step_record(step, now);
         let record = self.ledger.step(&fresh).await?.unwrap_or(fresh);

@@ -118,17 +118,14 @@ impl State {
             ("POST", None) => {
                 self.uploads.push(Vec::new());
                 let id = self.uploads.len() - 1;
-                let answer = format!(
-                    "<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
-                );
+                let answer =
+                    format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>");
                 (200, answer.into_bytes())
             }
-            ("PUT", Some(id)) => {
-                self.uploads.get_mut(id).map_or((404, Vec::new()), |parts| {
-                    parts.push(body);
-                    (200, Vec::new())
-                })
-            }
+            ("PUT", Some(id)) => self.uploads.get_mut(id).map_or((404, Vec::new()), |parts| {
+                parts.push(body);
+                (200, Vec::new())
+            }),
             ("POST", Some(id)) => {
                 let parts = self.uploads.get(id).cloned().unwrap_or_default();
                 let digests: Vec<u8> = parts.iter().flat_map(|part| Sha256::digest(part).to_vec()).collect();

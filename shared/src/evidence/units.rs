@@ -57,9 +57,7 @@ async fn one(
             let latest = latest.get(&unit.number);
             return Box::pin(logs::collect(&client, work, &unit, (group, slice), latest)).await;
         }
-        Subject::Ledger => {
-            (scene.incident.incident_id.to_string(), ledger::answers(work.ledger, scene.incident).await)
-        }
+        Subject::Ledger => (scene.incident.incident_id.to_string(), ledger::answers(work.ledger, scene.incident).await),
         Subject::Principal => {
             let name = &scene.incident.principal.name;
             (name.to_string(), Box::pin(principal::answers(scene.iam, name)).await)

@@ -129,7 +129,9 @@ impl State {
             "GetPublicKey" => {
                 self.kms.clone().unwrap_or_else(|| ok(json!({"PublicKey": base64::encode(public_key())}).to_string()))
             }
-            "Sign" => self.kms.clone().unwrap_or_else(|| ok(json!({"Signature": base64::encode("signed")}).to_string())),
+            "Sign" => {
+                self.kms.clone().unwrap_or_else(|| ok(json!({"Signature": base64::encode("signed")}).to_string()))
+            }
             "" => query_error(404, "NoSuchEntity"),
             _ => json_error(404, "ResourceNotFoundException"),
         }

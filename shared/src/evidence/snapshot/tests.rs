@@ -264,7 +264,9 @@ async fn a_log_group_deleted_midway_leaves_what_was_read_and_a_gap() {
     let house = House::with(&incident());
     let page = json!({"events": [{"message": "a", "timestamp": 1}], "nextToken": "t9"}).to_string();
     let gone = || json_error(400, "ResourceNotFoundException");
-    house.account.log_answers([crate::testing::ok(page), gone()].into_iter().chain(std::iter::repeat_with(gone).take(23)));
+    house
+        .account
+        .log_answers([crate::testing::ok(page), gone()].into_iter().chain(std::iter::repeat_with(gone).take(23)));
     house.take().await.unwrap();
     assert_eq!(house.lines(1), ["a"]);
     let (manifest, _) = house.manifest(1);
@@ -273,9 +275,7 @@ async fn a_log_group_deleted_midway_leaves_what_was_read_and_a_gap() {
 
 #[tokio::test]
 async fn a_log_that_turns_everyone_away_is_waited_for_and_then_a_gap() {
-    for (answer, lack) in
-        [(json_error(400, "ThrottlingException"), Lack::Throttled), (Wired::Lost, Lack::NoAnswer)]
-    {
+    for (answer, lack) in [(json_error(400, "ThrottlingException"), Lack::Throttled), (Wired::Lost, Lack::NoAnswer)] {
         let house = House::with(&incident());
         house.account.log_answers(std::iter::repeat_n(answer.clone(), 1_000));
         let mut order = json!({"detail": {"incident_id": incident().incident_id}});
