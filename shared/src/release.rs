@@ -1,6 +1,10 @@
 //! Undoing a containment: the revocation first, then exactly our own steps, in the safe order. And the
 //! pause. What `release-containment` does, by direct invocation only.
 
+mod backlog;
+mod many;
+mod recycle;
+
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -16,7 +20,7 @@ use firebreak_model::trigger::{self, Trigger};
 use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{Action, ActionError, Order, Permission, Resource, Verified};
+use crate::action::{Action, ActionError, Permission, Resource};
 use crate::actions;
 use crate::answer::Answer;
 use crate::clients;
@@ -29,8 +33,12 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::revoke::longest_session;
 use crate::telemetry::chain;
 
-/// What having the revocation written needs.
-pub const PERMISSIONS: &[Permission] = &[Permission { action: "lambda:InvokeFunction", on: Resource::RevokeFunction }];
+/// What having the revocation written, and telling what has piled up, need.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "lambda:InvokeFunction", on: Resource::RevokeFunction },
+    Permission { action: "lambda:ListEventSourceMappings", on: Resource::Any },
+    Permission { action: "sqs:GetQueueAttributes", on: Resource::Queue },
+];
 
 /// Everything that releasing needs.
 #[derive(Debug)]
@@ -73,6 +81,15 @@ const SAFE_ORDER: [ActionId; 11] = [
     ActionId::DeactivateAccessKeys,
 ];
 
+/// A release that is begun: what is on record of it, and what was said of the revocation.
+struct Begun {
+    incident: Incident,
+    /// What the person who asked should know.
+    told: String,
+    /// Whether a revocation was written, which IAM takes its time to propagate.
+    waits: bool,
+}
+
 impl Releasing {
     /// Handles one invocation.
     pub async fn handle(&self, payload: &Value, invocation: &str) -> Result<Answer, Failure> {
@@ -82,9 +99,13 @@ impl Releasing {
                     let span = info_span!("release", incident.id = %release.incident_id);
                     self.release(release, asked, invocation).instrument(span).await
                 }
+                Request::ReleaseSince(many, asked) => Box::pin(self.since(many, &asked, invocation)).await,
+                Request::List => Box::pin(self.list()).await,
                 Request::Pause(asked) => self.pause(asked, invocation).await,
                 Request::Resume(asked) => self.resume(&asked).await,
-                _ => Err(Failure::Malformed("only `release`, `pause` and `resume` go to this function".to_owned())),
+                _ => Err(Failure::Malformed(
+                    "only `release`, `list`, `pause` and `resume` go to this function".to_owned(),
+                )),
             },
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Findings(..) | Trigger::Malformed(_) => {
@@ -116,12 +137,33 @@ impl Releasing {
     }
 
     async fn release(&self, release: Release, asked: Asked, invocation: &str) -> Result<Answer, Failure> {
-        let id = release.incident_id.clone();
-        let incident = self.begin(&release, asked, invocation).await?;
-        if incident.state == IncidentState::Released {
-            return Ok(Answer::on("released", &id, &[]).saying("nothing had been done, or it was undone before"));
+        let begun = self.begin(&release, asked, invocation).await?;
+        if begun.waits {
+            info!("waiting {:?} for IAM to propagate the revocation", self.lead);
+            tokio::time::sleep(self.lead).await;
         }
-        let revoked = self.revoke(&incident, release.without_revocation).await?;
+        self.complete(begun).await
+    }
+
+    /// The first half of a release: it is on record, and the sessions from before it are revoked.
+    async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Begun, Failure> {
+        let incident = self.order(release, asked, invocation).await?;
+        if incident.state == IncidentState::Released {
+            let told = "nothing had been done, or it was undone before".to_owned();
+            return Ok(Begun { incident, told, waits: false });
+        }
+        let (told, waits) = self.revoke(&incident, release.without_revocation).await?;
+        Ok(Begun { incident, told, waits })
+    }
+
+    /// The second half: everything of ours is undone, what let live again gets fresh credentials, and it is on record.
+    async fn complete(&self, begun: Begun) -> Result<Answer, Failure> {
+        let Begun { incident, told, .. } = begun;
+        let id = incident.incident_id.clone();
+        if incident.state == IncidentState::Released {
+            return Ok(Answer::on("released", &id, &[]).saying(told));
+        }
+        let piled_up = backlog::told(&self.sdk, &self.steps(&incident).await?.0).await;
         let is_open = |r: &StepRecord| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed);
         let (mut records, mut refused) = self.undo(&incident).await?;
         for _ in 0..AGAIN {
@@ -148,25 +190,26 @@ impl Releasing {
                 why.join("; ")
             )));
         }
-        let notes = self.recycle(&incident).await;
+        let notes = self.recycle(&incident).await?;
         // What another function was in the middle of when the release began is on record by now.
-        (records, _) = self.undo(&incident).await?;
-        if records.iter().any(is_open) {
+        (records, refused) = self.undo(&incident).await?;
+        if !refused.is_empty() || records.iter().any(is_open) {
             return Err(Failure::Transient(format!("a step of `{id}` was begun late: ask for the release again")));
         }
-        let left: Vec<String> =
-            records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
-        self.finish(&incident, &left).await?;
-        let mut messages = vec![revoked];
-        let left_alone = records.iter().filter(|r| r.state == StepState::LeftAlone);
-        messages.extend(left_alone.map(|r| format!("`{}` is left as it is: {}", r.step, r.detail)));
+        let left: Vec<&StepRecord> = records.iter().filter(|r| r.state == StepState::LeftAlone).collect();
+        let left_alone: Vec<String> = left.iter().map(|r| r.step.clone()).collect();
+        self.finish(&incident, &left_alone).await?;
+        let mut messages = vec![told];
+        messages.extend(piled_up);
+        messages
+            .extend(left.iter().map(|r| format!("`{}` is not all ours any more, and left so: {}", r.step, r.detail)));
         messages.extend(notes);
         messages.extend(not_recycled(&incident));
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
     /// Puts the release on record; one that was begun before goes on.
-    async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
+    async fn order(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
         let id = &release.incident_id;
         if release.without_revocation && self.revoke_function.is_some() && !self.outlived(id).await? {
             let text = "sessions from before the containment may still be alive, and this stack can revoke them: \
@@ -243,12 +286,12 @@ impl Releasing {
     }
 
     /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
-    async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
+    async fn revoke(&self, incident: &Incident, without: bool) -> Result<(String, bool), Failure> {
         // What `revoke-sessions` has written into the role, it alone takes out.
         let wrote = |step: &Step| step.action == ActionId::QuarantineFunction;
         let needed = !without || incident.plan.steps.iter().any(wrote);
         let Some(function) = self.revoke_function.as_ref().filter(|_| needed) else {
-            return Ok("no revocation was left in place, as asked".to_owned());
+            return Ok(("no revocation was left in place, as asked".to_owned(), false));
         };
         let Some(release) = &incident.release else {
             return Err(Failure::Permanent(format!("incident `{}` holds no release", incident.incident_id)));
@@ -286,22 +329,26 @@ impl Releasing {
             let text = "the release stops before anything is undone: the ledger does not show the revocation in force";
             return Err(Failure::Transient(text.to_owned()));
         }
-        info!("sessions issued before {} are revoked; waiting {:?} for IAM to propagate it", release.at, self.lead);
-        tokio::time::sleep(self.lead).await;
-        Ok(format!("sessions issued before {} stay revoked", release.at))
+        info!("sessions issued before {} are revoked", release.at);
+        Ok((format!("sessions issued before {} stay revoked", release.at), true))
+    }
+
+    /// The steps that a release undoes, and which records in their place were refused.
+    async fn steps(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
+        let mut owners = incident.plan.owners();
+        owners.remove(&FunctionName::SnapshotLogs);
+        owners.remove(&FunctionName::RevokeSessions);
+        Ok(self.ledger.steps_and_refused(incident, owners).await?)
     }
 
     /// Undoes what is on record. Answers how each step stands, and which records were refused.
     async fn undo(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
-        let mut owners = incident.plan.owners();
-        owners.remove(&FunctionName::SnapshotLogs);
-        owners.remove(&FunctionName::RevokeSessions);
-        let (mut records, refused) = self.ledger.steps_and_refused(incident, owners).await?;
+        let (mut records, refused) = self.steps(incident).await?;
         records.sort_by_key(|r| SAFE_ORDER.iter().position(|id| *id == r.action));
         let replaced = self.replaced(incident).await?;
         let mut undone = Vec::new();
         for mut record in records {
-            if !SAFE_ORDER.contains(&record.action) {
+            if !SAFE_ORDER.contains(&record.action) || recycle::is_ours(&record) {
                 continue;
             }
             if matches!(record.state, StepState::Reverted | StepState::LeftAlone | StepState::Gone) {
@@ -350,48 +397,6 @@ impl Releasing {
     fn on_function(&self, action: ActionId, function: &FunctionArn) -> Option<Box<dyn Action>> {
         let lambda = clients::lambda_in(&self.sdk, function.region());
         actions::for_function(action, &lambda, &self.base.stack)
-    }
-
-    /// Gives the functions fresh credentials: those in their warm environments are from before the release,
-    /// and revoked with the thief's. Answers what a person should know.
-    async fn recycle(&self, incident: &Incident) -> Vec<String> {
-        let mut notes = Vec::new();
-        for function in &incident.functions {
-            let error = match self.recycle_one(incident, function).await {
-                // A function that is gone holds no credentials.
-                Ok(()) | Err(ActionError::Gone { .. }) => continue,
-                // It never ran as this role, or serves from versions that cannot be changed.
-                Err(ActionError::Withheld(veto)) => {
-                    notes.push(format!("`{}`: {veto}", function.name()));
-                    continue;
-                }
-                Err(error) => chain(&error),
-            };
-            warn!(function = %function, "its environments could not be recycled: {error}");
-            notes.push(format!(
-                "`{}` may fail until Lambda replaces its warm environments, within hours: {error}",
-                function.name()
-            ));
-        }
-        notes
-    }
-
-    async fn recycle_one(&self, incident: &Incident, function: &FunctionArn) -> Result<(), ActionError> {
-        let step = Step { action: ActionId::RecycleEnvironments, target: Target::Function(function.clone()) };
-        let order = Order { incident, step: &step, now: clock::now() };
-        let Some(action) = self.on_function(step.action, function) else { return Ok(()) };
-        let prior = action.observe(order).await?;
-        action.apply(order, &prior).await?;
-        let mut verified = action.verify(order, &prior).await;
-        for _ in 0..20 {
-            if !matches!(verified, Ok(Verified::NotInForce(_))) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            verified = action.verify(order, &prior).await;
-        }
-        action.revert(order, &prior).await?;
-        verified.map(|_| ())
     }
 
     async fn finish(&self, incident: &Incident, left_alone: &[String]) -> Result<(), Failure> {

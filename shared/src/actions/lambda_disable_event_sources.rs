@@ -131,6 +131,8 @@ impl Action for DisableEventSources {
                 _ => left.push(format!("`{}` was deleted, or moved to another function", mapping.uuid)),
             }
         }
+        let made_since = now.iter().filter(|now| !now.enabled && before.iter().all(|m| m.uuid != now.uuid));
+        left.extend(made_since.map(|m| format!("`{}` was made since, and is off: enable it if it is yours", m.uuid)));
         result.map(|()| restored_unless(&left))
     }
 }
