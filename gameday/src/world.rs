@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use aws_sdk_iam::types::{AttachedPolicy, PolicyDetail};
 use aws_sdk_lambda::operation::get_policy::GetPolicyError;
-use aws_sdk_lambda::types::InvokeMode;
+use aws_sdk_lambda::types::{InvokeMode, OnFailure, OnSuccess};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -186,8 +186,11 @@ async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<(
         let invoke = aws.lambda.list_function_event_invoke_configs().function_name(&function).send().await?;
         for config in invoke.function_event_invoke_configs() {
             let qualifier = config.function_arn().and_then(|a| a.rsplit(':').next()).unwrap_or_default();
+            // Lambda shows no destination as an empty object, or as none at all.
+            let to = config.destination_config();
             let shown = json!({"age": config.maximum_event_age_in_seconds(), "retries": config.maximum_retry_attempts(),
-                "destinations": format!("{:?}", config.destination_config())});
+                "on success": to.and_then(|to| to.on_success()).and_then(OnSuccess::destination),
+                "on failure": to.and_then(|to| to.on_failure()).and_then(OnFailure::destination)});
             things.insert(format!("{name} asynchronous invocation {qualifier}"), shown.to_string());
         }
         things.insert(format!("{name} statements"), statements(aws, &function, None).await?);

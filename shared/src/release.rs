@@ -4,6 +4,7 @@
 mod backlog;
 mod many;
 mod recycle;
+mod undo;
 
 use std::time::Duration;
 
@@ -13,25 +14,22 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Pause, ReleaseOrder, StepRecord, StepState};
-use firebreak_model::plan::{Step, Target};
+use firebreak_model::plan::Step;
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::request::{Asked, Release, Request};
 use firebreak_model::trigger::{self, Trigger};
 use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{Action, ActionError, Permission, Resource};
-use crate::actions;
+use crate::action::{ActionError, Permission, Resource};
 use crate::answer::Answer;
-use crate::clients;
 use crate::clock;
 use crate::config::Base;
-use crate::executor;
 use crate::failure::Failure;
-use crate::identity;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
 use crate::revoke::longest_session;
 use crate::telemetry::chain;
+use undo::Reach;
 
 /// What having the revocation written, and telling what has piled up, need.
 pub const PERMISSIONS: &[Permission] = &[
@@ -60,26 +58,6 @@ pub struct Releasing {
     /// How long to wait between the revocation that was read back and the end of the deny.
     pub lead: Duration,
 }
-
-/// How often what could not be undone is tried again within one release, and how long it waits in between.
-const AGAIN: usize = 6;
-const PAUSE_BETWEEN: Duration = Duration::from_secs(5);
-
-/// The order in which steps are undone: the deny first, so that nothing that is let in again fails for
-/// it; event sources and keys last, when all they reach works.
-const SAFE_ORDER: [ActionId; 11] = [
-    ActionId::QuarantineRole,
-    ActionId::QuarantineUser,
-    ActionId::BoundRole,
-    ActionId::BoundUser,
-    ActionId::ClearDestinations,
-    ActionId::RemovePublicStatements,
-    ActionId::CloseFunctionUrls,
-    ActionId::ZeroConcurrency,
-    ActionId::RecycleEnvironments,
-    ActionId::DisableEventSources,
-    ActionId::DeactivateAccessKeys,
-];
 
 /// A release that is begun: what is on record of it, and what was said of the revocation.
 struct Begun {
@@ -164,38 +142,31 @@ impl Releasing {
             return Ok(Answer::on("released", &id, &[]).saying(told));
         }
         let piled_up = backlog::told(&self.sdk, &self.steps(&incident).await?.0).await;
-        let is_open = |r: &StepRecord| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed);
-        let (mut records, mut refused) = self.undo(&incident).await?;
-        for _ in 0..AGAIN {
-            if !records.iter().any(is_open) {
-                break;
-            }
-            // Lambda checks what the execution role may do, and IAM takes seconds to lift the deny everywhere.
-            tokio::time::sleep(PAUSE_BETWEEN).await;
-            (records, refused) = self.undo(&incident).await?;
+        let shut = self.undo_patiently(&incident, Reach::WhileShut).await?;
+        if shut.denies() {
+            // What was let in now would fail, and be lost.
+            return Err(incomplete(&incident, &shut.open_shown().unwrap_or_default()));
         }
-        let open: Vec<String> =
-            records.iter().filter(|r| is_open(r)).map(|r| format!("`{}`: {}", r.step, r.detail)).collect();
-        if !open.is_empty() {
-            return Err(Failure::Transient(format!(
-                "the release of `{id}` is not complete; ask for it again to go on: {}",
-                open.join("; ")
-            )));
+        // Before anything is let in: the environments that are still warm have credentials from before.
+        let notes = self.recycle(&incident).await?;
+        let undone = self.undo_patiently(&incident, Reach::All).await?;
+        if let Some(open) = undone.open_shown() {
+            return Err(incomplete(&incident, &open));
         }
-        if !refused.is_empty() {
-            let why: Vec<String> = refused.iter().map(|error| chain(error)).collect();
+        if !undone.refused.is_empty() {
+            let why: Vec<String> = undone.refused.iter().map(|error| chain(error)).collect();
             return Err(Failure::Refused(format!(
                 "the release of `{id}` has undone every step whose record is ours, and is not complete: put back what \
                  the other records were, or delete what never was one, and ask for it again: {}",
                 why.join("; ")
             )));
         }
-        let notes = self.recycle(&incident).await?;
         // What another function was in the middle of when the release began is on record by now.
-        (records, refused) = self.undo(&incident).await?;
-        if !refused.is_empty() || records.iter().any(is_open) {
+        let undone = self.undo(&incident, Reach::All).await?;
+        if !undone.refused.is_empty() || undone.open().next().is_some() {
             return Err(Failure::Transient(format!("a step of `{id}` was begun late: ask for the release again")));
         }
+        let records = undone.records;
         let left: Vec<&StepRecord> = records.iter().filter(|r| r.state == StepState::LeftAlone).collect();
         let left_alone: Vec<String> = left.iter().map(|r| r.step.clone()).collect();
         self.finish(&incident, &left_alone).await?;
@@ -333,72 +304,6 @@ impl Releasing {
         Ok((format!("sessions issued before {} stay revoked", release.at), true))
     }
 
-    /// The steps that a release undoes, and which records in their place were refused.
-    async fn steps(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
-        let mut owners = incident.plan.owners();
-        owners.remove(&FunctionName::SnapshotLogs);
-        owners.remove(&FunctionName::RevokeSessions);
-        Ok(self.ledger.steps_and_refused(incident, owners).await?)
-    }
-
-    /// Undoes what is on record. Answers how each step stands, and which records were refused.
-    async fn undo(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
-        let (mut records, refused) = self.steps(incident).await?;
-        records.sort_by_key(|r| SAFE_ORDER.iter().position(|id| *id == r.action));
-        let replaced = self.replaced(incident).await?;
-        let mut undone = Vec::new();
-        for mut record in records {
-            if !SAFE_ORDER.contains(&record.action) || recycle::is_ours(&record) {
-                continue;
-            }
-            if matches!(record.state, StepState::Reverted | StepState::LeftAlone | StepState::Gone) {
-                undone.push(record);
-                continue;
-            }
-            if let (Some(why), Target::Role(_) | Target::User(_)) = (&replaced, &record.target) {
-                record.state = StepState::LeftAlone;
-                record.detail.clone_from(why);
-                record.updated_at = clock::now();
-                self.ledger.record(&record).await?;
-                undone.push(record);
-                continue;
-            }
-            let action = self.action(&record)?;
-            undone.push(executor::revert(&self.ledger, incident, record, action.as_ref()).await?.record);
-        }
-        Ok((undone, refused))
-    }
-
-    /// Why the principal's steps are left alone: it is gone, or another has its name now.
-    async fn replaced(&self, incident: &Incident) -> Result<Option<String>, Failure> {
-        let name = &incident.principal.name;
-        match identity::read(&self.iam, name).await {
-            Ok(now) => Ok(incident.principal.unique_id.as_ref().filter(|id| **id != now.unique_id).map(|id| {
-                format!(
-                    "`{name}` was deleted and made again: what was contained was `{id}`, this is `{}`",
-                    now.unique_id
-                )
-            })),
-            Err(ActionError::Gone { .. }) => Ok(Some(format!("`{name}` does not exist any more"))),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn action(&self, record: &StepRecord) -> Result<Box<dyn Action>, Failure> {
-        let unknown = || Failure::Permanent(format!("`{}` cannot be undone", record.step));
-        match &record.target {
-            Target::Role(_) | Target::User(_) => {
-                actions::for_principal(record.action, &self.iam, &self.deny_policy_arn).ok_or_else(unknown)
-            }
-            Target::Function(function) => self.on_function(record.action, function).ok_or_else(unknown),
-        }
-    }
-
-    fn on_function(&self, action: ActionId, function: &FunctionArn) -> Option<Box<dyn Action>> {
-        let lambda = clients::lambda_in(&self.sdk, function.region());
-        actions::for_function(action, &lambda, &self.base.stack)
-    }
-
     async fn finish(&self, incident: &Incident, left_alone: &[String]) -> Result<(), Failure> {
         let change = |mut now: Incident| {
             if now.state != IncidentState::Releasing || now.episode != incident.episode {
@@ -414,6 +319,11 @@ impl Releasing {
         self.ledger.update(&incident.incident_id, change).await?;
         Ok(())
     }
+}
+
+fn incomplete(incident: &Incident, open: &str) -> Failure {
+    let id = &incident.incident_id;
+    Failure::Transient(format!("the release of `{id}` is not complete; ask for it again to go on: {open}"))
 }
 
 /// Which functions may still hold credentials from before the release, as far as is known.
@@ -455,7 +365,7 @@ mod tests {
     use crate::ledger::Seal;
     use crate::testing::{Wire, ok, role_order};
 
-    fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
+    pub(super) fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
         let sdk = wire.config();
         Releasing {
             ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), Seal::none()),

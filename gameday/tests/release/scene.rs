@@ -134,6 +134,8 @@ pub(crate) struct Stood {
     pub(crate) principal: String,
     functions: Vec<String>,
     keys: Vec<String>,
+    /// A session of it that was stolen before it is contained.
+    stolen: Aws,
 }
 
 impl Stood {
@@ -148,10 +150,10 @@ impl Stood {
                 }
                 for n in 0..scene.inline {
                     let put = aws.iam.put_role_policy().role_name(&name).policy_name(format!("inline-{n}"));
-                    put.policy_document(document(n)).send().await?;
+                    put.policy_document(document(&format!("s3:Get{n}*"))).send().await?;
                 }
                 if scene.boundary {
-                    let boundary = policy(aws, &format!("boundary-{suffix}")).await?;
+                    let boundary = policy(aws, &format!("boundary-{suffix}"), "*").await?;
                     let put = aws.iam.put_role_permissions_boundary().role_name(&name);
                     put.permissions_boundary(boundary).send().await?;
                 }
@@ -160,10 +162,13 @@ impl Stood {
                     arns.push(stand(aws, &format!("{name}-{n}"), &role, function).await?);
                 }
                 let incident = role.incident()?;
-                Ok(Self { incident, principal: format!("role/{name}"), functions: arns, keys: Vec::new() })
+                let stolen = aws.as_identity(role.steal_session(aws, "thief").await?);
+                Ok(Self { incident, principal: format!("role/{name}"), functions: arns, keys: Vec::new(), stolen })
             }
             Who::User(keys) => {
                 let user = User::create(aws, &name, scene.path).await?;
+                let key = user.keys.first().context("the new user has no key")?;
+                let stolen = aws.as_identity(user.session_of(aws, key).await?);
                 for key in &user.keys {
                     aws.iam.delete_access_key().user_name(&name).access_key_id(key.access_key_id()).send().await?;
                 }
@@ -172,10 +177,10 @@ impl Stood {
                 }
                 for n in 0..scene.inline {
                     let put = aws.iam.put_user_policy().user_name(&name).policy_name(format!("inline-{n}"));
-                    put.policy_document(document(n)).send().await?;
+                    put.policy_document(document(&format!("s3:Get{n}*"))).send().await?;
                 }
                 if scene.boundary {
-                    let boundary = policy(aws, &format!("boundary-{suffix}")).await?;
+                    let boundary = policy(aws, &format!("boundary-{suffix}"), "*").await?;
                     let put = aws.iam.put_user_permissions_boundary().user_name(&name);
                     put.permissions_boundary(boundary).send().await?;
                 }
@@ -190,9 +195,17 @@ impl Stood {
                     ids.push(id);
                 }
                 let incident = user.incident()?;
-                Ok(Self { incident, principal: format!("user/{name}"), functions: Vec::new(), keys: ids })
+                Ok(Self { incident, principal: format!("user/{name}"), functions: Vec::new(), keys: ids, stolen })
             }
         }
+    }
+
+    /// What the stolen session may still do of a call or two that the scene's policies allow.
+    pub(crate) async fn still_does(&self) -> Option<&'static str> {
+        if self.stolen.sqs.list_queues().send().await.is_ok() {
+            return Some("sqs:ListQueues");
+        }
+        self.stolen.iam.list_roles().send().await.is_ok().then_some("iam:ListRoles")
     }
 
     /// A person's request to contain it.
@@ -219,21 +232,19 @@ impl Stood {
     }
 }
 
-fn document(n: usize) -> String {
-    json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": format!("s3:Get{n}*"), "Resource": "*"}]})
-    .to_string()
+fn document(action: &str) -> String {
+    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]}).to_string()
 }
 
-async fn policy(aws: &Aws, name: &str) -> Result<String> {
-    let answer = aws.iam.create_policy().policy_name(name).policy_document(document(0)).send().await?;
+async fn policy(aws: &Aws, name: &str, action: &str) -> Result<String> {
+    let answer = aws.iam.create_policy().policy_name(name).policy_document(document(action)).send().await?;
     Ok(answer.policy().and_then(|policy| policy.arn()).context("the new policy has no ARN")?.to_owned())
 }
 
 async fn policies(aws: &Aws, scene: &Scene, suffix: &str) -> Result<Vec<String>> {
     let mut arns = Vec::new();
     for n in 0..scene.attached {
-        arns.push(policy(aws, &format!("attached-{n}-{suffix}")).await?);
+        arns.push(policy(aws, &format!("attached-{n}-{suffix}"), "s3:GetObject").await?);
     }
     Ok(arns)
 }

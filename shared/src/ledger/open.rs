@@ -64,18 +64,17 @@ mod tests {
 
     #[tokio::test]
     async fn every_page_is_read_and_what_is_no_incident_is_passed_over() {
-        let page = |keys: &[&str], more: bool| {
+        let page = |keys: &[&str], more: &str| {
             let items: Vec<_> = keys.iter().map(|pk| json!({"pk": {"S": pk}, "sk": {"S": "incident"}})).collect();
             let mut page = json!({"Items": items, "Count": items.len()});
-            if more {
-                page["LastEvaluatedKey"] = json!({"pk": {"S": "x"}, "sk": {"S": "y"}});
+            if !more.is_empty() {
+                page["LastEvaluatedKey"] = json!({"pk": {"S": more}, "sk": {"S": "incident"}});
             }
             ok(page.to_string())
         };
         let one = "incident#fb-000000000000000000000001";
         let two = "incident#fb-000000000000000000000002";
-        let wire =
-            Wire::answering([page(&[one, "incident#../x", "step#x"], true), page(&[], true), page(&[two], false)]);
+        let wire = Wire::answering([page(&[one, "incident#../x", "step#x"], "a"), page(&[], "b"), page(&[two], "")]);
         let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&wire.config()), "ledger".to_owned(), Seal::none());
         let ids: Vec<String> = ledger.open().await.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(ids, ["fb-000000000000000000000001", "fb-000000000000000000000002"]);

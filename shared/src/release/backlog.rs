@@ -1,14 +1,19 @@
 //! What has piled up before a function while it was isolated, and what was lost: told to whoever releases.
 
+use std::collections::BTreeSet;
+
 use aws_config::SdkConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::ActionId;
 use firebreak_model::ids::{FunctionArn, Region, shown_text};
-use firebreak_model::ledger::{StepRecord, StepState};
+use firebreak_model::ledger::StepRecord;
 use firebreak_model::plan::Target;
 
 use crate::action::ActionError;
+use crate::actions::read_again;
 use crate::clients;
+use crate::executor;
+use crate::paging;
 use crate::telemetry::chain;
 
 /// A queue, as its ARN names it.
@@ -38,28 +43,33 @@ pub(super) async fn told(sdk: &SdkConfig, steps: &[StepRecord]) -> Vec<String> {
     let mut notes = Vec::new();
     for step in steps {
         let Target::Function(function) = &step.target else { continue };
-        let undone = !matches!(step.state, StepState::Applied | StepState::Intended | StepState::Failed);
         match step.action {
-            _ if undone => {}
-            ActionId::DisableEventSources => notes.extend(sources(sdk, function).await),
-            ActionId::ZeroConcurrency => {
-                if let Some(since) = step.applied_at {
-                    notes.push(format!(
-                        "asynchronous events to `{}` since {since} were refused and are lost (CloudWatch: \
-                         AWS/Lambda AsyncEventsDropped)",
-                        function.name()
-                    ));
-                }
-            }
+            ActionId::DisableEventSources => notes.extend(sources(sdk, function, step).await),
+            ActionId::ZeroConcurrency => notes.extend(lost(function, step)),
             _ => {}
         }
     }
     notes
 }
 
-async fn sources(sdk: &SdkConfig, function: &FunctionArn) -> Vec<String> {
+/// Since when asynchronous events met a function that is shut, and until when where that is over.
+fn lost(function: &FunctionArn, step: &StepRecord) -> Option<String> {
+    let since = step.applied_at?;
+    let until = step.reverted_at.map(|until| format!(" until {until}")).unwrap_or_default();
+    Some(format!(
+        "asynchronous events to `{}` since {since}{until} were refused and are lost (CloudWatch: AWS/Lambda \
+         AsyncEventsDropped)",
+        function.name()
+    ))
+}
+
+async fn sources(sdk: &SdkConfig, function: &FunctionArn, step: &StepRecord) -> Vec<String> {
     let name = function.name();
-    let arns = match disabled(sdk, function).await {
+    let again = executor::prior_of(step).map(|prior| read_again(&prior)).unwrap_or_default();
+    if again.is_empty() {
+        return Vec::new();
+    }
+    let arns = match read_by(sdk, function, &again).await {
         Ok(arns) => arns,
         Err(error) => return vec![format!("what waits before `{name}` is not known: {}", chain(&error))],
     };
@@ -81,17 +91,16 @@ async fn sources(sdk: &SdkConfig, function: &FunctionArn) -> Vec<String> {
     notes
 }
 
-/// The sources of the function's mappings that are disabled.
-async fn disabled(sdk: &SdkConfig, function: &FunctionArn) -> Result<Vec<String>, ActionError> {
+/// What these mappings of the function read, each source once.
+async fn read_by(sdk: &SdkConfig, function: &FunctionArn, uuids: &[String]) -> Result<BTreeSet<String>, ActionError> {
     let lambda = clients::lambda_in(sdk, function.region());
-    let mut pages = lambda.list_event_source_mappings().into_paginator().items().send();
-    let mut arns = Vec::new();
-    while let Some(mapping) = pages.next().await {
-        let mapping =
-            mapping.map_err(|e| ActionError::of("lambda:ListEventSourceMappings", &function.to_string(), e))?;
+    let pages = lambda.list_event_source_mappings().into_paginator().send();
+    let pages = paging::read(pages, "lambda:ListEventSourceMappings", &function.to_string()).await?;
+    let mut arns = BTreeSet::new();
+    for mapping in pages.into_iter().flat_map(|page| page.event_source_mappings.unwrap_or_default()) {
+        let is_asked = mapping.uuid().is_some_and(|uuid| uuids.iter().any(|asked| asked == uuid));
         let of: Option<FunctionArn> = mapping.function_arn().and_then(|arn| arn.parse().ok());
-        let is_off = mapping.state().is_some_and(|state| state.starts_with("Disabl"));
-        if is_off && of.is_some_and(|arn| arn.unqualified() == function.unqualified()) {
+        if is_asked && of.is_some_and(|arn| arn.unqualified() == function.unqualified()) {
             arns.extend(mapping.event_source_arn);
         }
     }
@@ -114,6 +123,7 @@ async fn waiting(sdk: &SdkConfig, queue: &Queue) -> Result<String, ActionError> 
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use firebreak_model::ledger::StepState;
     use serde_json::json;
 
     use super::*;
@@ -142,28 +152,40 @@ mod tests {
         let applied = |action| {
             let step = firebreak_model::plan::Step { action, target: step.target.clone() };
             let record = incident.step_record(&step, incident.opened_at);
-            StepRecord { state: StepState::Applied, applied_at: Some(incident.opened_at), ..record }
+            let before = json!([{"uuid": "a", "state": "Enabled", "enabled": true},
+                                {"uuid": "b", "state": "Disabled", "enabled": false},
+                                {"uuid": "c", "state": "Enabled", "enabled": true},
+                                {"uuid": "d", "state": "Enabled", "enabled": true}]);
+            let prior = (action == ActionId::DisableEventSources).then(|| before.to_string());
+            StepRecord { state: StepState::Applied, applied_at: Some(incident.opened_at), prior, ..record }
         };
-        let mapping = |source: &str, state: &str| {
-            json!({"UUID": "u", "State": state, "EventSourceArn": source,
+        let mapping = |uuid: &str, source: &str| {
+            json!({"UUID": uuid, "State": "Disabled", "EventSourceArn": source,
                    "FunctionArn": "arn:aws:lambda:eu-west-1:111122223333:function:orders:live"})
         };
         let queue = "arn:aws:sqs:eu-west-1:111122223333:orders";
-        let mappings = json!({"EventSourceMappings": [mapping(queue, "Disabled"), mapping(queue, "Enabled"),
-            mapping("arn:aws:kinesis:eu-west-1:111122223333:stream/s", "Disabling")]});
+        // Two read one queue; what was off before is off afterwards, and nobody works it off.
+        let mappings = json!({"EventSourceMappings": [mapping("a", queue), mapping("d", queue),
+            mapping("b", "arn:aws:sqs:eu-west-1:111122223333:off-before"),
+            mapping("c", "arn:aws:kinesis:eu-west-1:111122223333:stream/s")]});
         let count = json!({"Attributes": {"ApproximateNumberOfMessages": "70"}});
         let wire = Wire::answering([ok(mappings.to_string()), ok(count.to_string())]);
         let steps = [applied(ActionId::ZeroConcurrency), applied(ActionId::DisableEventSources)];
         let notes = told(&wire.config(), &steps).await;
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].contains("since 2026-11-21T03:00:00Z were refused and are lost"), "{notes:?}");
-        assert!(notes[1].contains("about 70 messages wait for `orders`"), "{notes:?}");
-        assert!(notes[2].contains("stream/s` again from where it stood"), "{notes:?}");
+        assert!(notes[1].contains("stream/s` again from where it stood"), "{notes:?}");
+        assert!(notes[2].contains("about 70 messages wait for `orders`"), "{notes:?}");
+        assert_eq!(wire.unused(), 0);
 
         let wire = Wire::answering([ok(mappings.to_string()), json_error(403, "AccessDeniedException")]);
         let notes = told(&wire.config(), &steps).await;
-        assert!(notes[1].contains("is not known"), "{notes:?}");
-        let undone = StepRecord { state: StepState::Reverted, ..applied(ActionId::DisableEventSources) };
-        assert!(told(&Wire::answering([]).config(), &[undone]).await.is_empty());
+        assert!(notes[2].contains("is not known"), "{notes:?}");
+        // A release that goes on tells it too.
+        let undone = StepRecord { reverted_at: Some(incident.opened_at), ..applied(ActionId::ZeroConcurrency) };
+        let notes = told(&Wire::answering([]).config(), &[undone]).await;
+        assert!(notes[0].contains("since 2026-11-21T03:00:00Z until 2026-11-21T03:00:00Z"), "{notes:?}");
+        let nothing = StepRecord { prior: Some("[]".to_owned()), ..applied(ActionId::DisableEventSources) };
+        assert!(told(&Wire::answering([]).config(), &[nothing]).await.is_empty());
     }
 }

@@ -1,7 +1,6 @@
 //! Many incidents at once: which are open, and the release of all that were ordered since a time.
 
-use std::time::Duration;
-
+use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{Incident, IncidentState, StepState};
 use firebreak_model::request::{Asked, Release, ReleaseSince};
@@ -19,10 +18,16 @@ use crate::telemetry::chain;
 const MOST: usize = 500;
 
 /// So many are read at the same time.
-const AT_ONCE: usize = 8;
+const READ_AT_ONCE: usize = 8;
+
+/// So many are begun before IAM is given the time to propagate their revocations, then completed.
+const TOGETHER: usize = 24;
+
+/// So many are released at the same time: IAM takes low tens of changes a second.
+const AT_ONCE: usize = 4;
 
 /// When no further release is begun: the function's time is nearly over, and what is left is told.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(8);
+const PATIENCE: SignedDuration = SignedDuration::from_mins(7);
 
 impl Releasing {
     /// What is open: every incident that is not released, the oldest first, and which of its steps stand.
@@ -30,7 +35,7 @@ impl Releasing {
         let mut ids = self.ledger.open().await?;
         let more = ids.len().saturating_sub(MOST);
         ids.truncate(MOST);
-        let entries = stream::iter(ids).map(|id| self.entry(id)).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        let entries = stream::iter(ids).map(|id| self.entry(id)).buffered(READ_AT_ONCE).collect::<Vec<_>>().await;
         let incidents = entries.into_iter().collect::<Result<Vec<_>, _>>()?;
         let said = match more {
             0 => format!("{} incidents are open", incidents.len()),
@@ -46,7 +51,10 @@ impl Releasing {
             Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => return Ok(IncidentAnswer::unknown(id, &chain(&error))),
         };
-        let (steps, refused) = self.ledger.steps_and_refused(&incident, incident.plan.owners()).await?;
+        let mut owners = incident.plan.owners();
+        // Evidence contains nobody.
+        owners.remove(&FunctionName::SnapshotLogs);
+        let (steps, refused) = self.ledger.steps_and_refused(&incident, owners).await?;
         let stands = |state| matches!(state, StepState::Applied | StepState::Intended | StepState::Failed);
         let standing = steps.iter().filter(|step| stands(step.state));
         let standing = standing.map(|step| format!("{} {}", step.step, step.state)).collect();
@@ -54,52 +62,108 @@ impl Releasing {
         Ok(IncidentAnswer { standing, message, ..IncidentAnswer::of(&incident) })
     }
 
-    /// Releases every incident that was ordered at or after a time, one by one, the oldest first. Those that fail are
-    /// told, and keep none of the others back.
+    /// Releases every incident that was ordered at or after a time, the oldest first. Those that fail are told, and keep
+    /// none of the others back.
     pub(super) async fn since(&self, many: ReleaseSince, asked: &Asked, invocation: &str) -> Result<Answer, Failure> {
         let until = clock::now().saturating_add(PATIENCE).unwrap_or(Timestamp::MAX);
-        let mut told = Vec::new();
-        let mut failed = Vec::new();
-        let mut begun: Vec<Begun> = Vec::new();
-        for id in self.ledger.open().await? {
-            let incident = match self.ledger.incident(&id).await {
-                Ok(Some(incident)) if is_meant(&incident, many) => incident,
-                Ok(_) => continue,
-                Err(error) => {
-                    failed.push(IncidentAnswer::unknown(id, &chain(&error)));
-                    continue;
-                }
+        let ids = self.ledger.open().await?;
+        let read = stream::iter(ids).map(async |id| (self.ledger.incident(&id).await, id)).buffered(READ_AT_ONCE);
+        let mut ended = Ended::default();
+        let mut meant = Vec::new();
+        for (incident, id) in read.collect::<Vec<_>>().await {
+            match incident {
+                Ok(Some(incident)) if incident.state == IncidentState::AwaitingApproval => ended.waiting += 1,
+                Ok(Some(incident)) if is_meant(&incident, many) => meant.push(incident),
+                Ok(_) => {}
+                Err(error) => ended.failed.push(IncidentAnswer::unknown(id, &chain(&error))),
+            }
+        }
+        // A batch at a time: where there is not enough time for all, what was begun is completed, and asking again goes on.
+        for batch in meant.chunks(TOGETHER) {
+            if clock::now() > until {
+                let turn = |incident| IncidentAnswer::of(incident).saying("its turn did not come: ask again");
+                ended.failed.extend(batch.iter().map(turn));
+                continue;
+            }
+            self.release_batch(batch, many, asked, invocation, &mut ended).await;
+        }
+        ended.conclude()
+    }
+
+    /// Releases some: all are begun before the first is completed, so that IAM is waited for once.
+    async fn release_batch(
+        &self,
+        batch: &[Incident],
+        many: ReleaseSince,
+        asked: &Asked,
+        invocation: &str,
+        ended: &mut Ended,
+    ) {
+        let start = async |incident: &Incident| {
+            let release = Release {
+                incident_id: incident.incident_id.clone(),
+                reactivate_keys: Vec::new(),
+                without_revocation: many.without_revocation,
             };
-            if clock::now() > until {
-                failed.push(IncidentAnswer::of(&incident).saying("its turn did not come: ask again"));
-                continue;
+            let span = info_span!("release", incident.id = %release.incident_id);
+            let begun = Box::pin(self.begin(&release, asked.clone(), invocation)).instrument(span).await;
+            begun.map_err(|failure| IncidentAnswer::of(incident).saying(failure.to_string()))
+        };
+        let begun = stream::iter(batch).map(start).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        if begun.iter().flatten().any(|one| one.waits) {
+            tokio::time::sleep(self.lead).await;
+        }
+        let finish = async |started: Result<Begun, IncidentAnswer>| {
+            let begun = started?;
+            let entry = IncidentAnswer::of(&begun.incident);
+            let span = info_span!("release", incident.id = %begun.incident.incident_id);
+            match Box::pin(self.complete(begun)).instrument(span).await {
+                Ok(answer) => {
+                    let said = answer.message.unwrap_or_default();
+                    Ok(IncidentAnswer { state: answer.outcome, ..entry.saying(said) })
+                }
+                Err(failure) => Err(entry.saying(failure.to_string())),
             }
-            let without_revocation = many.without_revocation;
-            let release = Release { incident_id: id.clone(), reactivate_keys: Vec::new(), without_revocation };
-            let span = info_span!("release", incident.id = %id);
-            match self.begin(&release, asked.clone(), invocation).instrument(span).await {
-                Ok(one) => begun.push(one),
-                Err(failure) => failed.push(IncidentAnswer::of(&incident).saying(failure.to_string())),
+        };
+        let completed = stream::iter(begun).map(finish).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        for one in completed {
+            match one {
+                Ok(entry) => ended.released.push(entry),
+                Err(entry) => ended.failed.push(entry),
             }
         }
-        // The revocations are all written: IAM needs its time only once.
-        if begun.iter().any(|one| one.waits) {
-            tokio::time::sleep(self.lead.min(Duration::from_mins(5))).await;
+    }
+}
+
+/// How a release of many ended.
+#[derive(Debug, Default)]
+struct Ended {
+    released: Vec<IncidentAnswer>,
+    failed: Vec<IncidentAnswer>,
+    /// How many wait for a person, and contain nobody.
+    waiting: usize,
+}
+
+impl Ended {
+    /// The answer; partial success is failure.
+    fn conclude(self) -> Result<Answer, Failure> {
+        let all = self.released.len() + self.failed.len();
+        let waiting = match self.waiting {
+            0 => String::new(),
+            waiting => format!("; {waiting} more wait for approval, contain nobody, and are left so"),
+        };
+        if self.failed.is_empty() {
+            let said = format!("{all} incidents are released{waiting}");
+            return Ok(Answer { incidents: self.released, ..Answer::of("released") }.saying(said));
         }
-        for one in begun {
-            let entry = IncidentAnswer::of(&one.incident);
-            if clock::now() > until {
-                failed.push(entry.saying("it is begun, and its turn did not come: ask again"));
-                continue;
-            }
-            let span = info_span!("release", incident.id = %one.incident.incident_id);
-            match self.complete(one).instrument(span).await {
-                Ok(answer) => told
-                    .push(IncidentAnswer { state: answer.outcome, ..entry.saying(answer.message.unwrap_or_default()) }),
-                Err(failure) => failed.push(entry.saying(failure.to_string())),
-            }
-        }
-        conclude(told, &failed)
+        warn!("{} of {all} incidents could not be released", self.failed.len());
+        let line = |entry: &IncidentAnswer| {
+            let said = entry.message.as_deref().unwrap_or_default();
+            format!("{} ({}): {said}", entry.incident_id, entry.principal)
+        };
+        let left: Vec<String> = self.failed.iter().map(line).collect();
+        let text = format!("{} of {all} incidents are released{waiting}; ask again for the rest", self.released.len());
+        Err(Failure::Transient(format!("{text}: {}", left.join("; "))))
     }
 }
 
@@ -114,28 +178,9 @@ fn is_meant(incident: &Incident, many: ReleaseSince) -> bool {
     contains && incident.ordered_since() >= many.since && (many.drills || !incident.drill)
 }
 
-fn conclude(told: Vec<IncidentAnswer>, failed: &[IncidentAnswer]) -> Result<Answer, Failure> {
-    let all = told.len() + failed.len();
-    if failed.is_empty() {
-        let said = format!("{all} incidents are released");
-        return Ok(Answer { incidents: told, ..Answer::of("released") }.saying(said));
-    }
-    warn!("{} of {all} incidents could not be released", failed.len());
-    let line = |entry: &IncidentAnswer| {
-        let said = entry.message.as_deref().unwrap_or_default();
-        format!("{} ({}): {said}", entry.incident_id, entry.principal)
-    };
-    let left: Vec<String> = failed.iter().map(line).collect();
-    Err(Failure::Transient(format!(
-        "{} of {all} incidents are released; ask again for the rest: {}",
-        told.len(),
-        left.join("; ")
-    )))
-}
-
 #[cfg(test)]
 mod tests {
-    use firebreak_model::ids::IncidentId;
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
     use crate::testing::role_order;
@@ -143,11 +188,8 @@ mod tests {
     #[test]
     fn what_was_ordered_since_is_meant_and_drills_only_when_asked_for() {
         let (ordered, _) = role_order("orders");
-        let since = |text: &str| ReleaseSince {
-            since: text.parse().unwrap_or(Timestamp::MAX),
-            drills: false,
-            without_revocation: false,
-        };
+        let since =
+            |text: &str| ReleaseSince { since: text.parse().unwrap(), drills: false, without_revocation: false };
         let at = since("2026-11-21T03:00:00Z");
         assert!(is_meant(&ordered, at), "the time itself counts");
         assert!(!is_meant(&ordered, since("2026-11-21T03:00:01Z")));
@@ -169,12 +211,14 @@ mod tests {
     #[test]
     fn partial_success_is_failure_and_each_is_told() {
         let (incident, _) = role_order("orders");
-        let one = || IncidentAnswer::of(&incident);
-        assert!(matches!(conclude(vec![one()], &[]), Ok(answer) if answer.incidents.len() == 1));
-        let other: Result<IncidentId, _> = "fb-000000000000000000000000".parse();
-        let failed: Vec<_> = other.map(|id| IncidentAnswer::unknown(id, "forged")).into_iter().collect();
-        let failure = conclude(vec![one()], &failed);
-        let text = failure.err().map(|failure| failure.to_string()).unwrap_or_default();
+        let ended = |failed| Ended { released: vec![IncidentAnswer::of(&incident)], failed, waiting: 3 };
+        let answer = ended(Vec::new()).conclude().unwrap();
+        assert_eq!(answer.incidents.len(), 1);
+        let said = answer.message.unwrap();
+        assert!(said.starts_with("1 incidents are released; 3 more wait for approval"), "{said}");
+        let failed = IncidentAnswer::unknown("fb-000000000000000000000000".parse().unwrap(), "forged");
+        let text = ended(vec![failed]).conclude().unwrap_err().to_string();
         assert!(text.starts_with("1 of 2 incidents are released") && text.contains("fb-0000"), "{text}");
+        assert!(text.contains("3 more wait for approval"), "{text}");
     }
 }
