@@ -309,6 +309,31 @@ mod tests {
     }
 
     #[test]
+    fn a_release_is_of_one_incident_or_of_all_since_a_time() {
+        let id = "fb-000000000000000000000000";
+        let release = |extra: &Value| {
+            let mut payload = json!({"firebreak": "release", "reason": "over", "requested_by": "ana"});
+            payload.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            read(&payload, &home())
+        };
+        let Request::Release(one, _) = release(&json!({"incident_id": id})).unwrap() else { unreachable!() };
+        assert_eq!(one.incident_id.as_str(), id);
+        let since = release(&json!({"since": "2026-11-21T02:00:00Z", "drills": true})).unwrap();
+        let Request::ReleaseSince(many, _) = since else { unreachable!() };
+        assert_eq!((many.since.to_string().as_str(), many.drills), ("2026-11-21T02:00:00Z", true));
+        for wrong in [
+            json!({}),
+            json!({"incident_id": id, "since": "2026-11-21T02:00:00Z"}),
+            json!({"incident_id": id, "drills": true}),
+            json!({"since": "2026-11-21T02:00:00Z", "reactivate_keys": ["AKIAEXAMPLE000000001"]}),
+        ] {
+            assert_eq!(release(&wrong).unwrap_err().to_string(), RequestError::WhichRelease.to_string(), "{wrong}");
+        }
+        release(&json!({"since": "yesterday"})).unwrap_err();
+        assert!(matches!(read(&json!({"firebreak": "list"}), &home()), Ok(Request::List)));
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_and_named() {
         for (extra, names) in [
             (json!({}), "exactly one of `role` and `user`"),
