@@ -88,14 +88,21 @@ fn lists_what_is_open_and_releases_what_was_ordered_since_a_time() {
         assert!(line.contains("ordered") && line.contains(&format!("role/{}", role.name)), "{line}");
         assert!(listed.contains(&format!("    quarantine-role@role/{} applied\n", role.name)), "{listed}");
         let key = ["release", "--since", &since, "--reactivate-key", "AKIAEXAMPLE000000001"];
-        for wrong in [&["release"][..], &["release", id.as_str(), "--since", &since], &["release", id.as_str(), "--drills"], &key]
-        {
+        for wrong in [
+            &["release"][..],
+            &["release", id.as_str(), "--since", &since],
+            &["release", id.as_str(), "--drills"],
+            &key,
+        ] {
             assert!(badly(&run(wrong)).contains("Usage"), "{wrong:?}");
         }
         let told = badly(&run(&["release", "--since", "yesterday"]));
         assert!(told.contains("Malformed"), "{told}");
         let told = well(&run(&["release", "--since", &since]));
-        assert!(told.starts_with("released\n") && told.contains(id.as_str()) && told.contains("stay revoked"), "{told}");
+        assert!(
+            told.starts_with("released\n") && told.contains(id.as_str()) && told.contains("stay revoked"),
+            "{told}"
+        );
         assert!(!well(&firebreak(theatre, &["list"])).contains(id.as_str()));
     });
 }
