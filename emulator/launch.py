@@ -35,6 +35,7 @@ if importlib.metadata.version("ministack") != VERSION:
 
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
+import doors  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import logs  # noqa: E402
@@ -374,6 +375,9 @@ tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 # 15. FilterLogEvents gives pages (`logs.py`).
 logs.install(replace, cloudwatch_logs, responses.error_response_json)
+
+# 16. A resource policy and a URL for each version and alias (`doors.py`).
+doors.install(replace, lambda_svc)
 
 if __name__ == "__main__":
     gateway.main()

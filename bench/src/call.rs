@@ -22,9 +22,9 @@ pub(crate) struct Call {
 const TARGETS: [(&str, &str); 6] = [
     ("DynamoDB_20120810", "dynamodb"),
     ("AWSEvents", "events"),
-    ("AmazonSQS", "sqs"),
     ("Logs_20140328", "logs"),
     ("TrentService", "kms"),
+    ("AmazonSQS", "sqs"),
     ("AmazonEC2ContainerServiceV20141113", "ecs"),
 ];
 

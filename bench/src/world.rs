@@ -126,6 +126,9 @@ impl World {
             "sqs" if call.operation == "SendMessage" => {
                 Some(Answer::json(&json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"})))
             }
+            "sqs" if call.operation == "GetQueueAttributes" => {
+                Some(Answer::json(&json!({"Attributes": {"ApproximateNumberOfMessages": "12"}})))
+            }
             "logs" if call.operation == "FilterLogEvents" => Some(log_events()),
             _ => None,
         }
