@@ -1,4 +1,4 @@
-"""Who may write the ledger and get at the key of its seals, by the policies of the table and of the key.
+"""Who may write the ledger, get at the key of its seals and sign manifests, by the policies of the table and of the keys.
 
 Evaluated as AWS does, over a table of callers and calls: whatever IAM allows a caller, a deny of the resource's own
 policy holds. The emulator knows no policy of a table. Whom the template's roles make a writer is taken from the roles,
@@ -128,8 +128,12 @@ def check(name, policy, actions, writers, reads, deployers):
 ledger = RESOURCES["Ledger"]["Properties"]["ResourcePolicy"]["PolicyDocument"]
 writes = [f"dynamodb:{one}" for one in WRITES]
 key = RESOURCES["SealKey"]["Properties"]["KeyPolicy"]
+signing = RESOURCES["EvidenceSigningKey"]["Properties"]["KeyPolicy"]
 for deployers in ("", DEPLOYERS):
     check("Ledger", ledger, writes, may("Ledger", writes), ["dynamodb:GetItem", "dynamodb:Query"], deployers)
     macs = ["kms:GenerateMac", "kms:VerifyMac"]
     check("SealKey", key, macs, may("SealKey", macs), ["kms:DescribeKey", "kms:PutKeyPolicy"], deployers)
+    signs = ["kms:Sign"]
+    signers = may("EvidenceSigningKey", signs)
+    check("EvidenceSigningKey", signing, signs, signers, ["kms:GetPublicKey", "kms:Verify"], deployers)
 report.finish()

@@ -50,8 +50,7 @@ const EXPECTED: [(&str, &str); 7] = [
     (
         "snapshot-logs",
         "dynamodb:GetItem ×3, dynamodb:PutItem ×17, dynamodb:Query ×4, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
-         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, kms:GenerateMac, kms:GetPublicKey, \
-         kms:Sign, \
+         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, kms:GenerateMac, kms:GetPublicKey, kms:Sign, \
          lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, \
          lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, logs:FilterLogEvents ×8, s3:GetObject, \
          s3:PutObject ×14, sqs:SendMessage",
