@@ -91,7 +91,7 @@ impl House {
 
     async fn case(&self, name: &str, limits: Limits) -> Case<'_> {
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let name = name.to_lowercase();
+        let name = name.to_lowercase().trim_matches('-').to_owned();
         table::create(&self.aws, &name).await;
         self.aws.create_bucket(&name).await.unwrap();
         let queue = self.aws.sqs.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use firebreak_model::SCHEMA;
 use firebreak_model::evidence::{Chained, Entry, MANIFEST, Manifest, PUBLIC_KEY, PublicKey, SIGNATURE, SetAside};
-use firebreak_model::ids::{sha256_hex, shown};
+use firebreak_model::ids::{sha256_hex, shown, shown_id};
 
 use super::{ANCHOR, Anchor, unpack};
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}`: {problem}", shown(.place))]
+#[error("`{}`: {problem}", shown_id(.place))]
 pub(crate) struct Wrong {
     /// Which file.
     place: String,

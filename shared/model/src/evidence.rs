@@ -340,7 +340,7 @@ pub fn aside_keys(aside: &Aside) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use proptest::prelude::*;
 

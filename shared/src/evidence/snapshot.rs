@@ -157,13 +157,12 @@ impl Snapshots {
         let now = clock::now();
         let before = previous.as_ref().filter(|run| run.episode == incident.episode);
         let functions: Vec<_> = incident.functions.iter().map(firebreak_model::ids::FunctionArn::unqualified).collect();
-        let (from, mut log_groups) = match before.filter(|_| purpose == Purpose::FollowUp) {
-            Some(run) => (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone()),
-            None => {
-                let each = stream::iter(&functions)
-                    .map(async |arn| function::log_group(&clients::lambda_in(&self.config, arn.region()), arn).await);
-                (window_begins(incident), each.buffered(AT_ONCE).collect().await)
-            }
+        let (from, mut log_groups) = if let Some(run) = before.filter(|_| purpose == Purpose::FollowUp) {
+            (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone())
+        } else {
+            let each = stream::iter(&functions)
+                .map(async |arn| function::log_group(&clients::lambda_in(&self.config, arn.region()), arn).await);
+            (window_begins(incident), each.buffered(AT_ONCE).collect().await)
         };
         log_groups.sort();
         log_groups.dedup();
