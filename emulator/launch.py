@@ -44,6 +44,7 @@ import rules  # noqa: E402
 import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
+import versions  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
@@ -370,6 +371,9 @@ lookups.install(replace, cloudtrail)
 
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
+
+# 15. Published versions, aliases and provisioned concurrency (`versions.py`).
+versions.install(replace, lambda_svc, lambda_runtime)
 
 if __name__ == "__main__":
     gateway.main()

@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::types::ScalarAttributeType;
 use aws_sdk_dynamodb::types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
-    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, OnFailure, OnSuccess, Runtime, State,
+    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, LastUpdateStatus, OnFailure, OnSuccess, Runtime, State,
 };
 use aws_sdk_s3::primitives::ByteStream;
 use firebreak_model::finding::DRILL_PATH;
@@ -205,8 +205,17 @@ impl Victim {
     /// # Errors
     /// With what the function, or Lambda, said.
     pub async fn work(&self, aws: &Aws) -> Result<Timestamp> {
+        self.work_as(aws, None).await
+    }
+
+    /// The same, called by a version or an alias.
+    ///
+    /// # Errors
+    /// With what the function, or Lambda, said.
+    pub async fn work_as(&self, aws: &Aws, qualifier: Option<&str>) -> Result<Timestamp> {
         let payload = Blob::new(r#"{"order": 1}"#);
-        let answer = aws.lambda.invoke().function_name(&self.function).payload(payload).send().await?;
+        let invoke = aws.lambda.invoke().function_name(&self.function).set_qualifier(qualifier.map(str::to_owned));
+        let answer = invoke.payload(payload).send().await?;
         let said = answer.payload().map(|p| String::from_utf8_lossy(p.as_ref()).into_owned()).unwrap_or_default();
         let value: Value = serde_json::from_str(&said).unwrap_or_default();
         match value.get("environment_started_ms").and_then(Value::as_i64) {
@@ -214,6 +223,31 @@ impl Victim {
             _ => bail!("{said}"),
         }
     }
+}
+
+/// Publishes the function as it is. Answers the version's number.
+///
+/// # Errors
+/// Where AWS refuses.
+pub async fn publish(aws: &Aws, function: &str) -> Result<String> {
+    until_updated(aws, function).await?;
+    let published = aws.lambda.publish_version().function_name(function).send().await?;
+    published.version.context("the new version has no number")
+}
+
+/// Waits until no change of the function is under way.
+///
+/// # Errors
+/// Where it does not end.
+pub async fn until_updated(aws: &Aws, function: &str) -> Result<()> {
+    for _ in 0..200 {
+        let answer = aws.lambda.get_function_configuration().function_name(function).send().await?;
+        if answer.last_update_status() == Some(&LastUpdateStatus::Successful) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    bail!("the update of `{function}` does not end")
 }
 
 async fn open_doors(aws: &Aws, function: &str) -> Result<()> {
