@@ -12,7 +12,8 @@ use aws_sdk_dynamodb::types::ScalarAttributeType;
 use aws_sdk_dynamodb::types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
-    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, LastUpdateStatus, OnFailure, OnSuccess, Runtime, State,
+    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, LastUpdateStatus, OnFailure, OnSuccess, Runtime,
+    State,
 };
 use aws_sdk_s3::primitives::ByteStream;
 use firebreak_model::finding::DRILL_PATH;
@@ -317,6 +318,31 @@ impl User {
             keys.push(Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "a user's"));
         }
         Ok(Self { name: name.to_owned(), arn: user.arn().to_owned(), id: user.user_id().to_owned(), keys })
+    }
+
+    /// Lets the user take out federated sessions, and assume roles.
+    ///
+    /// # Errors
+    /// Where AWS refuses.
+    pub async fn may_take_out_sessions(&self, aws: &Aws) -> Result<()> {
+        let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*",
+            "Action": ["sts:AssumeRole", "sts:GetFederationToken"]}]});
+        let put = aws.iam.put_user_policy().user_name(&self.name).policy_name("goes-on");
+        put.policy_document(policy.to_string()).send().await?;
+        Ok(())
+    }
+
+    /// A federated session that the holder of a key takes out, of any name: it may do what the user may.
+    ///
+    /// # Errors
+    /// Where AWS refuses.
+    pub async fn federated_session_of(&self, aws: &Aws, key: &Credentials, name: &str) -> Result<Credentials> {
+        let all = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+        let take = aws.as_identity(key.clone()).sts.get_federation_token().name(name).policy(all.to_string());
+        let answer = take.send().await?;
+        let session = answer.credentials().context("no credentials")?;
+        let token = Some(session.session_token().to_owned());
+        Ok(Credentials::new(session.access_key_id(), session.secret_access_key(), token, None, "stolen"))
     }
 
     /// A session that the holder of a key takes out: it outlives the key.

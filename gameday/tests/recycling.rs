@@ -109,7 +109,8 @@ impl Bench {
         let responses = vec![Response::Revoke, Response::Recycle];
         let mut incident = Incident::ordered(principal, vec![function], responses, origin, at);
         incident.episode = u32::try_from(EPISODES.fetch_add(1, Ordering::SeqCst)).unwrap();
-        let step = Step { action: ActionId::RecycleEnvironments, target: Target::Function(incident.functions[0].clone()) };
+        let step =
+            Step { action: ActionId::RecycleEnvironments, target: Target::Function(incident.functions[0].clone()) };
         (incident, step)
     }
 
@@ -324,4 +325,10 @@ async fn whatever_calls_a_version_by_its_number_is_named() {
     assert!(error.to_string().contains(&named), "{error}");
     assert!(!error.to_string().contains("alias `"), "{error}");
     assert_eq!(prior["aliases"], json!([{"name": "live", "version": bench.version}]));
+}
+
+/// Played here, in a theatre of its own, while the others run: it waits for over a minute.
+#[test]
+fn healthy_function_lives_on() {
+    common::play("healthy-function-lives-on");
 }

@@ -43,7 +43,11 @@ impl Functions {
                 other => {
                     let status = other.map_or("unknown", Status::as_str);
                     let reason = item.status_reason().map(firebreak_model::ids::shown).unwrap_or_default();
-                    Some(format!("provisioned concurrency of `{qualifier}` is `{status}` {reason}").trim_end().to_owned())
+                    Some(
+                        format!("provisioned concurrency of `{qualifier}` is `{status}` {reason}")
+                            .trim_end()
+                            .to_owned(),
+                    )
                 }
             };
             let since = item.last_modified().and_then(|at| at.parse().ok());

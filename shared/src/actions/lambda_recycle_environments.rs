@@ -230,13 +230,12 @@ impl RecycleEnvironments {
         let Some(first) = led.iter().flat_map(Alias::versions).find(|version| look.is_replaced(version)) else {
             return Ok(());
         };
-        let twin = match look.published.twin(&look.mark) {
-            Some(twin) => twin.to_owned(),
-            None => {
-                let of = |version| look.published.of(version).ok_or_else(|| lost(name, version));
-                let description = unmarked(of(first)?.description(), &contained_mark(look.incident));
-                self.functions.publish(name, of(LATEST)?, &marked(&description, &look.mark)).await?
-            }
+        let twin = if let Some(twin) = look.published.twin(&look.mark) {
+            twin.to_owned()
+        } else {
+            let of = |version| look.published.of(version).ok_or_else(|| lost(name, version));
+            let description = unmarked(of(first)?.description(), &contained_mark(look.incident));
+            self.functions.publish(name, of(LATEST)?, &marked(&description, &look.mark)).await?
         };
         self.functions.until_active(name, &twin).await?;
         let mut result = Ok(());
@@ -317,9 +316,8 @@ impl RecycleEnvironments {
             }
             // A twin of ours, and still one: a deployment since may have kept our mark, and is another code.
             let twin = now.versions().find(|version| look.published.bears(version, &look.mark));
-            let led = |twin: &str| {
-                was.led(|of| if look.published.same(of, twin) { twin.to_owned() } else { of.to_owned() })
-            };
+            let led =
+                |twin: &str| was.led(|of| if look.published.same(of, twin) { twin.to_owned() } else { of.to_owned() });
             let Some(twin) = twin.filter(|twin| now.leads_as(&led(twin))) else {
                 left.push(format!("{} was led elsewhere since", now.shown()));
                 continue;

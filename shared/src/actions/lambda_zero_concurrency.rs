@@ -68,7 +68,10 @@ impl ZeroConcurrency {
     }
 
     async fn concurrency(&self, function: &FunctionArn) -> Result<Concurrency, ActionError> {
-        Ok(Concurrency { reserved: self.reserved(function).await?, provisioned: self.functions.provisioned(function).await? })
+        Ok(Concurrency {
+            reserved: self.reserved(function).await?,
+            provisioned: self.functions.provisioned(function).await?,
+        })
     }
 
     async fn reserve(&self, function: &FunctionArn, figure: i32) -> Result<(), ActionError> {

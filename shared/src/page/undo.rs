@@ -329,7 +329,9 @@ fn recycled(function: &FunctionArn, prior: Value) -> Option<Undo> {
     Some(if prior.aliases.is_empty() {
         undo
     } else {
-        undo.noting("Lead an alias back when its old environments are gone, after some hours; they have dead credentials.")
+        undo.noting(
+            "Lead an alias back when its old environments are gone, after some hours; they have dead credentials.",
+        )
     })
 }
 

@@ -49,8 +49,8 @@ impl Published {
 
     /// The number of the version that was published with this mark and is what `$LATEST` is.
     pub(super) fn twin(&self, mark: &str) -> Option<&str> {
-        let published = self.0.iter().filter_map(FunctionConfiguration::version).filter(|version| *version != LATEST);
-        published.filter(|version| self.bears(version, mark) && self.same(version, LATEST)).next_back()
+        let mut published = self.0.iter().rev().filter_map(FunctionConfiguration::version);
+        published.find(|version| *version != LATEST && self.bears(version, mark) && self.same(version, LATEST))
     }
 
     /// When a version was published, or what it was made of was last changed: Lambda says no more.

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use firebreak_model::ledger::ReleaseOrder;
 use firebreak_model::plan::Step;
@@ -104,7 +104,9 @@ fn nothing_else() -> [Answer; 3] {
 }
 
 fn lead(name: &str, to: &str) -> String {
-    format!("PUT /2015-03-31/functions/{PATH}/aliases/{name} {{\"FunctionVersion\":\"{to}\",\"RevisionId\":\"r-{name}\"}}")
+    format!(
+        "PUT /2015-03-31/functions/{PATH}/aliases/{name} {{\"FunctionVersion\":\"{to}\",\"RevisionId\":\"r-{name}\"}}"
+    )
 }
 
 fn changes(wire: &Wire) -> Vec<String> {
@@ -359,14 +361,15 @@ async fn an_alias_is_led_back_when_its_old_environments_are_gone_and_only_where_
         assert_eq!(wire.unused(), 0);
         (reverted, changes(&wire))
     };
-    assert_eq!(
-        reverted(plain("live", "8"), 12, vec![ok("{}")]).await,
-        (Reverted::Restored, vec![lead("live", "7")])
-    );
+    assert_eq!(reverted(plain("live", "8"), 12, vec![ok("{}")]).await, (Reverted::Restored, vec![lead("live", "7")]));
     assert_eq!(reverted(plain("live", "7"), 1, vec![]).await, (Reverted::Restored, vec![]));
     for (alias, hours, says) in [
-        (plain("live", "8"), 11, "alias `live` (version 8) is not led back to version 7: of that, environments with dead \
-          credentials may be warm until 2026-11-21T15:01:15Z; the two are the same code and configuration"),
+        (
+            plain("live", "8"),
+            11,
+            "alias `live` (version 8) is not led back to version 7: of that, environments with dead \
+          credentials may be warm until 2026-11-21T15:01:15Z; the two are the same code and configuration",
+        ),
         // A deployment since, which kept the mark of the description.
         (plain("live", "9"), 99, "alias `live` (version 9) was led elsewhere since"),
         (alias("live", "8", &json!({"7": 0.5})), 99, "alias `live` (version 8, 7) was led elsewhere since"),
@@ -430,7 +433,8 @@ fn whatever_shares_traffic_keeps_its_share() {
             weights.iter().map(|(of, weight)| ((*of).to_owned(), json!(weight))).collect();
         serde_json::from_value(json!({"name": "live", "version": version, "weights": weights})).unwrap()
     };
-    let stands_for = |twin: &'static str| move |of: &str| if of == "7" || of == "8" { twin.to_owned() } else { of.to_owned() };
+    let stands_for =
+        |twin: &'static str| move |of: &str| if of == "7" || of == "8" { twin.to_owned() } else { of.to_owned() };
     for (was, is) in [
         (alias("7", &[]), alias("9", &[])),
         (alias("6", &[("7", 0.25)]), alias("6", &[("9", 0.25)])),
@@ -472,8 +476,7 @@ async fn nothing_is_recycled_before_the_revocation_has_passed() {
         let error = action(&wire).apply(order, &prior("x")).await.unwrap_err();
         assert!(error.is_transient() && !error.may_have_applied(), "{error}");
         assert_eq!(wire.requests(), [""; 0]);
-        let wire =
-            Wire::answering([vec![configuration("x", "Successful"), ok("{}")], nothing_else().into()].concat());
+        let wire = Wire::answering([vec![configuration("x", "Successful"), ok("{}")], nothing_else().into()].concat());
         let order = Order { now: after(incident, on_time), ..order };
         action(&wire).apply(order, &prior("x")).await.unwrap();
         assert_eq!(changes(&wire), [describe(&format!("x{}", mark(incident)))]);
