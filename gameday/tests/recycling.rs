@@ -114,22 +114,22 @@ impl Bench {
         (incident, step)
     }
 
-    fn action(&self, config: &SdkConfig) -> RecycleEnvironments {
-        RecycleEnvironments::new(aws_sdk_lambda::Client::new(config), "firebreak".to_owned())
-    }
-
     /// When the environment began that serves a call.
     async fn began(&self, qualifier: Option<&str>) -> Timestamp {
         self.victim.work_as(&self.aws, qualifier).await.unwrap()
     }
 }
 
-fn now<'a>((incident, step): &'a (Incident, Step)) -> Order<'a> {
+fn action(config: &SdkConfig) -> RecycleEnvironments {
+    RecycleEnvironments::new(aws_sdk_lambda::Client::new(config), "firebreak".to_owned())
+}
+
+fn now((incident, step): &(Incident, Step)) -> Order<'_> {
     Order { incident, step, now: clock::now() }
 }
 
 /// When the environments from before are gone.
-fn much_later<'a>(ordered: &'a (Incident, Step)) -> Order<'a> {
+fn much_later(ordered: &(Incident, Step)) -> Order<'_> {
     Order { now: clock::now() + SignedDuration::from_hours(13), ..now(ordered) }
 }
 
@@ -154,11 +154,11 @@ async fn what_is_behind_an_alias_and_what_is_provisioned_begins_anew_and_leads_b
         bench.began(qualifier).await;
     }
     let before = bench.doors().await;
-    let (ordered, action) = (bench.incident(), bench.action(&bench.aws.config));
+    let (ordered, recycle) = (bench.incident(), action(&bench.aws.config));
     let recycled_at = clock::now();
-    let prior = action.observe(now(&ordered)).await.unwrap();
-    action.apply(now(&ordered), &prior).await.unwrap();
-    settled(&action, now(&ordered), &prior).await.unwrap();
+    let prior = recycle.observe(now(&ordered)).await.unwrap();
+    recycle.apply(now(&ordered), &prior).await.unwrap();
+    settled(&recycle, now(&ordered), &prior).await.unwrap();
     let recycled = bench.doors().await;
     let twin = recycled.versions.last().unwrap().clone();
     assert_eq!(recycled.versions.len(), before.versions.len() + 1);
@@ -170,18 +170,18 @@ async fn what_is_behind_an_alias_and_what_is_provisioned_begins_anew_and_leads_b
     // Nobody replaces those of a version: they are what the alias was led away from.
     assert!(bench.began(Some(&bench.version)).await < recycled_at);
 
-    action.apply(now(&ordered), &prior).await.unwrap();
+    recycle.apply(now(&ordered), &prior).await.unwrap();
     assert_eq!(bench.doors().await, recycled, "applied twice");
 
-    let Reverted::LeftAlone(left) = action.revert(now(&ordered), &prior).await.unwrap() else {
+    let Reverted::LeftAlone(left) = recycle.revert(now(&ordered), &prior).await.unwrap() else {
         panic!("the alias is led back to environments with dead credentials");
     };
     assert!(left.contains(&format!("alias `live` (version {twin}) is not led back to version {}", bench.version)));
     let kept = Doors { description: before.description.clone(), ..recycled.clone() };
     assert_eq!(bench.doors().await, kept);
-    assert_eq!(action.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
+    assert_eq!(recycle.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
     assert_eq!(bench.doors().await, Doors { versions: recycled.versions, ..before.clone() });
-    assert_eq!(action.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
+    assert_eq!(recycle.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn what_is_provisioned_for_a_version_is_put_again_and_a_version_that_is_no
     bench.began(Some(&bench.version)).await;
     // LastModified is told to the second.
     let before = bench.doors().await;
-    let (ordered, action) = (bench.incident(), bench.action(&bench.aws.config));
+    let (ordered, recycle) = (bench.incident(), action(&bench.aws.config));
     let due = Timestamp::from_second(clock::now().as_second() + 1).unwrap();
     let ordered = {
         let (incident, step) = ordered;
@@ -207,9 +207,9 @@ async fn what_is_provisioned_for_a_version_is_put_again_and_a_version_that_is_no
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let recycled_at = clock::now();
-    let prior = action.observe(now(&ordered)).await.unwrap();
-    action.apply(now(&ordered), &prior).await.unwrap();
-    let error = settled(&action, now(&ordered), &prior).await.unwrap_err();
+    let prior = recycle.observe(now(&ordered)).await.unwrap();
+    recycle.apply(now(&ordered), &prior).await.unwrap();
+    let error = settled(&recycle, now(&ordered), &prior).await.unwrap_err();
     assert!(matches!(error, ActionError::Withheld(_)), "{error}");
     let twin = bench.doors().await.versions.last().unwrap().clone();
     // `live` leads to a version that is not `$LATEST` any more, and so does a quarter of `canary`.
@@ -224,7 +224,7 @@ async fn what_is_provisioned_for_a_version_is_put_again_and_a_version_that_is_no
     }
     let recycled = bench.doors().await;
     assert_eq!(recycled.provisioned, before.provisioned);
-    assert_eq!(action.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
+    assert_eq!(recycle.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
     assert_eq!(bench.doors().await, Doors { versions: recycled.versions, ..before });
 }
 
@@ -234,23 +234,23 @@ async fn killed_at_any_call_the_next_try_recycles_the_rest_and_everything_leads_
     let before = bench.doors().await;
     let calls = {
         let (ordered, process) = (bench.incident(), Mortal::undisturbed());
-        let action = bench.action(&process.config(&bench.aws.config));
-        let prior = action.observe(now(&ordered)).await.unwrap();
+        let recycle = action(&process.config(&bench.aws.config));
+        let prior = recycle.observe(now(&ordered)).await.unwrap();
         let before_it = process.calls();
-        action.apply(now(&ordered), &prior).await.unwrap();
+        recycle.apply(now(&ordered), &prior).await.unwrap();
         let calls = process.calls() - before_it;
-        settled(&action, now(&ordered), &prior).await.unwrap();
-        assert_eq!(action.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
+        settled(&recycle, now(&ordered), &prior).await.unwrap();
+        assert_eq!(recycle.revert(much_later(&ordered), &prior).await.unwrap(), Reverted::Restored);
         calls
     };
     assert!(calls > 6, "it makes {calls} calls");
-    let whole = bench.action(&bench.aws.config);
+    let whole = action(&bench.aws.config);
     for kill in (0..calls).flat_map(Kill::at) {
         let ordered = bench.incident();
         let versions = bench.doors().await.versions.len();
         let prior = whole.observe(now(&ordered)).await.unwrap();
         let process = Mortal::killed(kill);
-        let dying = bench.action(&process.config(&bench.aws.config));
+        let dying = action(&process.config(&bench.aws.config));
         assert!(process.live(dying.apply(now(&ordered), &prior)).await.is_none(), "{kill:?}");
         let again = async || {
             for _ in 0..40 {
@@ -277,10 +277,10 @@ async fn a_release_leads_on_what_the_containment_led_to_a_twin_and_leaves_every_
     let bench = Bench::set_up().await;
     let latest = bench.doors().await;
     let ordered = bench.incident();
-    let action = bench.action(&bench.aws.config);
-    let prior = action.observe(now(&ordered)).await.unwrap();
-    action.apply(now(&ordered), &prior).await.unwrap();
-    settled(&action, now(&ordered), &prior).await.unwrap();
+    let recycle = action(&bench.aws.config);
+    let prior = recycle.observe(now(&ordered)).await.unwrap();
+    recycle.apply(now(&ordered), &prior).await.unwrap();
+    settled(&recycle, now(&ordered), &prior).await.unwrap();
     bench.alias("other", &bench.version, &[]).await;
     for qualifier in ["live", "other"] {
         bench.began(Some(qualifier)).await;
@@ -296,13 +296,13 @@ async fn a_release_leads_on_what_the_containment_led_to_a_twin_and_leaves_every_
     };
     let (incident, step) = ordered;
     let released = (Incident { state: IncidentState::Releasing, release: Some(release), ..incident }, step);
-    assert!(matches!(action.revert(now(&released), &prior).await.unwrap(), Reverted::LeftAlone(_)));
-    let prior = action.observe(now(&released)).await.unwrap();
+    assert!(matches!(recycle.revert(now(&released), &prior).await.unwrap(), Reverted::LeftAlone(_)));
+    let prior = recycle.observe(now(&released)).await.unwrap();
     assert_eq!(prior.get("aliases"), None);
-    action.apply(now(&released), &prior).await.unwrap();
-    let error = settled(&action, now(&released), &prior).await.unwrap_err();
+    recycle.apply(now(&released), &prior).await.unwrap();
+    let error = settled(&recycle, now(&released), &prior).await.unwrap_err();
     assert!(error.to_string().contains(&format!("alias `other` (version {})", bench.version)), "{error}");
-    assert_eq!(action.revert(now(&released), &prior).await.unwrap(), Reverted::Restored);
+    assert_eq!(recycle.revert(now(&released), &prior).await.unwrap(), Reverted::Restored);
     assert!(bench.began(None).await > released_at);
     assert!(bench.began(Some("live")).await > released_at);
     assert!(bench.began(Some("other")).await < released_at);
@@ -317,10 +317,10 @@ async fn whatever_calls_a_version_by_its_number_is_named() {
     let permit = bench.aws.lambda.add_permission().function_name(&bench.victim.function).qualifier(&bench.version);
     let permit = permit.statement_id("rule").action("lambda:InvokeFunction").principal("events.amazonaws.com");
     permit.send().await.unwrap();
-    let (ordered, action) = (bench.incident(), bench.action(&bench.aws.config));
-    let prior = action.observe(now(&ordered)).await.unwrap();
-    action.apply(now(&ordered), &prior).await.unwrap();
-    let error = settled(&action, now(&ordered), &prior).await.unwrap_err();
+    let (ordered, recycle) = (bench.incident(), action(&bench.aws.config));
+    let prior = recycle.observe(now(&ordered)).await.unwrap();
+    recycle.apply(now(&ordered), &prior).await.unwrap();
+    let error = settled(&recycle, now(&ordered), &prior).await.unwrap_err();
     let named = format!("calls of version {} by its number", bench.version);
     assert!(error.to_string().contains(&named), "{error}");
     assert!(!error.to_string().contains("alias `"), "{error}");

@@ -103,8 +103,9 @@ async fn play(stage: &mut Stage) -> Result<()> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     };
-    let state = recycled.as_ref().map_or("none".to_owned(), |step| format!("{}: {}", step.state, step.detail));
-    stage.check(judged("the recycling", "applied", state, applied(recycled.as_ref())));
+    let told = |step: &StepRecord| format!("{}: {}", step.state, step.detail);
+    let found = recycled.as_ref().map_or("none".to_owned(), told);
+    stage.check(judged("the recycling", "applied", found, applied(recycled.as_ref())));
     let revoked = step(stage, &id, ActionId::RevokeSessions).await?.and_then(|step| step.verified_at);
     let (Some(revoked), Some(recycled)) = (revoked, recycled.and_then(|step| step.applied_at)) else { return Ok(()) };
     let ahead = SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS);

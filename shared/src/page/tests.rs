@@ -173,7 +173,8 @@ fn a_revocation_comes_with_a_warning() {
 fn an_alias_that_was_led_elsewhere_comes_with_the_command_that_leads_it_back() {
     let (mut incident, step) = function_order(ActionId::RecycleEnvironments);
     incident.plan.steps = vec![step];
-    let prior = r#"{"description": "takes orders", "aliases": [{"name": "live", "version": "7", "weights": {"6": 0.25}}]}"#;
+    let prior =
+        r#"{"description": "takes orders", "aliases": [{"name": "live", "version": "7", "weights": {"6": 0.25}}]}"#;
     for state in [StepState::Applied, StepState::Withheld] {
         let now = incident.opened_at;
         let step = StepRecord { applied_at: Some(now), ..record(&incident, 0, state, "recycled", Some(prior)) };
@@ -181,8 +182,13 @@ fn an_alias_that_was_led_elsewhere_comes_with_the_command_that_leads_it_back() {
         let back = "aws lambda update-alias --region 'eu-west-1' --function-name 'orders' --name 'live' \
                     --function-version '7' --routing-config '{\"AdditionalVersionWeights\":{\"6\":0.25}}'";
         assert!(body.contains(back) && body.contains("have dead credentials"), "{body}");
-        assert!(body.contains("update-function-configuration --region 'eu-west-1' --function-name 'orders' \
-                               --description 'takes orders'"), "{body}");
+        assert!(
+            body.contains(
+                "update-function-configuration --region 'eu-west-1' --function-name 'orders' \
+                               --description 'takes orders'"
+            ),
+            "{body}"
+        );
     }
     let untouched = record(&incident, 0, StepState::Withheld, "another role", Some(prior));
     let body = page(&Occasion::Complete(Verdict::Contained), &incident, &[untouched]).body;
