@@ -35,6 +35,7 @@ if importlib.metadata.version("ministack") != VERSION:
 
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
+import doors  # noqa: E402
 import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
@@ -373,10 +374,13 @@ lookups.install(replace, cloudtrail)
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
-# 15. What the sessions of a user's key may do (`federation.py`).
+# 16. A resource policy and a URL for each version and alias (`doors.py`).
+doors.install(replace, lambda_svc)
+
+# 17. What the sessions of a user's key may do (`federation.py`).
 federation.install(replace, iam_evaluator, sts, iam)
 
-# 16. Published versions, aliases and provisioned concurrency (`versions.py`).
+# 18. Published versions, aliases and provisioned concurrency (`versions.py`).
 versions.install(replace, lambda_svc, lambda_runtime)
 
 if __name__ == "__main__":

@@ -118,9 +118,14 @@ fn contained_mark(incident: &Incident) -> String {
     format!(" [firebreak: recycled {}]", incident.episode)
 }
 
-/// The mark of what is recycled now. A release has one of its own: what the containment recycled is from before it.
+/// The mark of what a release recycles: what the containment recycled is from before it.
+fn released_mark(incident: &Incident) -> String {
+    format!(" [firebreak: released {}]", incident.episode)
+}
+
+/// The mark of what is recycled now.
 fn mark(incident: &Incident) -> String {
-    if is_release(incident) { format!(" [firebreak: released {}]", incident.episode) } else { contained_mark(incident) }
+    if is_release(incident) { released_mark(incident) } else { contained_mark(incident) }
 }
 
 fn is_release(incident: &Incident) -> bool {
@@ -315,14 +320,16 @@ impl RecycleEnvironments {
                 continue;
             }
             // A twin of ours, and still one: a deployment since may have kept our mark, and is another code.
-            let twin = now.versions().find(|version| look.published.bears(version, &look.mark));
+            let marks = [look.mark.clone(), released_mark(order.incident)];
+            let twin = now.versions().find(|version| marks.iter().any(|mark| look.published.bears(version, mark)));
             let led =
                 |twin: &str| was.led(|of| if look.published.same(of, twin) { twin.to_owned() } else { of.to_owned() });
             let Some(twin) = twin.filter(|twin| now.leads_as(&led(twin))) else {
                 left.push(format!("{} was led elsewhere since", now.shown()));
                 continue;
             };
-            let cold = look.published.since(twin).unwrap_or(order.now).saturating_add(IDLE).unwrap_or(Timestamp::MAX);
+            let away = look.published.first(&look.mark, twin).unwrap_or(order.now);
+            let cold = away.saturating_add(IDLE).unwrap_or(Timestamp::MAX);
             if order.now < cold {
                 left.push(format!(
                     "{} is not led back to version {}: of that, environments with dead credentials may be warm until \

@@ -53,9 +53,12 @@ impl Published {
         published.find(|version| *version != LATEST && self.bears(version, mark) && self.same(version, LATEST))
     }
 
-    /// When a version was published, or what it was made of was last changed: Lambda says no more.
-    pub(super) fn since(&self, version: &str) -> Option<Timestamp> {
-        self.of(version).and_then(|one| one.last_modified()).and_then(|at| at.parse().ok())
+    /// When the first version was published that bears this mark and is what `twin` is, or what it was made of was last
+    /// changed: Lambda says no more.
+    pub(super) fn first(&self, mark: &str, twin: &str) -> Option<Timestamp> {
+        let versions = self.0.iter().filter_map(FunctionConfiguration::version).filter(|version| *version != LATEST);
+        let mut ours = versions.filter(|version| self.bears(version, mark) && self.same(version, twin));
+        self.of(ours.next()?)?.last_modified()?.parse().ok()
     }
 }
 
