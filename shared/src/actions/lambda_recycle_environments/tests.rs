@@ -354,13 +354,8 @@ async fn an_alias_is_led_back_when_its_old_environments_are_gone_and_only_where_
     let before = json!({"description": "x", "mark": MARK, "aliases": [{"name": "live", "version": "7"}]});
     let mut again = version("10", "a", " [firebreak: released 1]");
     again["LastModified"] = json!("2026-11-22T03:01:15.000+0000");
-    let all = [
-        version("$LATEST", "a", ""),
-        version("7", "a", ""),
-        version("8", "a", MARK),
-        version("9", "c", MARK),
-        again,
-    ];
+    let all =
+        [version("$LATEST", "a", ""), version("7", "a", ""), version("8", "a", MARK), version("9", "c", MARK), again];
     let reverted = async |alias: Value, hours: i64, answers: Vec<Answer>| {
         let begin = vec![configuration("x", "Successful"), aliases(&[alias]), versions(&all)];
         let wire = Wire::answering([begin, answers].concat());
@@ -371,10 +366,7 @@ async fn an_alias_is_led_back_when_its_old_environments_are_gone_and_only_where_
     };
     assert_eq!(reverted(plain("live", "8"), 12, vec![ok("{}")]).await, (Reverted::Restored, vec![lead("live", "7")]));
     // The release itself has led it on: what counts is since when the old version was left.
-    assert_eq!(
-        reverted(plain("live", "10"), 12, vec![ok("{}")]).await,
-        (Reverted::Restored, vec![lead("live", "7")])
-    );
+    assert_eq!(reverted(plain("live", "10"), 12, vec![ok("{}")]).await, (Reverted::Restored, vec![lead("live", "7")]));
     assert_eq!(reverted(plain("live", "7"), 1, vec![]).await, (Reverted::Restored, vec![]));
     for (alias, hours, says) in [
         (
