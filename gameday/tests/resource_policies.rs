@@ -156,10 +156,20 @@ fn seal_key(stack: &str, arn: &str, document: &str) -> Sheet {
         FunctionName::SnapshotLogs,
         FunctionName::ReleaseContainment,
     ];
-    let mut sheet = Sheet::new("the key of the seals", document);
-    for action in ["kms:GenerateMac", "kms:VerifyMac", "kms:CreateGrant"] {
+    let actions = ["kms:GenerateMac", "kms:VerifyMac", "kms:CreateGrant"];
+    held_key(Sheet::new("the key of the seals", document), stack, arn, &actions, &SEALING)
+}
+
+fn signing_key(stack: &str, arn: &str, document: &str) -> Sheet {
+    let sheet = Sheet::new("the key that signs manifests", document);
+    held_key(sheet, stack, arn, &["kms:Sign", "kms:CreateGrant"], &[FunctionName::SnapshotLogs])
+}
+
+/// A key that only these functions use so, and IAM governs.
+fn held_key(mut sheet: Sheet, stack: &str, arn: &str, actions: &[&str], holders: &[FunctionName]) -> Sheet {
+    for action in actions {
         for &function in FunctionName::ALL {
-            let says = if SEALING.contains(&function) { Says::Allows } else { Says::Denies };
+            let says = if holders.contains(&function) { Says::Allows } else { Says::Denies };
             sheet.row(call(&role_of(stack, function), action, arn), says);
         }
         for stranger in strangers(stack).into_iter().chain([principal(ACCOUNT, DEPLOYER)]) {
@@ -228,22 +238,26 @@ fn topic(stack: &str, arn: &str, document: &str) -> Sheet {
     sheet
 }
 
-fn bucket(key: &str, arn: &str, document: &str) -> Sheet {
+fn bucket(stack: &str, key: &str, arn: &str, document: &str) -> Sheet {
     const ENCRYPTION: &str = "s3:x-amz-server-side-encryption";
     const KEY: &str = "s3:x-amz-server-side-encryption-aws-kms-key-id";
     const UNTIL: &str = "s3:object-lock-retain-until-date";
     let mut sheet = Sheet::new("the evidence bucket", document);
     let object = format!("{arn}/incidents/1");
     let another = format!("{arn}-2/incidents/1");
-    for caller in [
-        principal(ACCOUNT, "role/Admin"),
-        principal(ACCOUNT, "role/firebreak/firebreak-snapshot-logs"),
-        principal(ELSEWHERE, "role/Admin"),
-        service("logging.s3"),
+    for stranger in strangers(stack) {
+        sheet.row(call(&stranger, "s3:PutObject", &object), Says::Denies);
+    }
+    for (caller, collects) in [
+        (principal(ACCOUNT, "role/Admin"), false),
+        (role_of(stack, FunctionName::SnapshotLogs), true),
+        (principal(ELSEWHERE, "role/Admin"), false),
+        (service("logging.s3"), false),
     ] {
         let put = |on: &str| call(&caller, "s3:PutObject", on);
         for (action, on) in [("s3:ListBucket", arn), ("s3:GetObject", &object), ("s3:PutObject", &object)] {
-            sheet.row(call(&caller, action, on), Says::Nothing);
+            let denied = action == "s3:PutObject" && !collects;
+            sheet.row(call(&caller, action, on), if denied { Says::Denies } else { Says::Nothing });
             sheet.row(over_plain_http(call(&caller, action, on)), Says::Denies);
         }
         sheet.row(over_plain_http(put(&another)), Says::Nothing);
@@ -255,7 +269,7 @@ fn bucket(key: &str, arn: &str, document: &str) -> Sheet {
             (KEY, "arn:aws:kms:us-east-1:111122223333:key/other", Says::Denies),
             (UNTIL, "2026-11-21T03:00:00Z", Says::Denies),
         ] {
-            sheet.row(put(&object).with(header, [value]), says);
+            sheet.row(put(&object).with(header, [value]), if collects { says } else { Says::Denies });
             sheet.row(put(&another).with(header, [value]), Says::Nothing);
             sheet.row(call(&caller, "s3:GetObject", &object).with(header, [value]), Says::Nothing);
         }
@@ -339,11 +353,13 @@ async fn sheets(aws: &Aws, stack: &Stack) -> Vec<Sheet> {
     let policy = aws.dynamodb.get_resource_policy().resource_arn(&arn).send().await.unwrap();
     sheets.push(ledger(name, &arn, &policy.policy.unwrap()));
 
-    let (seals, evidence) = (output("SealKeyArn"), output("KeyArn"));
-    for arn in [&seals, &evidence] {
-        let policy = aws.kms.get_key_policy().key_id(arn).policy_name("default").send().await.unwrap().policy.unwrap();
-        sheets.push(if *arn == seals { seal_key(name, arn, &policy) } else { evidence_key(arn, &policy) });
-    }
+    let (seals, evidence, signing) = (output("SealKeyArn"), output("KeyArn"), output("EvidenceSigningKeyArn"));
+    let policy_of = async |arn: &str| {
+        aws.kms.get_key_policy().key_id(arn).policy_name("default").send().await.unwrap().policy.unwrap()
+    };
+    sheets.push(seal_key(name, &seals, &policy_of(&seals).await));
+    sheets.push(evidence_key(&evidence, &policy_of(&evidence).await));
+    sheets.push(signing_key(name, &signing, &policy_of(&signing).await));
 
     let arn = output("PagesTopicArn");
     let attributes = aws.sns.get_topic_attributes().topic_arn(&arn).send().await.unwrap();
@@ -351,7 +367,7 @@ async fn sheets(aws: &Aws, stack: &Stack) -> Vec<Sheet> {
 
     let evidence_bucket = output("EvidenceBucketName");
     let policy = aws.s3.get_bucket_policy().bucket(&evidence_bucket).send().await.unwrap().policy.unwrap();
-    sheets.push(bucket(&evidence, &format!("arn:aws:s3:::{evidence_bucket}"), &policy));
+    sheets.push(bucket(name, &evidence, &format!("arn:aws:s3:::{evidence_bucket}"), &policy));
 
     let queues = aws.sqs.list_queues().queue_name_prefix(format!("{name}-")).send().await.unwrap();
     for url in queues.queue_urls() {
@@ -374,7 +390,7 @@ fn the_policies_of_our_own_resources_say_what_the_table_says_and_every_mutant_is
     common::in_the_theatre(|theatre| async {
         let (stack, _) = theatre.enforcing().await.unwrap();
         let sheets = sheets(&theatre.aws, stack).await;
-        assert!(sheets.len() >= 13, "{} policies", sheets.len());
+        assert!(sheets.len() >= 16, "{} policies", sheets.len());
         for sheet in &sheets {
             sheet.hold();
         }
