@@ -125,7 +125,7 @@ impl Case<'_> {
             signing_key_arn: self.house.signing_key.clone(),
             queue_url: self.queue.clone(),
             codec: Codec::Zstd,
-            follow_up: Duration::from_secs(900),
+            follow_up: Duration::from_mins(15),
         };
         let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.name.clone(), Seal::none());
         Snapshots::new(config, settings, ledger, self.limits)

@@ -1,5 +1,5 @@
 //! Evidence as `snapshot-logs` leaves it, and everything that somebody might do to it afterwards.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -370,8 +370,8 @@ const TAMPERINGS: &[Tampering] = &[
         "a time edited",
         |d| {
             d.edit(&format!("{LAST}/manifest.json"), |m| {
-                m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z")
-            })
+                m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z");
+            });
         },
         LAST,
         "does not fit its signature",
@@ -380,8 +380,8 @@ const TAMPERINGS: &[Tampering] = &[
         "a source edited",
         |d| {
             d.edit(&format!("{LAST}/manifest.json"), |m| {
-                m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject")
-            })
+                m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject");
+            });
         },
         LAST,
         "does not fit its signature",

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use firebreak_model::action::Response;
 use firebreak_model::evidence::{Codec, Lack, Manifest};
@@ -50,7 +50,7 @@ impl House {
             signing_key_arn: "arn:aws:kms:eu-west-1:111122223333:key/s".to_owned(),
             queue_url: "https://sqs/q".to_owned(),
             codec: Codec::Zstd,
-            follow_up: std::time::Duration::from_secs(600),
+            follow_up: std::time::Duration::from_mins(10),
         };
         let client = aws_sdk_dynamodb::Client::new(&config);
         let mut snapshots =
