@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Http(u16, String),
     /// The request was sent; no answer came.
     Lost,
+    /// The request was sent; whoever waits for its answer waits for ever.
+    Stalled,
 }
 
 /// `200` with a body.
@@ -159,6 +161,7 @@ impl HttpConnector for Wire {
                 let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
                 Ok(HttpResponse::new(status, SdkBody::from(body)))
             }
+            Some(Answer::Stalled) => return HttpConnectorFuture::new(std::future::pending()),
             Some(Answer::Lost) => Err(ConnectorError::timeout("the answer was lost".into())),
             None => Err(ConnectorError::user("the script has no answer for this request".into())),
         };
