@@ -34,6 +34,7 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import concurrency  # noqa: E402
 import conditions  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
@@ -370,6 +371,9 @@ lookups.install(replace, cloudtrail)
 
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
+
+# 15. A function's reserved concurrency (`concurrency.py`).
+concurrency.install(refuse, lambda_svc, provisioners)
 
 if __name__ == "__main__":
     gateway.main()

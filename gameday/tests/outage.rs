@@ -1,6 +1,6 @@
 //! The ledger's own outage, through the deployed functions: the deny goes ahead, and when the ledger is back it is
 //! recorded, paged and released like any other.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -377,13 +377,12 @@ impl Containment {
         if !matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval) {
             return Ok(Answer::on(incident.state.as_str(), &id, &[]).saying(incident.reason));
         }
-        let executed = match incident.state {
-            IncidentState::AwaitingApproval => None,
-            _ => {
-                // What was denied without a record is looked for first.
-                let untouched = fresh && !self.outage.has_denied(&id);
-                Some(Box::pin(self.quarantine(&incident, untouched)).await?)
-            }
+        let executed = if incident.state == IncidentState::AwaitingApproval {
+            None
+        } else {
+            // What was denied without a record is looked for first.
+            let untouched = fresh && !self.outage.has_denied(&id);
+            Some(Box::pin(self.quarantine(&incident, untouched)).await?)
         };
         let functions = self.functions_of(&incident, usage, rails).await;
         self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;

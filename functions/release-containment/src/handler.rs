@@ -17,7 +17,7 @@ pub(crate) async fn handle(releasing: Arc<Releasing>, event: LambdaEvent<Box<Raw
     let span = info_span!("invocation", request.id = %request_id);
     async {
         let work = async { releasing.handle(&payload::read(&event.payload)?, &request_id).await };
-        let result = Deadline::before(killed_at).hold(work).await;
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -20,7 +20,7 @@ pub(crate) async fn handle(
     let span = info_span!("invocation", request.id = %request_id);
     async {
         let work = async { Box::pin(revocation.handle(&payload::read(&event.payload)?)).await };
-        let result = Deadline::before(killed_at).hold(work).await;
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use firebreak_model::ids::{FindingKey, Partition};
 use firebreak_model::ledger::{Origin, Record, StepRecord, StepState};
 use firebreak_model::principal::Home;
@@ -312,4 +314,31 @@ async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
     assert_eq!((answer.outcome.as_str(), scene.attaches(), scene.unused()), ("contained", 1, [0; 3]));
     let message = answer.message.unwrap();
     assert!(message.contains(&function("shop")) && !message.contains(&function("site")), "{message}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stalls_ends_the_invocation_in_time_and_keeps_no_other_finding_waiting() {
+    let event = include_str!("../../../events/securityhub-imported-access-key.json");
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    let mut stalls = event["detail"]["findings"][0].clone();
+    stalls["Id"] = json!("another finding");
+    let details = &mut stalls["Resources"][0]["Details"]["AwsIamAccessKey"];
+    details["PrincipalName"] = json!("stalled-role");
+    details["PrincipalId"] = json!("AROAEXAMPLEROLE00009:stalled");
+    event["detail"]["findings"].as_array_mut().unwrap().insert(0, stalls);
+
+    let role = Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLEROLE00001" };
+    let incident = role.incident(IncidentState::Ordered);
+    let ledger = [vec![ok("{}"); 5], vec![stored(&incident), ok("{}")]].concat();
+    let iam = [vec![Wired::Stalled, role.shown()], attached().to_vec()].concat();
+    let scene = Scene::of(ledger, iam, Vec::new());
+    let containment = scene.containment();
+    let payload = RawValue::from_string(event.to_string()).unwrap();
+    let killed_at = std::time::SystemTime::from(clock::now()) + Duration::from_secs(4);
+    let deadline = Deadline::before(killed_at);
+    let end = deadline.hold(Box::pin(containment.handle_by(&payload, "i", deadline))).await;
+    assert!(matches!(&end, Err(Failure::Transient(text)) if text.contains("the time for it was over")), "{end:?}");
+    let denied: Vec<_> = scene.iam.requests().into_iter().filter(|r| r.contains("Action=AttachRolePolicy")).collect();
+    assert!(matches!(denied.as_slice(), [one] if one.contains("RoleName=orders-worker-role")), "{denied:?}");
+    assert_eq!(scene.unused(), [0; 3], "{:?}", scene.ledger.requests());
 }
