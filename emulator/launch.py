@@ -36,6 +36,7 @@ if importlib.metadata.version("ministack") != VERSION:
 import botocore.session  # noqa: E402
 import concurrency  # noqa: E402
 import conditions  # noqa: E402
+import doors  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import lookups  # noqa: E402
@@ -374,6 +375,9 @@ tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 # 15. A function's reserved concurrency (`concurrency.py`).
 concurrency.install(refuse, lambda_svc, provisioners)
+
+# 16. A resource policy and a URL for each version and alias (`doors.py`).
+doors.install(replace, lambda_svc)
 
 if __name__ == "__main__":
     gateway.main()
