@@ -153,11 +153,12 @@ fn every_function_says_what_is_wrong_with_a_record_changes_nothing_and_goes_on_w
                 let kind = said["errorType"].as_str().unwrap_or_default();
                 let clear = match (wrong, function) {
                     // It shows what is there and acts on nothing: a page of its own tells of the forgery.
-                    (Wrong::Edited, FunctionName::NotifyResponders) => said["outcome"] == "nothing to page",
+                    (Wrong::Edited | Wrong::Gone, FunctionName::NotifyResponders) => {
+                        said["outcome"] == "nothing to page"
+                    }
                     (Wrong::Edited, _) => kind == "Refused" && text.contains("its seal does not fit"),
                     (Wrong::Older, _) => kind == "Permanent" && text.contains("has schema 0"),
                     (Wrong::Newer, _) => kind == "Permanent" && text.contains("a newer version of Firebreak wrote it"),
-                    (Wrong::Gone, FunctionName::NotifyResponders) => said["outcome"] == "nothing to page",
                     (Wrong::Gone, FunctionName::SnapshotLogs) => said["outcome"] == "nothing to do",
                     (Wrong::Gone, _) => ["Refused", "Malformed"].contains(&kind) && text.contains(id.as_str()),
                 };
