@@ -126,44 +126,6 @@ pub(crate) fn scenes() -> impl Strategy<Value = Scene> {
     )
 }
 
-impl Scene {
-    fn keys(&self) -> &[Key] {
-        if let Who::User(keys) = &self.who { keys } else { &[] }
-    }
-
-    fn functions(&self) -> &[Function] {
-        if let Who::Role(functions) = &self.who { functions } else { &[] }
-    }
-}
-
-/// Says whether a scene is of a kind.
-type Kind = fn(&Scene) -> bool;
-
-/// What there must be a scene of.
-pub(crate) const KINDS: [Kind; 19] = [
-    // Access keys that a finding names and nobody, or somebody, wants back; and one that was Inactive.
-    |s| s.keys().iter().any(|k| k.active && k.named && !k.reactivated),
-    |s| s.keys().iter().any(|k| k.active && k.reactivated),
-    |s| s.keys().iter().any(|k| !k.active),
-    |s| s.path != "/",
-    // With the quota full the deny finds no room, and a boundary takes its place.
-    |s| s.attached == 10 && s.boundary,
-    |s| s.attached == 10 && !s.boundary,
-    |s| s.attached < 10 && s.boundary,
-    |s| s.twice,
-    |s| s.functions().iter().any(|f| f.reserved.is_some_and(|figure| figure > 0)),
-    |s| s.functions().iter().any(|f| f.reserved.is_none()),
-    |s| s.functions().iter().any(|f| matches!(f.url, Some(Auth::None))),
-    |s| s.functions().iter().any(|f| matches!(f.url, Some(Auth::Iam))),
-    |s| s.functions().iter().any(|f| matches!(f.alias_url, Some(Auth::None))),
-    |s| s.functions().iter().any(|f| f.public && f.public_alias && f.ours),
-    |s| s.functions().iter().any(|f| f.success && f.alias_failure),
-    |s| s.functions().iter().any(|f| f.dead_letter),
-    |s| s.functions().iter().any(|f| f.mapping == Some(true)),
-    |s| s.functions().iter().any(|f| f.mapping == Some(false)),
-    |s| s.functions().len() > 1,
-];
-
 /// What stands there.
 #[derive(Debug)]
 pub(crate) struct Stood {
