@@ -99,7 +99,7 @@ enum Verb {
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
         /// Drills as well
-        #[arg(long, requires = "since")]
+        #[arg(long, conflicts_with = "incident_id")]
         drills: bool,
         /// An access key of the finding that may live again; may be repeated
         #[arg(long = "reactivate-key", value_name = "ID", conflicts_with = "since")]
