@@ -34,6 +34,7 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import concurrency  # noqa: E402
 import conditions  # noqa: E402
 import doors  # noqa: E402
 import federation  # noqa: E402
@@ -375,8 +376,11 @@ lookups.install(replace, cloudtrail)
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
-# 15. FilterLogEvents gives pages (`logs.py`).
+# 19. FilterLogEvents gives pages (`logs.py`).
 logs.install(replace, cloudwatch_logs, responses.error_response_json)
+
+# 15. A function's reserved concurrency (`concurrency.py`).
+concurrency.install(refuse, lambda_svc, provisioners)
 
 # 16. A resource policy and a URL for each version and alias (`doors.py`).
 doors.install(replace, lambda_svc)

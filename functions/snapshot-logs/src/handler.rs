@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use firebreak_shared::deadline::Deadline;
 use firebreak_shared::evidence::snapshot::Snapshots;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::payload;
@@ -14,11 +15,12 @@ pub(crate) async fn handle(
     snapshots: Arc<Snapshots>,
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<Handled, Diagnostic> {
+    let killed_at = event.context.deadline();
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result =
-            async { Box::pin(snapshots.handle(&payload::read(&event.payload)?, event.context.deadline())).await }.await;
+        let work = async { snapshots.handle(&payload::read(&event.payload)?, killed_at).await };
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)
