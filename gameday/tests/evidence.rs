@@ -1,5 +1,5 @@
-//! Evidence against a real wire: cut off by its time, over more logs than one object holds, it ends as an undisturbed
-//! collection ends.
+//! Evidence against a real wire: killed at any call, cut off by its time, over more logs than one object holds, it ends as
+//! an undisturbed collection ends.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
-use common::mortal::Mortal;
+use common::mortal::{Kill, Mortal};
 use common::table;
 use firebreak_model::action::Response;
 use firebreak_model::evidence::{Codec, Manifest, Purpose};
@@ -180,6 +180,83 @@ impl Case<'_> {
         let manifests = objects.iter().filter(|(key, _)| key.ends_with("/manifest.json"));
         manifests.map(|(_, body)| (serde_json::from_slice(body).unwrap(), sha256_hex(body))).collect()
     }
+
+    /// What lies in the bucket and in the ledger, but for times and what follows from them.
+    async fn left(&self) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+        let objects = self.objects().await.into_iter().map(|(key, body)| {
+            let told = match key.rsplit('/').next().unwrap() {
+                "manifest.json" => gameday::world::without_times(&String::from_utf8(body).unwrap()),
+                "manifest.json.sig" => "a signature".to_owned(),
+                _ => sha256_hex(&body),
+            };
+            (key, told.lines().filter(|line| !line.contains("\"endTime\"")).collect::<String>())
+        });
+        let objects = objects.collect();
+        let mut records = table::records(&self.house.aws, &self.name).await;
+        // The window, the digest of the manifest and the signature differ with the time.
+        records.retain(|key, _| key.contains("#unit#") || key.contains(" unit#"));
+        let cleaned = records.into_iter().map(|(key, record)| {
+            let mut record: Value = serde_json::from_str(&record).unwrap();
+            let mut found: Value = serde_json::from_str(record["found"].as_str().unwrap()).unwrap();
+            if let Some(sources) = found.pointer_mut("/entry/sources").and_then(Value::as_array_mut) {
+                sources.iter_mut().for_each(|source| source["call"]["parameters"]["endTime"] = json!(0));
+            }
+            record["found"] = found;
+            (key, record.to_string())
+        });
+        (objects, cleaned.collect())
+    }
+}
+
+/// Objects end with each page.
+fn page_by_page() -> Limits {
+    Limits { object_bytes: 1, ..Limits::default() }
+}
+
+async fn killed_at_any_call(house: &House, follow_up: bool, limits: Limits) {
+    let played = async |kill: Option<Kill>| {
+        let case = house.case(&format!("{follow_up} {kill:?}"), limits).await;
+        if follow_up {
+            assert_eq!(case.collect(false).await, "collected");
+        }
+        let mut lived = None;
+        if let Some(kill) = kill {
+            lived = case.invoke(&Mortal::killed(kill), &order(&case.id, follow_up), ample()).await.map(|_| ());
+        }
+        let said = case.collect(follow_up).await;
+        assert!(["collected", "collected before"].contains(&said.as_str()), "{kill:?}: {said}");
+        assert_eq!(case.collect(follow_up).await, "collected before", "{kill:?}");
+        (case.left().await, lived)
+    };
+    let (whole, _) = played(None).await;
+    assert!(whole.0.len() > 5, "{:?}", whole.0.keys());
+    for call in 0..200 {
+        for kill in Kill::at(call) {
+            let (left, lived) = played(Some(kill)).await;
+            assert_eq!(table::differences(&whole.0, &left.0), Vec::<String>::new(), "the bucket, {kill:?}");
+            assert_eq!(table::differences(&whole.1, &left.1), Vec::<String>::new(), "the ledger, {kill:?}");
+            if lived.is_some() {
+                assert!(call > 15, "it made {call} calls");
+                return;
+            }
+        }
+    }
+    panic!("more than 200 calls");
+}
+
+#[tokio::test]
+async fn a_collection_that_is_killed_at_any_call_ends_with_the_same_objects() {
+    let house = House::set_up().await;
+    house.log("one", 10, 200_000, |n| format!("line {n} ")).await;
+    house.log("two", 3, 100, |n| format!("line {n} ")).await;
+    killed_at_any_call(&house, false, page_by_page()).await;
+}
+
+#[tokio::test]
+async fn a_follow_up_that_is_killed_at_any_call_ends_with_the_same_objects() {
+    let house = House::set_up().await;
+    house.log("one", 3, 100, |n| format!("line {n} ")).await;
+    killed_at_any_call(&house, true, page_by_page()).await;
 }
 
 /// Noise that cannot be made much shorter, so that an object has several parts.

@@ -1,0 +1,173 @@
+//! What an investigator does with the evidence of a deployed stack: pull it, verify it, and find whatever was changed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
+use aws_sdk_sqs::types::QueueAttributeName;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use firebreak_model::action::FunctionName;
+use firebreak_model::evidence::Purpose;
+use gameday::aws::REGION;
+use gameday::ledger::Book;
+use gameday::scene::{Role, Victim, random_hex};
+use gameday::theatre::Theatre;
+use serde_json::{Value, json};
+
+/// The program that the workspace's build made, beside this test's; without an endpoint where it must ask nobody.
+fn firebreak(endpoint: Option<&str>, arguments: &[&str]) -> Output {
+    let here = std::env::current_exe().unwrap();
+    let program = here.ancestors().map(|folder| folder.join("firebreak")).find(|program| program.is_file());
+    let program = program.unwrap_or_else(|| panic!("`firebreak` is not built: run `cargo xtask test`"));
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear();
+    if let Some(endpoint) = endpoint {
+        command.env("AWS_ENDPOINT_URL", endpoint).env("AWS_REGION", REGION);
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    }
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
+    common::in_the_theatre(|theatre: &Theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let victim = Victim::set_up(&theatre.aws, &format!("pulled-{}", random_hex(4)), "").await.unwrap();
+        let id = victim.role.incident().unwrap();
+        let endpoint = Some(theatre.aws.endpoint.as_str());
+        let contain =
+            ["contain", "--role", &victim.role.name, "--function", &victim.function_arn, "--reason", "a test"];
+        let told = firebreak(endpoint, &contain);
+        assert!(told.status.success(), "{}", said(&told));
+        let mut followed = false;
+        for _ in 0..600 {
+            let book = Book::read(&theatre.aws, stack).await.unwrap();
+            let of_it = |run: &&firebreak_model::evidence::EvidenceRun| run.incident_id == id;
+            followed =
+                book.runs.iter().filter(of_it).any(|run| run.purpose == Purpose::FollowUp && run.done_at.is_some());
+            if followed {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(followed, "the log is not read again");
+
+        let place = tempfile::TempDir::new().unwrap();
+        let folder = place.path().join("evidence");
+        let into = folder.to_str().unwrap();
+        let pull = || {
+            let output = firebreak(endpoint, &["evidence", "pull", id.as_str(), "--into", into]);
+            assert!(output.status.success(), "{}", said(&output));
+            said(&output)
+        };
+        let verify = |more: &[&str]| firebreak(None, &[&["evidence", "verify", into], more].concat());
+        pull();
+        let sound = verify(&[]);
+        assert!(sound.status.success() && said(&sound).contains("in 2 manifests"), "{}", said(&sound));
+        assert!(said(&sound).contains("gaps           0"), "{}", said(&sound));
+
+        // A download that was cut off: one object is missing, of one there is a part.
+        let all = files(&folder);
+        let log = all.iter().find(|path| path.to_string_lossy().contains("/logs/")).unwrap();
+        let manifest = all.iter().find(|path| path.ends_with("manifest.json")).unwrap();
+        let whole = fs::read(log).unwrap();
+        fs::write(format!("{}.part", log.display()), whole.get(..whole.len() / 2).unwrap()).unwrap();
+        fs::remove_file(log).unwrap();
+        fs::remove_file(manifest).unwrap();
+        let cut = verify(&[]);
+        assert!(!cut.status.success() && said(&cut).contains("not sound"), "{}", said(&cut));
+        let told = pull();
+        assert!(told.contains(", 2 of them fetched now"), "{told}");
+        assert_eq!(fs::read(log).unwrap(), whole);
+        assert!(verify(&[]).status.success());
+
+        // The page says the same as the ledger; whatever else is said of the last manifest is refused.
+        let head =
+            said(&sound).lines().find_map(|l| l.strip_prefix("last manifest  ")?.split(' ').next().map(str::to_owned));
+        let page = Book::read(&theatre.aws, stack).await.unwrap();
+        let step = page.steps.iter().find(|s| s.incident_id == id && s.owner == FunctionName::SnapshotLogs).unwrap();
+        assert!(step.detail.contains(&head.unwrap()), "{}", step.detail);
+        assert!(!verify(&["--head", "0"]).status.success());
+
+        let mut bytes = whole.clone();
+        if let Some(byte) = bytes.last_mut() {
+            *byte ^= 1;
+        }
+        fs::write(log, bytes).unwrap();
+        let tampered = verify(&[]);
+        assert!(!tampered.status.success(), "{}", said(&tampered));
+        assert!(said(&tampered).contains(log.file_name().unwrap().to_str().unwrap()), "{}", said(&tampered));
+    });
+}
+
+fn code<E: ProvideErrorMetadata, R>(error: &aws_smithy_runtime_api::client::result::SdkError<E, R>) -> String {
+    error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn nobody_else_writes_evidence_or_signs_manifests_whatever_iam_allows_them() {
+    common::in_the_theatre(|theatre: &Theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let name = format!("admin-{}", random_hex(6));
+        let role = Role::create(&theatre.aws, &name, "/").await.unwrap();
+        let everything = json!({"Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+        let put = theatre.aws.iam.put_role_policy().role_name(&name).policy_name("everything");
+        put.policy_document(everything.to_string()).send().await.unwrap();
+        let admin = theatre.aws.as_identity(role.steal_session(&theatre.aws, "admin").await.unwrap());
+        let bucket = stack.output("EvidenceBucketName").unwrap();
+        let put = admin.s3.put_object().bucket(bucket).key("incidents/planted").body(b"x".to_vec().into());
+        assert_eq!(code(&put.send().await.unwrap_err()), "AccessDenied");
+        let key = stack.output("EvidenceSigningKeyArn").unwrap();
+        let sign = admin.kms.sign().key_id(key).message(Blob::new([0; 32])).message_type(MessageType::Digest);
+        let sign = sign.signing_algorithm(SigningAlgorithmSpec::EcdsaSha256).send().await;
+        assert_eq!(code(&sign.unwrap_err()), "AccessDeniedException");
+        assert!(admin.kms.get_public_key().key_id(key).send().await.is_ok(), "the public half is nobody's secret");
+        theatre.aws.iam.delete_role_policy().role_name(&name).policy_name("everything").send().await.unwrap();
+    });
+}
+
+#[test]
+fn what_one_invocation_does_not_finish_is_kept_until_it_is() {
+    common::in_the_theatre(|theatre: &Theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let attributes = async |output: &str| {
+            let url = stack.output(output).unwrap();
+            let get = theatre.aws.sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+            get.send().await.unwrap().attributes.unwrap()
+        };
+        let (queue, failures) = (attributes("EvidenceQueueUrl").await, attributes("EvidenceFailuresUrl").await);
+        let redrive: Value = serde_json::from_str(queue.get(&QueueAttributeName::RedrivePolicy).unwrap()).unwrap();
+        let arn = failures.get(&QueueAttributeName::QueueArn).unwrap();
+        assert_eq!(redrive.get("deadLetterTargetArn"), Some(&json!(arn)));
+        assert_eq!(failures.get(&QueueAttributeName::MessageRetentionPeriod).map(String::as_str), Some("1209600"));
+        let name = stack.function(FunctionName::SnapshotLogs);
+        let function = theatre.aws.lambda.get_function_configuration().function_name(&name).send().await.unwrap();
+        let visible: i32 = queue.get(&QueueAttributeName::VisibilityTimeout).unwrap().parse().unwrap();
+        assert!(visible >= 6 * function.timeout().unwrap(), "nobody takes up what is being worked at");
+        let arn = queue.get(&QueueAttributeName::QueueArn).unwrap();
+        let list = theatre.aws.lambda.list_event_source_mappings().function_name(&name).event_source_arn(arn);
+        let mappings = list.send().await.unwrap().event_source_mappings.unwrap();
+        assert_eq!(mappings.len(), 1);
+    });
+}
