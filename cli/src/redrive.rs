@@ -166,7 +166,10 @@ impl Stack<'_> {
     fn own_queue(&self, arn: &str) -> Option<&'static str> {
         let name = arn.rsplit(':').next().unwrap_or_default();
         let own = |queue: &&str| format!("{}-{queue}", self.name) == name;
-        ["recycle", "recheck", "evidence", "trace"].into_iter().find(own).filter(|_| arn.split(':').nth(2) == Some("sqs"))
+        ["recycle", "recheck", "evidence", "trace"]
+            .into_iter()
+            .find(own)
+            .filter(|_| arn.split(':').nth(2) == Some("sqs"))
     }
 
     async fn enqueue(&self, queue: &str, payload: String) -> Result<(), String> {
