@@ -25,6 +25,8 @@ mod securityhub_custom_action;
 mod securityhub_ocsf_finding;
 mod shared_role;
 
+pub use adversary_without_the_policy::ONE_BOUT;
+
 use std::pin::Pin;
 use std::time::Duration;
 

@@ -145,7 +145,7 @@ impl Containment {
             failures.push(failure);
         }
         for finding in findings {
-            match Box::pin(self.on_finding(finding, event, received)).await {
+            match Box::pin(self.on_finding(finding, event, None, received)).await {
                 Ok(answer) => answers.push(answer),
                 Err(failure) => failures.push(failure),
             }
@@ -153,7 +153,13 @@ impl Containment {
         settle(answers, failures)
     }
 
-    async fn on_finding(&self, finding: Finding, event: &Event, received: Received<'_>) -> Result<Answer, Failure> {
+    async fn on_finding(
+        &self,
+        finding: Finding,
+        event: &Event,
+        born_of: Option<&IncidentId>,
+        received: Received<'_>,
+    ) -> Result<Answer, Failure> {
         let mut finding = self.whole(finding).await?;
         let mut chosen: Vec<Chosen> = Vec::new();
         let mut noted: Vec<Noted> = Vec::new();
@@ -183,7 +189,7 @@ impl Containment {
                 }
             }
         }
-        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest() };
+        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest(), born_of };
         if let Some(record) = candidate::noted(&reading, &noted, received) {
             self.ledger.note(&record).await?;
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_iam::types::Tag;
+use aws_sdk_iam::types::{StatusType, Tag};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::FunctionName;
 use firebreak_model::finding::DRILL_PATH;
@@ -35,6 +35,10 @@ pub enum Move {
     EmptyDenyPolicy,
     /// Makes a user with every right, and a key of it.
     MintUser,
+    /// Takes what denies from a user that it made, and gives that user its key back.
+    FreeUser,
+    /// Takes what denies from the role that it made.
+    FreeMintedRole,
     /// Makes a role with every right, which the account may assume.
     MintRole,
     /// Lets a foreign account assume the role.
@@ -70,20 +74,14 @@ impl Move {
     pub const UNDOING: [Self; 5] =
         [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::DropRevocation, Self::FreeFunction];
 
-    /// What would set the principal free.
-    pub const FREEING: [Self; 3] = [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary];
+    /// What would set a principal free.
+    pub const FREEING: [Self; 5] =
+        [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::FreeUser, Self::FreeMintedRole];
 
     /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
     /// whoever may write the ledger there is the policy, and nothing else to measure.)
-    pub const GREEDY: [Self; 7] = [
-        Self::MintUser,
-        Self::ChainRole,
-        Self::MintRole,
-        Self::WidenTrust,
-        Self::TagItself,
-        Self::FillQuota,
-        Self::ForgeEvent,
-    ];
+    pub const GREEDY: [Self; 6] =
+        [Self::ChainRole, Self::MintRole, Self::WidenTrust, Self::TagItself, Self::FillQuota, Self::ForgeEvent];
 
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
     pub const BLINDING: [Self; 8] = [
@@ -106,6 +104,8 @@ impl Move {
             Self::DropRevocation => "deletes the revocation",
             Self::EmptyDenyPolicy => "empties the deny policy",
             Self::MintUser => "mints a user and a key",
+            Self::FreeUser => "frees a minted user",
+            Self::FreeMintedRole => "frees the minted role",
             Self::MintRole => "mints a role",
             Self::WidenTrust => "widens the trust",
             Self::ChainRole => "assumes another role",
@@ -141,13 +141,26 @@ pub struct Target {
     pub suffix: String,
 }
 
+/// Whose credentials the adversary has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// The stolen session's.
+    Stolen,
+    /// A key of a user that it made.
+    Minted(String),
+    /// A session of the role that it made.
+    MintedRole,
+    /// A session of another role of the account.
+    Chained,
+}
+
 /// What came of a move: how it went, and who the adversary now also is.
 #[derive(Debug)]
 pub struct Made {
     /// How it went.
     pub outcome: Outcome,
     /// An identity that it gained.
-    pub gained: Option<(String, Credentials)>,
+    pub gained: Option<(Whose, Credentials)>,
 }
 
 impl From<Outcome> for Made {
@@ -183,7 +196,9 @@ impl Target {
                 let create = iam.create_policy_version().policy_arn(self.stack.output("DenyPolicyArn")?);
                 outcome(create.policy_document(document.to_string()).set_as_default(true).send().await).into()
             }
-            Move::MintUser => self.mint_user(aws).await?,
+            Move::MintUser => self.mint_user(aws, &self.user(0)).await,
+            Move::FreeUser => self.free_user(aws, &self.user(0)).await.unwrap_or(Outcome::Succeeded).into(),
+            Move::FreeMintedRole => self.free_minted_role(aws).await.unwrap_or(Outcome::Succeeded).into(),
             Move::MintRole => self.mint_role(aws).await,
             Move::WidenTrust => {
                 let trust = json!({"Version": "2012-10-17", "Statement": [
@@ -192,7 +207,7 @@ impl Target {
                 let update = iam.update_assume_role_policy().role_name(role);
                 outcome(update.policy_document(trust.to_string()).send().await).into()
             }
-            Move::ChainRole => assume(aws, &self.other.arn, "the chained session").await,
+            Move::ChainRole => assume(aws, &self.other.arn, Whose::Chained).await,
             Move::FreeFunction => self.free_function(aws).await,
             Move::TagItself => {
                 let tag = Tag::builder().key("firebreak").value("exempt").build()?;
@@ -242,31 +257,81 @@ impl Target {
         format!("{}-drill-findings", self.stack.name)
     }
 
-    async fn mint_user(&self, aws: &Aws) -> Result<Made> {
-        let name = format!("minted-{}", self.suffix);
-        let made = outcome(aws.iam.create_user().user_name(&name).path(DRILL_PATH).send().await);
+    /// The name of one of the users that it makes.
+    pub fn user(&self, number: usize) -> String {
+        format!("minted-{}-{number}", self.suffix)
+    }
+
+    /// The name of the role that it makes.
+    pub fn minted_role(&self) -> String {
+        format!("minted-{}", self.suffix)
+    }
+
+    /// Makes a user of that name.
+    pub async fn mint_user(&self, aws: &Aws, name: &str) -> Made {
+        let made = outcome(aws.iam.create_user().user_name(name).path(DRILL_PATH).send().await);
         if made.is_stopped() {
-            return Ok(made.into());
+            return made.into();
         }
-        let attached = aws.iam.attach_user_policy().user_name(&name).policy_arn(ADMINISTRATOR).send().await;
-        if outcome(attached).is_stopped() {
-            return Ok(Outcome::Denied("the policy".to_owned()).into());
+        let attached = outcome(aws.iam.attach_user_policy().user_name(name).policy_arn(ADMINISTRATOR).send().await);
+        if attached.is_stopped() {
+            return attached.into();
         }
-        Ok(match aws.iam.create_access_key().user_name(&name).send().await {
+        match aws.iam.create_access_key().user_name(name).send().await {
             Ok(answer) => {
                 let gained = answer.access_key().map(|key| {
                     let credentials =
                         Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "minted");
-                    ("the minted user".to_owned(), credentials)
+                    (Whose::Minted(name.to_owned()), credentials)
                 });
                 Made { outcome: Outcome::Succeeded, gained }
             }
             failed => outcome(failed).into(),
-        })
+        }
+    }
+
+    /// Looks at what holds a minted user, and takes it away; `None` where nothing does. Who may not look strikes blindly.
+    pub async fn free_user(&self, aws: &Aws, name: &str) -> Option<Outcome> {
+        let (iam, deny) = (&aws.iam, self.stack.output("DenyPolicyArn").unwrap_or_default());
+        let mut done = Vec::new();
+        let attached = iam.list_attached_user_policies().user_name(name).send().await;
+        if attached.as_ref().map_or(true, |a| a.attached_policies().iter().any(|one| one.policy_arn() == Some(deny))) {
+            done.push(outcome(iam.detach_user_policy().user_name(name).policy_arn(deny).send().await));
+        }
+        if let Ok(keys) = iam.list_access_keys().user_name(name).send().await {
+            let dead = keys.access_key_metadata().iter().filter(|key| key.status() == Some(&StatusType::Inactive));
+            for id in dead.filter_map(|key| key.access_key_id()) {
+                let update = iam.update_access_key().user_name(name).access_key_id(id).status(StatusType::Active);
+                done.push(outcome(update.send().await));
+            }
+        }
+        if let Ok(answer) = iam.get_user().user_name(name).send().await
+            && answer.user().is_some_and(|user| user.permissions_boundary().is_some())
+        {
+            done.push(outcome(iam.delete_user_permissions_boundary().user_name(name).send().await));
+        }
+        best(done)
+    }
+
+    /// The same for the role that it made.
+    pub async fn free_minted_role(&self, aws: &Aws) -> Option<Outcome> {
+        let (iam, name) = (&aws.iam, self.minted_role());
+        let deny = self.stack.output("DenyPolicyArn").unwrap_or_default();
+        let mut done = Vec::new();
+        let attached = iam.list_attached_role_policies().role_name(&name).send().await;
+        if attached.as_ref().map_or(true, |a| a.attached_policies().iter().any(|one| one.policy_arn() == Some(deny))) {
+            done.push(outcome(iam.detach_role_policy().role_name(&name).policy_arn(deny).send().await));
+        }
+        if let Ok(answer) = iam.get_role().role_name(&name).send().await
+            && answer.role().is_some_and(|role| role.permissions_boundary().is_some())
+        {
+            done.push(outcome(iam.delete_role_permissions_boundary().role_name(&name).send().await));
+        }
+        best(done)
     }
 
     async fn mint_role(&self, aws: &Aws) -> Made {
-        let name = format!("minted-{}", self.suffix);
+        let name = self.minted_role();
         let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
             "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
         let create = aws.iam.create_role().role_name(&name).path(DRILL_PATH);
@@ -279,8 +344,8 @@ impl Target {
 
     /// Assumes the role that was minted: it takes a while until it can be.
     pub async fn assume_minted(&self, aws: &Aws) -> Made {
-        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}minted-{}", self.suffix);
-        assume(aws, &arn, "the minted role").await
+        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}{}", self.minted_role());
+        assume(aws, &arn, Whose::MintedRole).await
     }
 
     async fn free_function(&self, aws: &Aws) -> Made {
@@ -322,14 +387,20 @@ impl Target {
     }
 }
 
-async fn assume(aws: &Aws, arn: &str, as_whom: &str) -> Made {
+/// The outcome of several calls: that of one that went through, where there is one.
+fn best(done: Vec<Outcome>) -> Option<Outcome> {
+    let went_through = done.iter().position(|one| *one == Outcome::Succeeded).unwrap_or(0);
+    done.into_iter().nth(went_through)
+}
+
+async fn assume(aws: &Aws, arn: &str, as_whom: Whose) -> Made {
     match aws.sts.assume_role().role_arn(arn).role_session_name("adversary").send().await {
         Ok(answer) => {
             let gained = answer.credentials().map(|given| {
                 let token = Some(given.session_token().to_owned());
                 let credentials =
                     Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "chained");
-                (as_whom.to_owned(), credentials)
+                (as_whom, credentials)
             });
             Made { outcome: Outcome::Succeeded, gained }
         }
