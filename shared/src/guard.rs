@@ -196,9 +196,9 @@ impl Guard {
                 return self.say(&incident, &look, &watch, by).await;
             }
             let next = watch.looked(&incident, &look, &self.pace);
-            if let Some(due) =
-                next.next_check_at.filter(|_| next.next_check_at != watch.next_check_at || cause == Cause::Order)
-            {
+            // A re-check's own message is used up, whether it counted or came a moment early.
+            let used_up = matches!(cause, Cause::Order | Cause::Recheck);
+            if let Some(due) = next.next_check_at.filter(|_| used_up || next.next_check_at != watch.next_check_at) {
                 self.call_again(id, due, now).await?;
             }
             if self.ledger.keep_watch(&next).await? {

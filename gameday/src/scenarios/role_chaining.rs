@@ -120,6 +120,9 @@ async fn play(stage: &mut Stage) -> Result<()> {
         stage.thief_is_stopped(one, sent).await?;
     }
     stage.thief_works(&innocent).await;
+    // The sessions are denied before the chain is on record.
+    let on_record = |book: &crate::ledger::Book| book.chains.iter().any(|chain| chain.incident_id == id);
+    let book = stage.until("the chain is on record", |book, _| on_record(book)).await?;
     let found = book.chains.iter().find(|chain| chain.incident_id == id);
     let (sessions, gaps) = found.map(|chain| (chain.sessions.len(), chain.gaps.join("; "))).unwrap_or_default();
     stage.check(equal("sessions that were traced", "5", &sessions.to_string()));

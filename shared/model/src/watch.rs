@@ -199,6 +199,16 @@ impl Look {
         })
     }
 
+    /// Whether this may be the last re-check: CloudTrail was asked, and is complete until then. What it does not answer,
+    /// the sweep asks it; a look that a call caused does not ask.
+    fn ends(&self, watched_until: Timestamp) -> bool {
+        match &self.trail {
+            TrailLook::Calls { complete_until, .. } => *complete_until >= watched_until,
+            TrailLook::NotAsked => self.cause != Cause::Call,
+            TrailLook::Unread(_) => true,
+        }
+    }
+
     fn any(&self, is: impl Fn(&Found) -> bool) -> bool {
         self.steps.iter().any(|look| is(&look.found))
     }
@@ -343,7 +353,8 @@ impl Watch {
             next.since = look.at;
             next.done = 0;
             next.next_check_at = pace.due(look.at, 0);
-        } else if self.is_due(look.at) {
+        } else if self.is_due(look.at) && (self.done < pace.rechecks.len() || look.ends(pace.watched_until(self.since)))
+        {
             next.done = self.done + 1;
             next.next_check_at = pace.due(next.since, next.done);
         }

@@ -174,6 +174,39 @@ async fn a_message_before_its_time_costs_two_reads() {
 }
 
 #[tokio::test]
+async fn a_last_recheck_that_comes_a_moment_early_comes_again() {
+    let (incident, step) = contained();
+    let guard = Wires::default().guard();
+    // Due, and CloudTrail is not complete yet over the five minutes that were watched.
+    let watch = Watch {
+        since: clock::now() - SignedDuration::from_mins(19),
+        done: 3,
+        next_check_at: Some(clock::now()),
+        ..Watch::of(&incident, &guard.pace, clock::now())
+    };
+    let wires = Wires {
+        ledger: Wire::answering([
+            stored(&incident),
+            item(&Record::Watch(Box::new(watch))),
+            items(&[Record::Step(Box::new(step))]),
+            ok("{}"),
+        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
+        sqs: Wire::answering([sent()]),
+        trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+    };
+    played(&wires, &message(&json!({"detail": {"incident_id": incident.incident_id}}))).await;
+    assert_eq!(wires.unused(), 0, "its message is sent again");
+    let put = wires.ledger.requests().pop().unwrap();
+    assert!(put.contains(r#""standing":{"S":"watching"}"#) && put.contains(r#""done":{"N":"3"}"#), "{put}");
+}
+
+#[tokio::test]
 async fn what_is_gone_goes_on_record_with_its_owner_and_is_soon_looked_at_again() {
     let (incident, step) = contained();
     let wires = Wires {

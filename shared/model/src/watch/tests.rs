@@ -70,6 +70,23 @@ fn rechecks_fall_due_at_their_times_and_an_early_look_is_none_of_them() {
 }
 
 #[test]
+fn the_last_recheck_is_one_that_asked_cloudtrail_when_it_was_complete() {
+    let incident = incident(Decision::Act);
+    let watch = after(&[holding(5), holding(30), holding(300)]);
+    let by_a_call = Look { cause: Cause::Call, trail: TrailLook::NotAsked, ..holding(1200) };
+    let watch = watch.looked(&incident, &by_a_call, &pace());
+    assert_eq!(
+        (watch.standing, watch.next_check_at),
+        (Standing::Watching, Some(at(1200))),
+        "its message is on its way"
+    );
+    let watch = watch.looked(&incident, &holding(1199), &pace());
+    assert_eq!((watch.standing, watch.next_check_at), (Standing::Watching, Some(at(1200))), "it is still to come");
+    let watch = watch.looked(&incident, &holding(1200), &pace());
+    assert_eq!((watch.standing, watch.next_check_at), (Standing::Settled, None));
+}
+
+#[test]
 fn a_watch_that_begins_late_gives_the_containment_its_time_all_the_same() {
     let begun = |seconds| Watch::of(&incident(Decision::Act), &pace(), at(seconds)).since;
     assert_eq!((begun(6), begun(60), begun(3_600)), (at(0), at(0), at(3_600)));
