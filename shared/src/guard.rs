@@ -190,20 +190,23 @@ impl Guard {
         if gone && !self.still(&incident).await? {
             return Ok(Answer::on("nothing to watch", id, &[]).saying("a release began"));
         }
+        // A re-check's own message is used up, whether it counted or came a moment early.
+        let used_up = matches!(cause, Cause::Order | Cause::Recheck);
         for _ in 0..16 {
             // While a containment is fought over, many look at once: what one saw is old when another saw more since.
             if watch.version != read && watch.updated_at > look.at && !gone {
+                if let Some(due) = watch.next_check_at.filter(|_| used_up) {
+                    self.call_again(id, due, now).await?;
+                }
                 return self.say(&incident, &look, &watch, by).await;
             }
             let next = watch.looked(&incident, &look, &self.pace);
-            // A re-check's own message is used up, whether it counted or came a moment early.
-            let used_up = matches!(cause, Cause::Order | Cause::Recheck);
             if let Some(due) = next.next_check_at.filter(|_| used_up || next.next_check_at != watch.next_check_at) {
                 self.call_again(id, due, now).await?;
             }
             if self.ledger.keep_watch(&next).await? {
                 let answer = self.say(&incident, &look, &next, by).await?;
-                if matches!(cause, Cause::Order | Cause::Recheck) {
+                if used_up {
                     for tamper in self.hunted(&incident).await {
                         self.record(tamper).await?;
                     }
