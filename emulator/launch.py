@@ -20,6 +20,8 @@ DEFAULTS = {
     "IOT_MTLS_ENABLED": "0",
     "AUTH": "true",
     "CLOUDTRAIL_RECORDING": "1",
+    # AWS keeps 90 days; the emulator would keep 10,000 calls, which a fight of a minute makes.
+    "CLOUDTRAIL_MAX_EVENTS": "1000000",
 }
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)

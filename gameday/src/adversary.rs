@@ -442,13 +442,17 @@ async fn play(target: &Target, task: &Task) -> Result<Vec<Played>> {
         note(which, target.make(aws, which).await?);
     }
     for whose in [Some(&identity.whose), peer.as_ref()].into_iter().flatten() {
-        let freed = match whose {
-            Whose::Minted(user) => target.free_user(aws, user).await.map(|done| (Move::FreeUser, done)),
-            Whose::MintedRole => target.free_minted_role(aws).await.map(|done| (Move::FreeMintedRole, done)),
-            Whose::Stolen | Whose::Chained => None,
-        };
-        if let Some((which, outcome)) = freed {
-            note(which, outcome.into());
+        match whose {
+            Whose::Minted(user) => {
+                let (freed, woken) = tokio::join!(target.free_user(aws, user), target.wake_keys(aws, user));
+                freed.into_iter().for_each(|done| note(Move::FreeUser, done.into()));
+                woken.into_iter().for_each(|done| note(Move::WakeKey, done.into()));
+            }
+            Whose::MintedRole => {
+                let freed = target.free_minted_role(aws).await;
+                freed.into_iter().for_each(|done| note(Move::FreeMintedRole, done.into()));
+            }
+            Whose::Stolen | Whose::Chained => {}
         }
     }
     Ok(played)

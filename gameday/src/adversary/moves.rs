@@ -35,8 +35,10 @@ pub enum Move {
     EmptyDenyPolicy,
     /// Makes a user with every right, and a key of it.
     MintUser,
-    /// Takes what denies from a user that it made, and gives that user its key back.
+    /// Takes what denies from a user that it made.
     FreeUser,
+    /// Sets a key of such a user to Active: nothing comes of it while the deny is there.
+    WakeKey,
     /// Takes what denies from the role that it made.
     FreeMintedRole,
     /// Makes a role with every right, which the account may assume.
@@ -105,6 +107,7 @@ impl Move {
             Self::EmptyDenyPolicy => "empties the deny policy",
             Self::MintUser => "mints a user and a key",
             Self::FreeUser => "frees a minted user",
+            Self::WakeKey => "wakes a minted key",
             Self::FreeMintedRole => "frees the minted role",
             Self::MintRole => "mints a role",
             Self::WidenTrust => "widens the trust",
@@ -197,8 +200,9 @@ impl Target {
                 outcome(create.policy_document(document.to_string()).set_as_default(true).send().await).into()
             }
             Move::MintUser => self.mint_user(aws, &self.user(0)).await,
-            Move::FreeUser => self.free_user(aws, &self.user(0)).await.unwrap_or(Outcome::Succeeded).into(),
-            Move::FreeMintedRole => self.free_minted_role(aws).await.unwrap_or(Outcome::Succeeded).into(),
+            Move::FreeUser => self.free_user(aws, &self.user(0)).await.unwrap_or_else(nothing_there).into(),
+            Move::WakeKey => self.wake_keys(aws, &self.user(0)).await.unwrap_or_else(nothing_there).into(),
+            Move::FreeMintedRole => self.free_minted_role(aws).await.unwrap_or_else(nothing_there).into(),
             Move::MintRole => self.mint_role(aws).await,
             Move::WidenTrust => {
                 let trust = json!({"Version": "2012-10-17", "Statement": [
@@ -298,17 +302,22 @@ impl Target {
         if attached.as_ref().map_or(true, |a| a.attached_policies().iter().any(|one| one.policy_arn() == Some(deny))) {
             done.push(outcome(iam.detach_user_policy().user_name(name).policy_arn(deny).send().await));
         }
-        if let Ok(keys) = iam.list_access_keys().user_name(name).send().await {
-            let dead = keys.access_key_metadata().iter().filter(|key| key.status() == Some(&StatusType::Inactive));
-            for id in dead.filter_map(|key| key.access_key_id()) {
-                let update = iam.update_access_key().user_name(name).access_key_id(id).status(StatusType::Active);
-                done.push(outcome(update.send().await));
-            }
-        }
         if let Ok(answer) = iam.get_user().user_name(name).send().await
             && answer.user().is_some_and(|user| user.permissions_boundary().is_some())
         {
             done.push(outcome(iam.delete_user_permissions_boundary().user_name(name).send().await));
+        }
+        best(done)
+    }
+
+    /// Sets the keys of a minted user to Active that are not; `None` where all are, or it may not look.
+    pub async fn wake_keys(&self, aws: &Aws, name: &str) -> Option<Outcome> {
+        let keys = aws.iam.list_access_keys().user_name(name).send().await.ok()?;
+        let dead = keys.access_key_metadata().iter().filter(|key| key.status() == Some(&StatusType::Inactive));
+        let mut done = Vec::new();
+        for id in dead.filter_map(|key| key.access_key_id()) {
+            let update = aws.iam.update_access_key().user_name(name).access_key_id(id).status(StatusType::Active);
+            done.push(outcome(update.send().await));
         }
         best(done)
     }
@@ -385,6 +394,11 @@ impl Target {
             .detail(detail.to_string());
         Ok(outcome(aws.events.put_events().entries(entry.build()).send().await))
     }
+}
+
+/// What a move comes to that finds nothing to undo.
+fn nothing_there() -> Outcome {
+    Outcome::Other("there is nothing to undo".to_owned())
 }
 
 /// The outcome of several calls: that of one that went through, where there is one.
