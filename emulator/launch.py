@@ -39,6 +39,7 @@ import botocore.session  # noqa: E402
 import conditions  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
+import keys  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
 import propagation  # noqa: E402
@@ -49,7 +50,7 @@ import trail  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import cloudtrail, dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
+from ministack.services import cloudtrail, dynamodb, ecs, iam, kms, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -372,6 +373,9 @@ lookups.install(replace, cloudtrail)
 
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
+
+# 15. The aliases of the key that a call is about (`keys.py`).
+keys.install(replace, iam_actions, kms)
 
 if __name__ == "__main__":
     gateway.main()

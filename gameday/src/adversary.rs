@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aws_credential_types::Credentials;
-use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::action::FunctionName;
 use firebreak_model::finding::DRILL_PATH;
 use firebreak_model::ids::IncidentId;
+use firebreak_model::ladder;
 use firebreak_model::principal::Principal;
 use firebreak_model::watch::Standing;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use self::moves::{Made, Move, Target, Whose};
@@ -31,7 +33,7 @@ use crate::ledger::Book;
 use crate::narrator::Tone;
 use crate::scene::{Role, Victim};
 use crate::stage::{PATIENCE, Stage};
-use crate::thief::Outcome;
+use crate::thief::{Outcome, outcome};
 
 /// Between two looks of the adversary.
 const POLL: Duration = Duration::from_millis(500);
@@ -53,12 +55,29 @@ const AT_ONCE: usize = 3;
 const BY_ITSELF: usize = 9;
 
 /// What the adversary goes for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Greed {
     /// It fights for its session alone.
     Alone,
     /// It also makes itself other identities, and goes on with each.
     Minting,
+    /// It has filled the quota of attached policies beforehand, and fights for its session.
+    Filling,
+    /// It deletes its role and makes it again under its name, and goes on as that.
+    Recreating,
+}
+
+impl Greed {
+    /// In a word.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Alone => "strips",
+            Self::Minting => "mints",
+            Self::Filling => "fills",
+            Self::Recreating => "recreates",
+        }
+    }
 }
 
 /// Somebody that the adversary is.
@@ -120,6 +139,9 @@ impl Adversary {
         let trail = format!("trail-{suffix}");
         aws.cloudtrail.create_trail().name(&trail).s3_bucket_name(&victim.goods.bucket).send().await?;
         aws.cloudtrail.start_logging().name(&trail).send().await?;
+        if greed == Greed::Filling {
+            fill(aws, &victim.role, suffix).await?;
+        }
         let stolen = victim.role.steal_session(aws, &victim.function).await?;
         let access_key = stolen.access_key_id().to_owned();
         let session = Identity { name: SESSION.to_owned(), whose: Whose::Stolen, aws: aws.as_identity(stolen) };
@@ -221,7 +243,7 @@ impl Adversary {
     /// When the deny was read back for the first time.
     fn denied_at(&self, book: &Book) -> Option<Timestamp> {
         let steps = book.steps_of(&self.target.incident);
-        steps.iter().filter(|step| step.action == ActionId::QuarantineRole).find_map(|step| step.verified_at)
+        steps.iter().filter(|step| ladder::top(step.action).is_some()).find_map(|step| step.verified_at)
     }
 
     /// Whom it made and nobody has contained: a person is asked, or nothing is on record.
@@ -241,7 +263,7 @@ impl Adversary {
         let arn = match whose {
             Whose::Minted(user) => format!("arn:aws:iam::{ACCOUNT}:user{DRILL_PATH}{user}"),
             Whose::MintedRole => format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}{}", self.target.minted_role()),
-            Whose::Stolen | Whose::Chained => return Ok(None),
+            Whose::Stolen | Whose::MadeAgain | Whose::Chained => return Ok(None),
         };
         Ok(Some(Principal::from_arn(&arn)?.incident_id()))
     }
@@ -270,6 +292,10 @@ impl Adversary {
                 task.once = once;
             }
         }
+        let again = |a: &Attempt| a.which == Move::RecreateRole && a.went_through;
+        if provoked && self.greed == Greed::Recreating && !self.attempts.iter().any(again) {
+            tasks.iter_mut().take(1).for_each(|task| task.once.push(Move::RecreateRole));
+        }
         let target = &self.target;
         let played = join_all(tasks.iter().map(|task| play(target, task))).await;
         let mut gained: Vec<(Whose, Credentials)> = Vec::new();
@@ -282,29 +308,36 @@ impl Adversary {
                 gained.extend(self.note(stage, &task.identity.name, which, made, at));
             }
         }
-        self.assume_minted(&mut gained).await;
+        self.assume_made(&mut gained).await;
         for (whose, credentials) in gained {
             let name = match &whose {
                 Whose::Stolen => SESSION.to_owned(),
                 Whose::Minted(user) => format!("the minted user {}", user.rsplit('-').next().unwrap_or_default()),
                 Whose::MintedRole => "the minted role".to_owned(),
                 Whose::Chained => CHAINED.to_owned(),
+                Whose::MadeAgain => "the role made again".to_owned(),
             };
             self.identities.push(Identity { name, whose, aws: stage.aws.as_identity(credentials) });
         }
         Ok(())
     }
 
-    /// Whoever can assumes the role that was made: it takes a while until it can be.
-    async fn assume_minted(&self, gained: &mut Vec<(Whose, Credentials)>) {
-        let is_made = self.attempts.iter().any(|a| a.which == Move::MintRole && a.went_through);
-        if !is_made || self.identities.iter().any(|one| one.whose == Whose::MintedRole) {
-            return;
-        }
-        for identity in &self.identities {
-            if let Some(found) = self.target.assume_minted(&identity.aws).await.gained {
-                gained.push(found);
-                break;
+    /// Whoever can assumes the roles that were made: it takes a while until they can be.
+    async fn assume_made(&self, gained: &mut Vec<(Whose, Credentials)>) {
+        for (by, whose) in [(Move::MintRole, Whose::MintedRole), (Move::RecreateRole, Whose::MadeAgain)] {
+            let is_made = self.attempts.iter().any(|a| a.which == by && a.went_through);
+            if !is_made || self.identities.iter().any(|one| one.whose == whose) {
+                continue;
+            }
+            for identity in &self.identities {
+                let made = match whose {
+                    Whose::MadeAgain => self.target.assume_again(&identity.aws).await,
+                    _ => self.target.assume_minted(&identity.aws).await,
+                };
+                if let Some(found) = made.gained {
+                    gained.push(found);
+                    break;
+                }
             }
         }
     }
@@ -418,6 +451,23 @@ impl Adversary {
     }
 }
 
+/// Attaches policies to a role until no more go on.
+async fn fill(aws: &Aws, role: &Role, suffix: &str) -> Result<()> {
+    let document = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]});
+    for number in 0.. {
+        let made = aws.iam.create_policy().policy_name(format!("filling-{suffix}-{number}"));
+        let made = made.policy_document(document.to_string()).send().await?;
+        let arn = made.policy().and_then(|policy| policy.arn()).context("the new policy has no ARN")?;
+        match outcome(aws.iam.attach_role_policy().role_name(&role.name).policy_arn(arn).send().await) {
+            Outcome::Succeeded if number < 50 => {}
+            Outcome::Other(full) if full.starts_with("LimitExceeded") => return Ok(()),
+            other => anyhow::bail!("the quota is not filled: {}", other.shown()),
+        }
+    }
+    Ok(())
+}
+
 /// What one identity does in a round: it looks, strips what it sees, and takes what it can.
 async fn play(target: &Target, task: &Task) -> Result<Vec<Played>> {
     let Task { identity, provoked, mints, peer, once } = task;
@@ -445,14 +495,19 @@ async fn play(target: &Target, task: &Task) -> Result<Vec<Played>> {
         match whose {
             Whose::Minted(user) => {
                 let (freed, woken) = tokio::join!(target.free_user(aws, user), target.wake_keys(aws, user));
-                freed.into_iter().for_each(|done| note(Move::FreeUser, done.into()));
-                woken.into_iter().for_each(|done| note(Move::WakeKey, done.into()));
+                for (which, done) in [(Move::FreeUser, freed), (Move::WakeKey, woken)] {
+                    if let Some(done) = done {
+                        note(which, done.into());
+                    }
+                }
             }
             Whose::MintedRole => {
                 let freed = target.free_minted_role(aws).await;
-                freed.into_iter().for_each(|done| note(Move::FreeMintedRole, done.into()));
+                if let Some(done) = freed {
+                    note(Move::FreeMintedRole, done.into());
+                }
             }
-            Whose::Stolen | Whose::Chained => {}
+            Whose::Stolen | Whose::MadeAgain | Whose::Chained => {}
         }
     }
     Ok(played)

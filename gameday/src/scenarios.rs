@@ -7,6 +7,7 @@ mod attack_sequence_without_its_block;
 mod deny_detached;
 mod ecs_task_role;
 mod filled_quota;
+mod firebreak_blinded;
 mod forged_command_on_the_bus;
 mod iam_user_key_compromised;
 mod innocent_namesake;
@@ -86,6 +87,7 @@ pub const ALL: &[Scenario] = &[
     minted_user::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
+    firebreak_blinded::SCENARIO,
     adversary_under_the_policy::SCENARIO,
     adversary_without_the_policy::SCENARIO,
 ];

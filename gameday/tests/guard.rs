@@ -139,9 +139,11 @@ async fn queues(aws: &Aws, stack: &Stack) {
     ] {
         let named = aws.sqs.get_queue_url().queue_name(format!("{}-{queue}", stack.name)).send().await.unwrap();
         let url = named.queue_url().unwrap();
-        let read = aws.sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await.unwrap();
+        let read =
+            aws.sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await.unwrap();
         let before = read.attributes().unwrap()[&attribute].clone();
-        let set = |value: &str| aws.sqs.set_queue_attributes().queue_url(url).attributes(attribute.clone(), value).send();
+        let set =
+            |value: &str| aws.sqs.set_queue_attributes().queue_url(url).attributes(attribute.clone(), value).send();
         set("").await.unwrap();
         notices(aws, stack, what).await;
         set(&before).await.unwrap();
@@ -150,9 +152,10 @@ async fn queues(aws: &Aws, stack: &Stack) {
 }
 
 async fn keys(aws: &Aws, stack: &Stack) {
-    for (output, what) in
-        [("KeyArn", "the key of evidence and pages is `Disabled`"), ("SealKeyArn", "the key of the ledger's seals is `Disabled`")]
-    {
+    for (output, what) in [
+        ("KeyArn", "the key of evidence and pages is `Disabled`"),
+        ("SealKeyArn", "the key of the ledger's seals is `Disabled`"),
+    ] {
         let arn = stack.output(output).unwrap();
         aws.kms.disable_key().key_id(arn).send().await.unwrap();
         notices(aws, stack, what).await;

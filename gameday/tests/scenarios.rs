@@ -50,4 +50,5 @@ scenarios!(
     minted_user,
     role_without_its_function,
     shared_role,
+    firebreak_blinded,
 );

@@ -52,7 +52,9 @@ played!(what_holds_in_part_is_called_partial_and_paged_step_by_step, partial);
 async fn contained(stage: &mut Stage, request: Value) -> Result<()> {
     let mut request = request;
     let whole = request.as_object_mut().context("a request is an object")?;
-    whole.extend(json!({"firebreak": "contain", "requested_by": "a test", "reason": "a test"}).as_object().unwrap().clone());
+    whole.extend(
+        json!({"firebreak": "contain", "requested_by": "a test", "reason": "a test"}).as_object().unwrap().clone(),
+    );
     let answer = stage.invoke(FunctionName::QuarantinePrincipal, &request).await?;
     stage.check(judged("the request", "accepted", answer.payload.to_string(), !answer.failed));
     Ok(())
@@ -66,7 +68,12 @@ async fn swept(stage: &mut Stage) -> Result<()> {
 }
 
 /// Has the guard look, and waits until `back` says that it is as it was.
-async fn put_back(stage: &mut Stage, id: &IncidentId, what: &str, back: impl AsyncFn(&Aws) -> Result<bool>) -> Result<()> {
+async fn put_back(
+    stage: &mut Stage,
+    id: &IncidentId,
+    what: &str,
+    back: impl AsyncFn(&Aws) -> Result<bool>,
+) -> Result<()> {
     let aws = stage.aws.clone();
     let undone = back(&aws).await?;
     stage.check(judged(&format!("{what} is undone"), "undone", format!("{undone}"), !undone));
@@ -98,7 +105,9 @@ async fn boundary(stage: &mut Stage) -> Result<()> {
     }
     let id = role.incident()?;
     contained(stage, json!({"role": role.arn, "response": ["quarantine"]})).await?;
-    stage.until("the boundary holds", |book, _| book.steps_of(&id).iter().any(|s| s.state == StepState::Applied)).await?;
+    stage
+        .until("the boundary holds", |book, _| book.steps_of(&id).iter().any(|s| s.state == StepState::Applied))
+        .await?;
     let holds = async |aws: &Aws| {
         let answer = aws.iam.get_role().role_name(&role.name).send().await?;
         let boundary = answer.role().and_then(|role| role.permissions_boundary());
@@ -169,7 +178,12 @@ async fn function(stage: &mut Stage) -> Result<()> {
         let answer = aws.lambda.get_function_concurrency().function_name(&victim.function).send().await?;
         Ok(answer.reserved_concurrent_executions() == Some(0))
     };
-    aws.lambda.put_function_concurrency().function_name(&victim.function).reserved_concurrent_executions(7).send().await?;
+    aws.lambda
+        .put_function_concurrency()
+        .function_name(&victim.function)
+        .reserved_concurrent_executions(7)
+        .send()
+        .await?;
     put_back(stage, &id, "concurrency that was given", stopped).await?;
     aws.lambda.delete_function_concurrency().function_name(&victim.function).send().await?;
     put_back(stage, &id, "concurrency that was deleted", stopped).await?;
@@ -201,7 +215,8 @@ async fn trust(stage: &mut Stage) -> Result<()> {
     stage.until("the page about the trust", |_, pages| paged(pages)).await?;
     Conditions::default().set(&endpoint).await?;
     let page = stage.pages.iter().find(|page| page.subject.contains(&subject)).context("no page")?;
-    let command = format!("aws iam update-assume-role-policy --role-name '{}' --policy-document file://trust.json", role.name);
+    let command =
+        format!("aws iam update-assume-role-policy --role-name '{}' --policy-document file://trust.json", role.name);
     let text = page.body.clone();
     stage.check(judged("the command that restores it", &command, text.clone(), text.contains(&command)));
     // It is told, not put back: that would be a right to grant. And the deny holds all the same.
@@ -226,8 +241,12 @@ async fn partial(stage: &mut Stage) -> Result<()> {
     Conditions::default().set(&aws.endpoint).await?;
     // What failed here, on purpose, is no failure of another test.
     aws.sqs.purge_queue().queue_url(stage.stack.output("FunctionFailuresUrl")?).send().await?;
-    let failed: Vec<&str> =
-        book.steps_of(&id).iter().filter(|step| step.state == StepState::Failed).map(|step| step.step.as_str()).collect();
+    let failed: Vec<&str> = book
+        .steps_of(&id)
+        .iter()
+        .filter(|step| step.state == StepState::Failed)
+        .map(|step| step.step.as_str())
+        .collect();
     stage.check(judged("what failed", "the one step", failed.join(", "), failed.len() == 1));
     let page = stage.pages.iter().find(|page| paged(page)).context("no page")?;
     let told = page.body.contains("close-function-urls");

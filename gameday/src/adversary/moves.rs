@@ -4,6 +4,7 @@ use anyhow::Result;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_iam::operation::list_role_policies::ListRolePoliciesOutput;
 use aws_sdk_iam::types::{StatusType, Tag};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::FunctionName;
@@ -65,6 +66,12 @@ pub enum Move {
     StopResponder,
     /// Stops the trail.
     StopTrail,
+    /// Disables the key that the ledger's records are sealed with.
+    DisableKey,
+    /// Takes the responders' subscription to the pages away.
+    Unsubscribe,
+    /// Deletes the role and makes it again under its name, with every right.
+    RecreateRole,
     /// Invokes the release itself.
     InvokeRelease,
     /// Steals an object.
@@ -86,13 +93,14 @@ impl Move {
         [Self::ChainRole, Self::MintRole, Self::WidenTrust, Self::TagItself, Self::FillQuota, Self::ForgeEvent];
 
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
-    pub const BLINDING: [Self; 8] = [
+    pub const BLINDING: [Self; 9] = [
         Self::InvokeRelease,
         Self::EmptyDenyPolicy,
         Self::DisableRule,
         Self::RemovePermission,
         Self::StopResponder,
         Self::StopTrail,
+        Self::DisableKey,
         Self::ForgeEvent,
         Self::ForgeRecord,
     ];
@@ -121,6 +129,9 @@ impl Move {
             Self::RemovePermission => "removes the rule's permission",
             Self::StopResponder => "stops the responder",
             Self::StopTrail => "stops the trail",
+            Self::DisableKey => "disables the key of the seals",
+            Self::Unsubscribe => "unsubscribes the responders",
+            Self::RecreateRole => "makes the role again",
             Self::InvokeRelease => "invokes the release",
             Self::Steal => "steals an object",
         }
@@ -155,6 +166,8 @@ pub enum Whose {
     MintedRole,
     /// A session of another role of the account.
     Chained,
+    /// A session of the stolen role as it was made again.
+    MadeAgain,
 }
 
 /// What came of a move: how it went, and who the adversary now also is.
@@ -241,6 +254,21 @@ impl Target {
                 let put = aws.lambda.put_function_concurrency().function_name(function);
                 outcome(put.reserved_concurrent_executions(0).send().await).into()
             }
+            Move::DisableKey => {
+                outcome(aws.kms.disable_key().key_id(self.stack.output("SealKeyArn")?).send().await).into()
+            }
+            Move::Unsubscribe => {
+                let topic = self.stack.output("PagesTopicArn")?;
+                match aws.sns.list_subscriptions_by_topic().topic_arn(topic).send().await {
+                    Ok(found) => {
+                        let arn = found.subscriptions().first().and_then(|one| one.subscription_arn());
+                        let arn = arn.unwrap_or("none").to_owned();
+                        outcome(aws.sns.unsubscribe().subscription_arn(arn).send().await).into()
+                    }
+                    failed => outcome(failed).into(),
+                }
+            }
+            Move::RecreateRole => self.recreate_role(aws).await,
             Move::StopTrail => outcome(aws.cloudtrail.stop_logging().name(&self.trail).send().await).into(),
             Move::InvokeRelease => {
                 let request = json!({"firebreak": "release", "incident_id": "fb-000000000000000000000000",
@@ -355,6 +383,47 @@ impl Target {
     pub async fn assume_minted(&self, aws: &Aws) -> Made {
         let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}{}", self.minted_role());
         assume(aws, &arn, Whose::MintedRole).await
+    }
+
+    /// Takes everything off the role, deletes it, and makes another under its name.
+    async fn recreate_role(&self, aws: &Aws) -> Made {
+        let (iam, role) = (&aws.iam, &self.victim.role);
+        let name = role.name.as_str();
+        match iam.list_attached_role_policies().role_name(name).send().await {
+            Ok(answer) => {
+                for arn in answer.attached_policies().iter().filter_map(|policy| policy.policy_arn()) {
+                    let detached = outcome(iam.detach_role_policy().role_name(name).policy_arn(arn).send().await);
+                    if detached.is_stopped() {
+                        return detached.into();
+                    }
+                }
+            }
+            failed => return outcome(failed).into(),
+        }
+        let inline = iam.list_role_policies().role_name(name).send().await;
+        for policy in inline.iter().flat_map(ListRolePoliciesOutput::policy_names) {
+            let deleted = outcome(iam.delete_role_policy().role_name(name).policy_name(policy).send().await);
+            if deleted.is_stopped() {
+                return deleted.into();
+            }
+        }
+        let deleted = outcome(iam.delete_role().role_name(name).send().await);
+        if deleted != Outcome::Succeeded {
+            return deleted.into();
+        }
+        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
+        let create = iam.create_role().role_name(name).path(DRILL_PATH);
+        let made = outcome(create.assume_role_policy_document(trust.to_string()).send().await);
+        if made != Outcome::Succeeded {
+            return made.into();
+        }
+        outcome(iam.attach_role_policy().role_name(name).policy_arn(ADMINISTRATOR).send().await).into()
+    }
+
+    /// Assumes the role that was made again: it takes a while until it can be.
+    pub async fn assume_again(&self, aws: &Aws) -> Made {
+        assume(aws, &self.victim.role.arn, Whose::MadeAgain).await
     }
 
     async fn free_function(&self, aws: &Aws) -> Made {

@@ -28,8 +28,8 @@ pub struct Attempt {
 pub struct Score {
     /// Whether the organisation's policy was in force.
     pub policy: bool,
-    /// Whether it also made itself other identities.
-    pub minting: bool,
+    /// What it went for.
+    pub greed: Greed,
     /// From a call to its event.
     pub event_delay_ms: u64,
     /// From a change of IAM to its being in force.
@@ -88,7 +88,7 @@ impl Score {
         let ms = |delay: Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Self {
             policy: conditions.scp.is_some(),
-            minting: greed == Greed::Minting,
+            greed,
             event_delay_ms: ms(conditions.cloudtrail_delay.unwrap_or_default()),
             iam_delay_ms: ms(conditions.iam_delay),
             poll_ms: ms(poll),
@@ -162,7 +162,7 @@ impl Score {
              out after {}, {} after {} rounds, settled {}; in the window: {}; after it, by the session: {}; by {} others: {}; \
              chained session refused {}; not contained: {}; still at work: {}",
             if self.policy { "with the policy" } else { "without the policy" },
-            if self.minting { "minting" } else { "alone" },
+            self.greed.shown(),
             self.event_delay_ms,
             self.iam_delay_ms,
             time(self.deny_written_ms),
@@ -200,7 +200,7 @@ pub fn table(scores: &[Score]) -> Vec<String> {
         format!(
             "{:>12}  {:>8}  {:>6}  {:>12}  {:>9}  {:>9}  {:>9}",
             time(i64::try_from(score.event_delay_ms).ok()),
-            if score.minting { "mints" } else { "strips" },
+            score.greed.shown(),
             score.made,
             time(score.deny_written_ms),
             if score.held { time(score.out_after_ms) } else { "NOT OUT".to_owned() },

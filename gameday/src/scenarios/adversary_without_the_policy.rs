@@ -30,8 +30,10 @@ pub const ONE_BOUT: Scenario = Scenario {
 };
 
 /// Bout by bout: from a call to its event, and what the thief goes for.
-const BOUTS: [(Duration, Greed); 4] = [
+const BOUTS: [(Duration, Greed); 6] = [
     (Duration::from_secs(2), Greed::Alone),
+    (Duration::from_secs(2), Greed::Filling),
+    (Duration::from_secs(2), Greed::Recreating),
     (Duration::ZERO, Greed::Minting),
     (Duration::from_secs(2), Greed::Minting),
     (Duration::from_secs(5), Greed::Minting),

@@ -109,7 +109,8 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
     } else {
         draft.line("Find out who it was, and undo what was done with rights that Firebreak does not have.");
     }
-    if let (Nature::TrustChanged, Some(PrincipalName::Role(role))) = (tamper.nature, incident.map(|i| &i.principal.name))
+    if let (Nature::TrustChanged, Some(PrincipalName::Role(role))) =
+        (tamper.nature, incident.map(|i| &i.principal.name))
     {
         draft.line("What it was is in the evidence: the answer to iam:GetRole in the objects that the manifest of the");
         draft.line("step `snapshot-logs` lists. Save its AssumeRolePolicyDocument as trust.json, then:");

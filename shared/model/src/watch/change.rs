@@ -243,7 +243,8 @@ impl Change {
             }
             "kms" => {
                 let key = self.parameter("keyId").or_else(|| self.parameter("targetKeyId"));
-                let alias = self.parameter("aliasName").is_some_and(|alias| alias == format!("alias/{}", own.stack));
+                let aliases = [format!("alias/{}", own.stack), format!("alias/{}-seals", own.stack)];
+                let alias = self.parameter("aliasName").is_some_and(|alias| aliases.iter().any(|ours| ours == alias));
                 let is = |ours: &str| {
                     key.is_some_and(|key| !ours.is_empty() && (ours == key || ours.ends_with(&format!("/{key}"))))
                 };
@@ -566,6 +567,8 @@ mod tests {
             ("kms", "ScheduleKeyDeletion", json!({"keyId": "arn:aws:kms:eu-west-1:111122223333:key/k1"}), true),
             ("kms", "DisableKey", json!({"keyId": "k2"}), false),
             ("kms", "DisableKey", json!({"keyId": "s1"}), true),
+            ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-seals"}), true),
+            ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-x"}), false),
             (
                 "sns",
                 "Unsubscribe",
