@@ -37,6 +37,7 @@ if importlib.metadata.version("ministack") != VERSION:
 
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
+import doors  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import keys  # noqa: E402
@@ -376,6 +377,9 @@ tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 # 15. The aliases of the key that a call is about (`keys.py`).
 keys.install(replace, iam_actions, kms)
+
+# 16. A resource policy and a URL for each version and alias (`doors.py`).
+doors.install(replace, lambda_svc)
 
 if __name__ == "__main__":
     gateway.main()

@@ -19,11 +19,12 @@ pub(crate) struct Call {
 }
 
 /// Services of the JSON protocols, by what their targets begin with.
-const TARGETS: [(&str, &str); 5] = [
+const TARGETS: [(&str, &str); 6] = [
     ("DynamoDB_20120810", "dynamodb"),
     ("AWSEvents", "events"),
     ("Logs_20140328", "logs"),
     ("TrentService", "kms"),
+    ("AmazonSQS", "sqs"),
     ("AmazonEC2ContainerServiceV20141113", "ecs"),
 ];
 

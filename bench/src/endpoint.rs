@@ -22,7 +22,7 @@ use crate::runtime::{Usage, usage};
 use crate::world::{Answer, World};
 
 /// The variables that name the endpoint of each service, and the one for all others.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 12] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
     "AWS_ENDPOINT_URL_DYNAMODB",
@@ -30,9 +30,11 @@ const VARIABLES: [&str; 10] = [
     "AWS_ENDPOINT_URL_EVENTBRIDGE",
     "AWS_ENDPOINT_URL_GUARDDUTY",
     "AWS_ENDPOINT_URL_IAM",
+    "AWS_ENDPOINT_URL_KMS",
     "AWS_ENDPOINT_URL_LAMBDA",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_SNS",
+    "AWS_ENDPOINT_URL_SQS",
 ];
 
 /// A call that was answered.

@@ -30,11 +30,12 @@ const EXPECTED: [(&str, &str); 7] = [
     ("notify-responders", "dynamodb:GetItem ×3, dynamodb:PutItem ×2, dynamodb:Query ×5, sns:Publish ×2"),
     (
         "revoke-sessions",
-        "dynamodb:GetItem ×3, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy",
+        "dynamodb:GetItem ×3, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy, \
+         kms:GenerateMac",
     ),
     (
         "isolate-function",
-        "dynamodb:GetItem ×11, dynamodb:PutItem ×10, lambda:GetFunctionConcurrency ×2, \
+        "dynamodb:GetItem ×11, dynamodb:PutItem ×10, kms:GenerateMac, lambda:GetFunctionConcurrency ×2, \
          lambda:GetFunctionConfiguration ×11, lambda:GetPolicy ×3, lambda:ListAliases ×3, \
          lambda:ListEventSourceMappings ×3, lambda:ListFunctionEventInvokeConfigs ×3, \
          lambda:ListFunctionUrlConfigs ×3, lambda:ListProvisionedConcurrencyConfigs ×3, \
@@ -43,21 +44,23 @@ const EXPECTED: [(&str, &str); 7] = [
     (
         "quarantine-principal",
         "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
-         iam:GetPolicy, iam:GetPolicyVersion, iam:GetRole, iam:ListAttachedRolePolicies",
+         iam:GetPolicy, iam:GetPolicyVersion, iam:GetRole, iam:ListAttachedRolePolicies, \
+         kms:GenerateMac",
     ),
     (
         "snapshot-logs",
         "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:Query, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
-         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, lambda:GetFunctionConcurrency, \
+         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, kms:GenerateMac, lambda:GetFunctionConcurrency, \
          lambda:GetFunctionConfiguration, lambda:GetPolicy, lambda:ListEventSourceMappings, \
          lambda:ListFunctionUrlConfigs, logs:FilterLogEvents, s3:GetObject, s3:PutObject ×5",
     ),
     (
         "release-containment",
-        "dynamodb:GetItem ×4, dynamodb:PutItem ×8, dynamodb:Query ×4, iam:DetachRolePolicy, iam:GetRole ×2, \
-         lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×4, \
-         lambda:Invoke, lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, \
-         lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2",
+        "dynamodb:GetItem ×5, dynamodb:PutItem ×10, dynamodb:Query ×6, iam:DetachRolePolicy, iam:GetRole ×2, \
+         kms:GenerateMac, lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×4, \
+         lambda:Invoke, lambda:ListEventSourceMappings ×2, lambda:ListFunctionUrlConfigs, \
+         lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2, \
+         sqs:GetQueueAttributes",
     ),
 ];
 

@@ -121,6 +121,9 @@ impl World {
             "kms" if call.operation == "GenerateMac" => Some(Answer::json(
                 &json!({"Mac": "c2VhbGVkIGJ5IHRoZSBzdHViIG9mIHRoZSBiZW5jaCE=", "MacAlgorithm": "HMAC_SHA_256"}),
             )),
+            "sqs" if call.operation == "GetQueueAttributes" => {
+                Some(Answer::json(&json!({"Attributes": {"ApproximateNumberOfMessages": "12"}})))
+            }
             "logs" if call.operation == "FilterLogEvents" => Some(log_events()),
             _ => None,
         }

@@ -54,6 +54,19 @@ pub(crate) fn readable(answer: &Value) -> String {
     for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
         lines.push(format!("{:<10}{}  {}", text(step, "state"), text(step, "step"), text(step, "detail")));
     }
+    for incident in answer.get("incidents").and_then(Value::as_array).into_iter().flatten() {
+        let drill = if incident.get("drill") == Some(&Value::Bool(true)) { "  (drill)" } else { "" };
+        let columns = ["incident_id", "state", "since", "principal"].map(|name| text(incident, name));
+        let [id, state, since, principal] = columns;
+        lines.push(format!("{id}  {state:<18}{since:<32}{principal}{drill}"));
+        for step in incident.get("standing").and_then(Value::as_array).into_iter().flatten() {
+            lines.push(format!("    {}", step.as_str().unwrap_or_default()));
+        }
+        let said = text(incident, "message");
+        if !said.is_empty() {
+            lines.push(format!("    {said}"));
+        }
+    }
     let message = text(answer, "message");
     if !message.is_empty() {
         lines.push(message);

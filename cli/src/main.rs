@@ -90,12 +90,19 @@ enum Verb {
         #[command(flatten)]
         asked: Asked,
     },
-    /// Undo a containment; the stolen sessions stay revoked
+    /// Undo a containment, or all since a time; the stolen sessions stay revoked
     Release {
         /// The incident, as the page names it
-        incident_id: String,
+        #[arg(required_unless_present = "since", conflicts_with = "since")]
+        incident_id: Option<String>,
+        /// Release every incident that was ordered at or after this time (2026-11-21T02:00:00Z)
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Drills as well
+        #[arg(long, requires = "since")]
+        drills: bool,
         /// An access key of the finding that may live again; may be repeated
-        #[arg(long = "reactivate-key", value_name = "ID")]
+        #[arg(long = "reactivate-key", value_name = "ID", conflicts_with = "since")]
         reactivate_keys: Vec<String>,
         /// Go ahead without a revocation (only where the stack leaves `revoke-sessions` out)
         #[arg(long)]
@@ -103,6 +110,8 @@ enum Verb {
         #[command(flatten)]
         asked: Asked,
     },
+    /// List the incidents that are not released, and which of their steps stand
+    List,
     /// Stop new containments at once
     Pause {
         #[command(flatten)]
@@ -201,9 +210,17 @@ async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
         Verb::Approve { incident_id, asked } => {
             ("quarantine-principal", request("approve", json!({"incident_id": incident_id}), asked))
         }
-        Verb::Release { incident_id, reactivate_keys, without_revocation, asked } => {
-            let more = json!({"incident_id": incident_id, "reactivate_keys": reactivate_keys,
-                              "without_revocation": without_revocation});
+        Verb::List => {
+            let payload = json!({"firebreak": "list"});
+            let answer = invoke::invoke(&sdk().await, &format!("{stack}-release-containment"), &payload).await?;
+            return Ok(invoke::readable(&answer));
+        }
+        Verb::Release { incident_id, since, drills, reactivate_keys, without_revocation, asked } => {
+            let more = match since {
+                Some(since) => json!({"since": since, "drills": drills, "without_revocation": without_revocation}),
+                None => json!({"incident_id": incident_id, "reactivate_keys": reactivate_keys,
+                               "without_revocation": without_revocation}),
+            };
             ("release-containment", request("release", more, asked))
         }
         Verb::Pause { asked } => ("release-containment", request("pause", json!({}), asked)),

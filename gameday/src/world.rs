@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use aws_sdk_iam::types::{AttachedPolicy, PolicyDetail};
 use aws_sdk_lambda::operation::get_policy::GetPolicyError;
-use aws_sdk_lambda::types::InvokeMode;
+use aws_sdk_lambda::types::{InvokeMode, OnFailure, OnSuccess};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -179,16 +180,21 @@ async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<(
         for url in urls.function_url_configs() {
             let shown = json!({"url": url.function_url(), "auth": url.auth_type().as_str(),
                 "cors": format!("{:?}", url.cors()), "mode": url.invoke_mode().map(InvokeMode::as_str)});
-            things.insert(format!("{name} URL"), shown.to_string());
+            let of = qualifier(url.function_arn()).map(|alias| format!(" of `{alias}`")).unwrap_or_default();
+            things.insert(format!("{name} URL{of}"), shown.to_string());
         }
         let invoke = aws.lambda.list_function_event_invoke_configs().function_name(&function).send().await?;
         for config in invoke.function_event_invoke_configs() {
             let qualifier = config.function_arn().and_then(|a| a.rsplit(':').next()).unwrap_or_default();
+            // Lambda shows no destination as an empty object, or as none at all.
+            let to = config.destination_config();
             let shown = json!({"age": config.maximum_event_age_in_seconds(), "retries": config.maximum_retry_attempts(),
-                "destinations": format!("{:?}", config.destination_config())});
+                "on success": to.and_then(|to| to.on_success()).and_then(OnSuccess::destination),
+                "on failure": to.and_then(|to| to.on_failure()).and_then(OnFailure::destination)});
             things.insert(format!("{name} asynchronous invocation {qualifier}"), shown.to_string());
         }
-        things.insert(format!("{name} statements"), statements(aws, &function).await?);
+        things.insert(format!("{name} statements"), statements(aws, &function, None).await?);
+        published(aws, &function, &name, things).await.with_context(|| format!("cannot look at `{name}`"))?;
     }
     let mut all = aws.lambda.list_event_source_mappings().into_paginator().items().send();
     while let Some(mapping) = all.next().await {
@@ -202,9 +208,58 @@ async fn functions(aws: &Aws, things: &mut BTreeMap<String, String>) -> Result<(
     Ok(())
 }
 
-/// The statements of a function's resource policy, whose order means nothing.
-async fn statements(aws: &Aws, function: &str) -> Result<String> {
-    let policy = match aws.lambda.get_policy().function_name(function).send().await {
+/// How Lambda says of one version or alias, and the emulator of a function, that nothing is provisioned.
+const NONE_PROVISIONED: &str = "ProvisionedConcurrencyConfigNotFoundException";
+
+/// The version or alias that an ARN of Lambda names.
+fn qualifier(arn: &str) -> Option<&str> {
+    arn.split(':').nth(7)
+}
+
+/// The versions and aliases of a function: each with its own statements, and what is provisioned for them.
+async fn published(aws: &Aws, function: &str, name: &str, things: &mut BTreeMap<String, String>) -> Result<()> {
+    let mut versions = aws.lambda.list_versions_by_function().function_name(function).into_paginator().items().send();
+    while let Some(version) = versions.next().await {
+        let version = version?;
+        let number = version.version().unwrap_or_default();
+        if number == "$LATEST" {
+            continue;
+        }
+        let shown =
+            json!({"sha256": version.code_sha256(), "role": version.role(), "description": version.description()});
+        things.insert(format!("{name} version {number}"), shown.to_string());
+        things.insert(format!("{name} statements of `{number}`"), statements(aws, function, Some(number)).await?);
+    }
+    let mut aliases = aws.lambda.list_aliases().function_name(function).into_paginator().items().send();
+    while let Some(alias) = aliases.next().await {
+        let alias = alias?;
+        let of = alias.name().unwrap_or_default();
+        let shown = json!({"version": alias.function_version(), "description": alias.description(),
+            "routing": format!("{:?}", alias.routing_config())});
+        things.insert(format!("{name} alias `{of}`"), shown.to_string());
+        things.insert(format!("{name} statements of `{of}`"), statements(aws, function, Some(of)).await?);
+    }
+    let list = aws.lambda.list_provisioned_concurrency_configs().function_name(function);
+    let mut provisioned = list.into_paginator().items().send();
+    while let Some(config) = provisioned.next().await {
+        let config = match config {
+            Ok(config) => config,
+            Err(error) if error.as_service_error().and_then(ProvideErrorMetadata::code) == Some(NONE_PROVISIONED) => {
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let of = qualifier(config.function_arn().unwrap_or_default()).unwrap_or("?");
+        let requested = config.requested_provisioned_concurrent_executions().unwrap_or_default();
+        things.insert(format!("{name} provisioned concurrency of `{of}`"), requested.to_string());
+    }
+    Ok(())
+}
+
+/// The statements of a function's resource policy, or of its version's or alias's, whose order means nothing.
+async fn statements(aws: &Aws, function: &str, of: Option<&str>) -> Result<String> {
+    let get = aws.lambda.get_policy().function_name(function).set_qualifier(of.map(str::to_owned));
+    let policy = match get.send().await {
         Ok(answer) => answer.policy().unwrap_or_default().to_owned(),
         Err(error) if error.as_service_error().is_some_and(GetPolicyError::is_resource_not_found_exception) => {
             return Ok("[]".to_owned());

@@ -72,6 +72,42 @@ fn contains_and_releases_with_the_caller_and_the_reason_on_record() {
 }
 
 #[test]
+fn lists_what_is_open_and_releases_what_was_ordered_since_a_time() {
+    common::in_the_theatre(|theatre| async {
+        theatre.enforcing().await.unwrap();
+        let role = Role::create(&theatre.aws, &format!("cli-{}", random_hex(6)), "/team/").await.unwrap();
+        let id = role.incident().unwrap();
+        let run = |arguments: &[&str]| {
+            let asked = ["--reason", "r", "--requested-by", "ana"];
+            firebreak(theatre, &[arguments, &asked].concat())
+        };
+        let since = firebreak_shared::clock::now().to_string();
+        well(&run(&["contain", "--role", &role.name]));
+        let listed = well(&firebreak(theatre, &["list"]));
+        let line = listed.lines().find(|line| line.starts_with(id.as_str())).unwrap();
+        assert!(line.contains("ordered") && line.contains(&format!("role/{}", role.name)), "{line}");
+        assert!(listed.contains(&format!("    quarantine-role@role/{} applied\n", role.name)), "{listed}");
+        let key = ["release", "--since", &since, "--reactivate-key", "AKIAEXAMPLE000000001"];
+        for wrong in [
+            &["release"][..],
+            &["release", id.as_str(), "--since", &since],
+            &["release", id.as_str(), "--drills"],
+            &key,
+        ] {
+            assert!(badly(&run(wrong)).contains("Usage"), "{wrong:?}");
+        }
+        let told = badly(&run(&["release", "--since", "yesterday"]));
+        assert!(told.contains("Malformed"), "{told}");
+        let told = well(&run(&["release", "--since", &since]));
+        assert!(
+            told.starts_with("released\n") && told.contains(id.as_str()) && told.contains("stay revoked"),
+            "{told}"
+        );
+        assert!(!well(&firebreak(theatre, &["list"])).contains(id.as_str()));
+    });
+}
+
+#[test]
 fn refusals_are_told_with_their_reason() {
     common::in_the_theatre(|theatre| async {
         theatre.enforcing().await.unwrap();

@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
@@ -68,6 +69,7 @@ struct House {
     aws: Aws,
     deny: String,
     topic: String,
+    seal_key: String,
 }
 
 /// A ledger of its own in that account.
@@ -100,7 +102,8 @@ struct Process<'a> {
 impl Process<'_> {
     fn ledger(&self) -> Ledger {
         let config = self.wire.config(&self.case.house.aws.config);
-        Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.case.table.clone(), Seal::none())
+        let seal = Seal::new(&config, self.case.house.seal_key.clone());
+        Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.case.table.clone(), seal)
     }
 
     fn base() -> Base {
@@ -235,8 +238,10 @@ impl House {
             "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]});
         let policy = aws.iam.create_policy().policy_name("deny").policy_document(document.to_string());
         let deny = policy.send().await.unwrap().policy.unwrap().arn.unwrap();
+        let key = aws.kms.create_key().key_spec(KeySpec::Hmac256).key_usage(KeyUsageType::GenerateVerifyMac);
+        let seal_key = key.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
         let topic = aws.sns.create_topic().name("pages").send().await.unwrap().topic_arn.unwrap();
-        Self { _emulator: emulator, aws, deny, topic }
+        Self { _emulator: emulator, aws, deny, topic, seal_key }
     }
 
     async fn look(&self) -> World {

@@ -78,6 +78,11 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
             let arn = if resource == Resource::Table { table.table_arn } else { table.latest_stream_arn };
             vec![arn.unwrap()]
         }
+        Resource::OpenIndex => {
+            let table = output("LedgerTableName");
+            vec![format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}/index/open")]
+        }
+        Resource::Queue => vec![format!("arn:aws:sqs:*:{ACCOUNT}:*")],
         Resource::Bus => vec![format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{}", stack.name)],
         Resource::Topic => vec![output("PagesTopicArn")],
         Resource::OwnLogs => {

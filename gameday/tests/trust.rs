@@ -235,7 +235,8 @@ fn a_claim_that_was_cut_short_is_taken_over_and_sealed() {
         let waits = house.release(&id).await;
         assert_eq!(waits["errorType"], "Transient", "{waits}");
         assert!(waits["errorMessage"].as_str().unwrap().contains("not sealed yet"), "{waits}");
-        assert_eq!(house.contain(&role, &[]).await["outcome"], "contained");
+        let answer = house.contain(&role, &[]).await;
+        assert_eq!(answer["outcome"], "contained", "{answer}");
         assert!(house.item(id.as_str(), "incident").await.contains_key("seal"));
         assert_eq!(house.release(&id).await["outcome"], "released");
         assert!(house.book().await.forgeries.iter().all(|forgery| forgery.incident_id != id), "it is no forgery");

@@ -282,12 +282,16 @@ pub enum Resource {
     SealKey,
     /// The ledger's table.
     Table,
+    /// The ledger's index of open incidents.
+    OpenIndex,
     /// The ledger's stream.
     Stream,
     /// The bus of outcome events.
     Bus,
     /// The topic of pages.
     Topic,
+    /// Any queue of the account, in any Region.
+    Queue,
     /// The function's own log streams.
     OwnLogs,
     /// The queue of failed invocations.

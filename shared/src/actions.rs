@@ -34,6 +34,7 @@ pub use iam_revoke_sessions::RevokeSessions;
 pub use lambda_clear_destinations::ClearDestinations;
 pub use lambda_close_function_urls::CloseFunctionUrls;
 pub use lambda_disable_event_sources::DisableEventSources;
+pub(crate) use lambda_disable_event_sources::read_again;
 pub use lambda_recycle_environments::RecycleEnvironments;
 pub use lambda_remove_public_statements::RemovePublicStatements;
 pub use lambda_zero_concurrency::ZeroConcurrency;

@@ -73,6 +73,12 @@ pub fn lambda_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_lambda::Cl
     aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).region(region).build())
 }
 
+/// An SQS client for the Region that a queue lives in.
+pub fn sqs_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_sqs::Client {
+    let region = Region::new(region.as_str().to_owned());
+    aws_sdk_sqs::Client::from_conf(aws_sdk_sqs::config::Builder::from(config).region(region).build())
+}
+
 /// A CloudTrail client for the Region that a finding was found in: calls are recorded where they are made.
 pub fn cloudtrail_in(config: &SdkConfig, region: &ids::Region) -> aws_sdk_cloudtrail::Client {
     let region = Region::new(region.as_str().to_owned());

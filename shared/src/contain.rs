@@ -99,8 +99,12 @@ impl Containment {
             Trigger::Request(request) => match *request {
                 Request::Contain(contain, asked) => Box::pin(self.on_request(contain, asked, received)).await,
                 Request::Approve(incident, asked) => Box::pin(self.on_approval(&incident, asked, received)).await,
-                Request::Release(..) | Request::Pause(_) | Request::Resume(_) => {
-                    Err(Failure::Malformed("release, pause and resume go to `release-containment`".to_owned()))
+                Request::Release(..)
+                | Request::ReleaseSince(..)
+                | Request::List
+                | Request::Pause(_)
+                | Request::Resume(_) => {
+                    Err(Failure::Malformed("release, list, pause and resume go to `release-containment`".to_owned()))
                 }
                 Request::Revoke(..) => Err(Failure::Malformed("revoke goes to `revoke-sessions`".to_owned())),
             },

@@ -20,6 +20,15 @@ pub struct Executed {
     pub record: StepRecord,
     /// Whether another try may go better.
     pub transient: bool,
+    /// Why AWS does not take what was there before back as it stands: what it needs is gone, or a quota is full.
+    pub not_taken_back: Option<Refusal>,
+}
+
+impl Executed {
+    /// A step that came to its end.
+    pub fn ended(record: StepRecord) -> Self {
+        Self { record, transient: false, not_taken_back: None }
+    }
 }
 
 /// Carries out a step. What was applied before is read back, and carried out again where it is no longer in force.
@@ -37,16 +46,16 @@ pub async fn execute(
                 Ok(prior) if matches!(action.verify(order, &prior).await, Ok(Verified::NotInForce(_))) => {
                     // A release that began meanwhile is no tampering: what it undoes stays undone.
                     if superseded(ledger, incident).await? {
-                        return Ok(Executed { record, transient: false });
+                        return Ok(Executed::ended(record));
                     }
                     warn!(incident.id = %incident.incident_id, step = %record.step, "undone by someone: applied again");
                     carry_out(ledger, incident, step, action, record).await
                 }
-                _ => Ok(Executed { record, transient: false }),
+                _ => Ok(Executed::ended(record)),
             }
         }
         Some(record) if record.state != StepState::Intended && record.state != StepState::Failed => {
-            Ok(Executed { record, transient: false })
+            Ok(Executed::ended(record))
         }
         Some(record) => take_up(ledger, incident, step, action, record).await,
         None => take_up(ledger, incident, step, action, fresh).await,
@@ -79,7 +88,7 @@ async fn take_up(
         action.record().summary.clone_into(&mut record.detail);
         info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
         ledger.record(&record).await?;
-        return Ok(Executed { record, transient: false });
+        return Ok(Executed::ended(record));
     }
     carry_out(ledger, incident, step, action, record).await
 }
@@ -177,7 +186,7 @@ async fn carry_out(
         }
     };
     ledger.record(&record).await?;
-    Ok(Executed { record, transient })
+    Ok(Executed { record, transient, not_taken_back: None })
 }
 
 /// Why a rung of a ladder gives way to the one below.
@@ -263,7 +272,7 @@ pub async fn revert(
         // An earlier attempt may have changed something before a guard rail came down.
         StepState::Withheld if record.prior.is_some() => true,
         StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => {
-            return Ok(Executed { record, transient: false });
+            return Ok(Executed::ended(record));
         }
     };
     if !touched {
@@ -273,7 +282,7 @@ pub async fn revert(
         record.reverted_at = Some(record.updated_at);
         "nothing had been changed".clone_into(&mut record.detail);
         ledger.record(&record).await?;
-        return Ok(Executed { record, transient: false });
+        return Ok(Executed::ended(record));
     }
     let step = Step { action: record.action, target: record.target.clone() };
     let order = Order { incident, step: &step, now: clock::now() };
@@ -282,36 +291,38 @@ pub async fn revert(
         Err(error) => Err(error),
     };
     record.updated_at = clock::now();
-    let transient = match result {
+    match result {
         Ok(Reverted::Restored) => {
             record.state = StepState::Reverted;
             record.reverted_at = Some(record.updated_at);
             "what was there before is there again".clone_into(&mut record.detail);
             info!(incident.id = %incident.incident_id, step = %record.step, "reverted");
-            false
         }
         Ok(Reverted::LeftAlone(found)) => {
             record.state = StepState::LeftAlone;
             record.detail = found;
             warn!(incident.id = %incident.incident_id, step = %record.step, "left alone: {}", record.detail);
-            false
         }
         // What is gone needs no undoing.
         Err(ActionError::Gone { target }) => {
             record.state = StepState::LeftAlone;
             record.detail = format!("`{target}` does not exist any more");
-            false
         }
         Err(error) => {
             let transient = error.is_transient();
             record.detail = format!("could not be undone: {}", chain(&error));
             warn!(incident.id = %incident.incident_id, step = %record.step, "{}", record.detail);
             ledger.record(&record).await?;
-            return Ok(Executed { record, transient });
+            let not_taken_back = match error {
+                ActionError::Rejected { .. } => Some(Refusal::Rejected),
+                ActionError::Quota { .. } => Some(Refusal::Quota),
+                _ => None,
+            };
+            return Ok(Executed { record, transient, not_taken_back });
         }
-    };
+    }
     ledger.record(&record).await?;
-    Ok(Executed { record, transient })
+    Ok(Executed::ended(record))
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ fn conclude(id: &IncidentId, part: Part, ends: Vec<Result<Executed, Failure>>) -
     let mut broken: Option<Failure> = None;
     for end in ends {
         match end {
-            Ok(Executed { record, transient }) => {
+            Ok(Executed { record, transient, .. }) => {
                 if transient {
                     again.push(format!("`{}`: {}", record.step, record.detail));
                 }

@@ -7,6 +7,7 @@
 
 mod claim;
 mod inventory;
+mod open;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod watch;
 
 pub use claim::{Claim, Claimed};
 pub use inventory::Known;
+pub use open::PERMISSIONS as OPEN_PERMISSIONS;
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
 pub use watch::Watched;
 
@@ -145,6 +147,7 @@ fn key((pk, sk): (String, String)) -> Item {
 fn item(record: &Record) -> Result<Item, LedgerError> {
     let mut item: Item = serde_dynamo::to_item(record).map_err(LedgerError::Unwritable)?;
     item.extend(key(record.keys()));
+    open::mark(record, &mut item);
     Ok(item)
 }
 

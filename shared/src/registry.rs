@@ -80,9 +80,16 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
         FunctionName::SnapshotLogs => &[&READ, &WRITE, SEAL, &FAILURES, crate::evidence::PERMISSIONS],
         FunctionName::PublishOutcomes => &[&STREAM, &FAILURES, publish::PERMISSIONS],
         FunctionName::NotifyResponders => &[&READ, &WRITE, &FAILURES, crate::page::PERMISSIONS],
-        FunctionName::ReleaseContainment => {
-            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, release::PERMISSIONS]
-        }
+        FunctionName::ReleaseContainment => &[
+            &READ,
+            &WRITE,
+            &FORGET,
+            SEAL,
+            &FAILURES,
+            identity::PERMISSIONS,
+            release::PERMISSIONS,
+            crate::ledger::OPEN_PERMISSIONS,
+        ],
         FunctionName::GuardContainment => {
             &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS, guard::OWN_PARTS]
         }

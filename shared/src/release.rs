@@ -1,6 +1,11 @@
 //! Undoing a containment: the revocation first, then exactly our own steps, in the safe order. And the
 //! pause. What `release-containment` does, by direct invocation only.
 
+mod backlog;
+mod many;
+mod recycle;
+mod undo;
+
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -9,28 +14,29 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{Incident, IncidentState, Pause, ReleaseOrder, StepRecord, StepState};
-use firebreak_model::plan::{Step, Target};
+use firebreak_model::plan::Step;
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::request::{Asked, Release, Request};
 use firebreak_model::trigger::{self, Trigger};
 use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::action::{Action, ActionError, Order, Permission, Resource, Verified};
-use crate::actions;
+use crate::action::{ActionError, Permission, Resource};
 use crate::answer::Answer;
-use crate::clients;
 use crate::clock;
 use crate::config::Base;
-use crate::executor;
 use crate::failure::Failure;
-use crate::identity;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::Ledger;
 use crate::revoke::longest_session;
 use crate::telemetry::chain;
+use undo::Reach;
 
-/// What having the revocation written needs.
-pub const PERMISSIONS: &[Permission] = &[Permission { action: "lambda:InvokeFunction", on: Resource::RevokeFunction }];
+/// What having the revocation written, and telling what has piled up, need.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "lambda:InvokeFunction", on: Resource::RevokeFunction },
+    Permission { action: "lambda:ListEventSourceMappings", on: Resource::Any },
+    Permission { action: "sqs:GetQueueAttributes", on: Resource::Queue },
+];
 
 /// Everything that releasing needs.
 #[derive(Debug)]
@@ -53,25 +59,14 @@ pub struct Releasing {
     pub lead: Duration,
 }
 
-/// How often what could not be undone is tried again within one release, and how long it waits in between.
-const AGAIN: usize = 6;
-const PAUSE_BETWEEN: Duration = Duration::from_secs(5);
-
-/// The order in which steps are undone: the deny first, so that nothing that is let in again fails for
-/// it; event sources and keys last, when all they reach works.
-const SAFE_ORDER: [ActionId; 11] = [
-    ActionId::QuarantineRole,
-    ActionId::QuarantineUser,
-    ActionId::BoundRole,
-    ActionId::BoundUser,
-    ActionId::ClearDestinations,
-    ActionId::RemovePublicStatements,
-    ActionId::CloseFunctionUrls,
-    ActionId::ZeroConcurrency,
-    ActionId::RecycleEnvironments,
-    ActionId::DisableEventSources,
-    ActionId::DeactivateAccessKeys,
-];
+/// A release that is begun: what is on record of it, and what was said of the revocation.
+struct Begun {
+    incident: Incident,
+    /// What the person who asked should know.
+    told: String,
+    /// Whether a revocation was written, which IAM takes its time to propagate.
+    waits: bool,
+}
 
 impl Releasing {
     /// Handles one invocation.
@@ -82,9 +77,13 @@ impl Releasing {
                     let span = info_span!("release", incident.id = %release.incident_id);
                     self.release(release, asked, invocation).instrument(span).await
                 }
+                Request::ReleaseSince(many, asked) => Box::pin(self.since(many, &asked, invocation)).await,
+                Request::List => Box::pin(self.list()).await,
                 Request::Pause(asked) => self.pause(asked, invocation).await,
                 Request::Resume(asked) => self.resume(&asked).await,
-                _ => Err(Failure::Malformed("only `release`, `pause` and `resume` go to this function".to_owned())),
+                _ => Err(Failure::Malformed(
+                    "only `release`, `list`, `pause` and `resume` go to this function".to_owned(),
+                )),
             },
             Trigger::BadRequest(error) => Err(error.into()),
             Trigger::Findings(..) | Trigger::Malformed(_) => {
@@ -116,57 +115,72 @@ impl Releasing {
     }
 
     async fn release(&self, release: Release, asked: Asked, invocation: &str) -> Result<Answer, Failure> {
-        let id = release.incident_id.clone();
-        let incident = self.begin(&release, asked, invocation).await?;
+        let begun = self.begin(&release, asked, invocation).await?;
+        if begun.waits {
+            info!("waiting {:?} for IAM to propagate the revocation", self.lead);
+            tokio::time::sleep(self.lead).await;
+        }
+        self.complete(begun).await
+    }
+
+    /// The first half of a release: it is on record, and the sessions from before it are revoked.
+    async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Begun, Failure> {
+        let incident = self.order(release, asked, invocation).await?;
         if incident.state == IncidentState::Released {
-            return Ok(Answer::on("released", &id, &[]).saying("nothing had been done, or it was undone before"));
+            let told = "nothing had been done, or it was undone before".to_owned();
+            return Ok(Begun { incident, told, waits: false });
         }
-        let revoked = self.revoke(&incident, release.without_revocation).await?;
-        let is_open = |r: &StepRecord| matches!(r.state, StepState::Intended | StepState::Applied | StepState::Failed);
-        let (mut records, mut refused) = self.undo(&incident).await?;
-        for _ in 0..AGAIN {
-            if !records.iter().any(is_open) {
-                break;
-            }
-            // Lambda checks what the execution role may do, and IAM takes seconds to lift the deny everywhere.
-            tokio::time::sleep(PAUSE_BETWEEN).await;
-            (records, refused) = self.undo(&incident).await?;
+        let (told, waits) = self.revoke(&incident, release.without_revocation).await?;
+        Ok(Begun { incident, told, waits })
+    }
+
+    /// The second half: everything of ours is undone, what let live again gets fresh credentials, and it is on record.
+    async fn complete(&self, begun: Begun) -> Result<Answer, Failure> {
+        let Begun { incident, told, .. } = begun;
+        let id = incident.incident_id.clone();
+        if incident.state == IncidentState::Released {
+            return Ok(Answer::on("released", &id, &[]).saying(told));
         }
-        let open: Vec<String> =
-            records.iter().filter(|r| is_open(r)).map(|r| format!("`{}`: {}", r.step, r.detail)).collect();
-        if !open.is_empty() {
-            return Err(Failure::Transient(format!(
-                "the release of `{id}` is not complete; ask for it again to go on: {}",
-                open.join("; ")
-            )));
+        let piled_up = backlog::told(&self.sdk, &self.steps(&incident).await?.0).await;
+        let shut = self.undo_patiently(&incident, Reach::WhileShut).await?;
+        if shut.denies() {
+            // What was let in now would fail, and be lost.
+            return Err(incomplete(&incident, &shut.open_shown().unwrap_or_default()));
         }
-        if !refused.is_empty() {
-            let why: Vec<String> = refused.iter().map(|error| chain(error)).collect();
+        // Before anything is let in: the environments that are still warm have credentials from before.
+        let notes = self.recycle(&incident).await?;
+        let undone = self.undo_patiently(&incident, Reach::All).await?;
+        if let Some(open) = undone.open_shown() {
+            return Err(incomplete(&incident, &open));
+        }
+        if !undone.refused.is_empty() {
+            let why: Vec<String> = undone.refused.iter().map(|error| chain(error)).collect();
             return Err(Failure::Refused(format!(
                 "the release of `{id}` has undone every step whose record is ours, and is not complete: put back what \
                  the other records were, or delete what never was one, and ask for it again: {}",
                 why.join("; ")
             )));
         }
-        let notes = self.recycle(&incident).await;
         // What another function was in the middle of when the release began is on record by now.
-        (records, _) = self.undo(&incident).await?;
-        if records.iter().any(is_open) {
+        let undone = self.undo(&incident, Reach::All).await?;
+        if !undone.refused.is_empty() || undone.open().next().is_some() {
             return Err(Failure::Transient(format!("a step of `{id}` was begun late: ask for the release again")));
         }
-        let left: Vec<String> =
-            records.iter().filter(|r| r.state == StepState::LeftAlone).map(|r| r.step.clone()).collect();
-        self.finish(&incident, &left).await?;
-        let mut messages = vec![revoked];
-        let left_alone = records.iter().filter(|r| r.state == StepState::LeftAlone);
-        messages.extend(left_alone.map(|r| format!("`{}` is left as it is: {}", r.step, r.detail)));
+        let records = undone.records;
+        let left: Vec<&StepRecord> = records.iter().filter(|r| r.state == StepState::LeftAlone).collect();
+        let left_alone: Vec<String> = left.iter().map(|r| r.step.clone()).collect();
+        self.finish(&incident, &left_alone).await?;
+        let mut messages = vec![told];
+        messages.extend(piled_up);
+        messages
+            .extend(left.iter().map(|r| format!("`{}` is not all ours any more, and left so: {}", r.step, r.detail)));
         messages.extend(notes);
         messages.extend(not_recycled(&incident));
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
     /// Puts the release on record; one that was begun before goes on.
-    async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
+    async fn order(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
         let id = &release.incident_id;
         if release.without_revocation && self.revoke_function.is_some() && !self.outlived(id).await? {
             let text = "sessions from before the containment may still be alive, and this stack can revoke them: \
@@ -243,12 +257,12 @@ impl Releasing {
     }
 
     /// Has `revoke-sessions` kill the sessions issued before the release, and believes the ledger, not the answer.
-    async fn revoke(&self, incident: &Incident, without: bool) -> Result<String, Failure> {
+    async fn revoke(&self, incident: &Incident, without: bool) -> Result<(String, bool), Failure> {
         // What `revoke-sessions` has written into the role, it alone takes out.
         let wrote = |step: &Step| step.action == ActionId::QuarantineFunction;
         let needed = !without || incident.plan.steps.iter().any(wrote);
         let Some(function) = self.revoke_function.as_ref().filter(|_| needed) else {
-            return Ok("no revocation was left in place, as asked".to_owned());
+            return Ok(("no revocation was left in place, as asked".to_owned(), false));
         };
         let Some(release) = &incident.release else {
             return Err(Failure::Permanent(format!("incident `{}` holds no release", incident.incident_id)));
@@ -286,112 +300,8 @@ impl Releasing {
             let text = "the release stops before anything is undone: the ledger does not show the revocation in force";
             return Err(Failure::Transient(text.to_owned()));
         }
-        info!("sessions issued before {} are revoked; waiting {:?} for IAM to propagate it", release.at, self.lead);
-        tokio::time::sleep(self.lead).await;
-        Ok(format!("sessions issued before {} stay revoked", release.at))
-    }
-
-    /// Undoes what is on record. Answers how each step stands, and which records were refused.
-    async fn undo(&self, incident: &Incident) -> Result<(Vec<StepRecord>, Vec<LedgerError>), Failure> {
-        let mut owners = incident.plan.owners();
-        owners.remove(&FunctionName::SnapshotLogs);
-        owners.remove(&FunctionName::RevokeSessions);
-        let (mut records, refused) = self.ledger.steps_and_refused(incident, owners).await?;
-        records.sort_by_key(|r| SAFE_ORDER.iter().position(|id| *id == r.action));
-        let replaced = self.replaced(incident).await?;
-        let mut undone = Vec::new();
-        for mut record in records {
-            if !SAFE_ORDER.contains(&record.action) {
-                continue;
-            }
-            if matches!(record.state, StepState::Reverted | StepState::LeftAlone | StepState::Gone) {
-                undone.push(record);
-                continue;
-            }
-            if let (Some(why), Target::Role(_) | Target::User(_)) = (&replaced, &record.target) {
-                record.state = StepState::LeftAlone;
-                record.detail.clone_from(why);
-                record.updated_at = clock::now();
-                self.ledger.record(&record).await?;
-                undone.push(record);
-                continue;
-            }
-            let action = self.action(&record)?;
-            undone.push(executor::revert(&self.ledger, incident, record, action.as_ref()).await?.record);
-        }
-        Ok((undone, refused))
-    }
-
-    /// Why the principal's steps are left alone: it is gone, or another has its name now.
-    async fn replaced(&self, incident: &Incident) -> Result<Option<String>, Failure> {
-        let name = &incident.principal.name;
-        match identity::read(&self.iam, name).await {
-            Ok(now) => Ok(incident.principal.unique_id.as_ref().filter(|id| **id != now.unique_id).map(|id| {
-                format!(
-                    "`{name}` was deleted and made again: what was contained was `{id}`, this is `{}`",
-                    now.unique_id
-                )
-            })),
-            Err(ActionError::Gone { .. }) => Ok(Some(format!("`{name}` does not exist any more"))),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn action(&self, record: &StepRecord) -> Result<Box<dyn Action>, Failure> {
-        let unknown = || Failure::Permanent(format!("`{}` cannot be undone", record.step));
-        match &record.target {
-            Target::Role(_) | Target::User(_) => {
-                actions::for_principal(record.action, &self.iam, &self.deny_policy_arn).ok_or_else(unknown)
-            }
-            Target::Function(function) => self.on_function(record.action, function).ok_or_else(unknown),
-        }
-    }
-
-    fn on_function(&self, action: ActionId, function: &FunctionArn) -> Option<Box<dyn Action>> {
-        let lambda = clients::lambda_in(&self.sdk, function.region());
-        actions::for_function(action, &lambda, &self.base.stack)
-    }
-
-    /// Gives the functions fresh credentials: those in their warm environments are from before the release,
-    /// and revoked with the thief's. Answers what a person should know.
-    async fn recycle(&self, incident: &Incident) -> Vec<String> {
-        let mut notes = Vec::new();
-        for function in &incident.functions {
-            let error = match self.recycle_one(incident, function).await {
-                // A function that is gone holds no credentials.
-                Ok(()) | Err(ActionError::Gone { .. }) => continue,
-                // It never ran as this role, or serves from versions that cannot be changed.
-                Err(ActionError::Withheld(veto)) => {
-                    notes.push(format!("`{}`: {veto}", function.name()));
-                    continue;
-                }
-                Err(error) => chain(&error),
-            };
-            warn!(function = %function, "its environments could not be recycled: {error}");
-            notes.push(format!(
-                "`{}` may fail until Lambda replaces its warm environments, within hours: {error}",
-                function.name()
-            ));
-        }
-        notes
-    }
-
-    async fn recycle_one(&self, incident: &Incident, function: &FunctionArn) -> Result<(), ActionError> {
-        let step = Step { action: ActionId::RecycleEnvironments, target: Target::Function(function.clone()) };
-        let order = Order { incident, step: &step, now: clock::now() };
-        let Some(action) = self.on_function(step.action, function) else { return Ok(()) };
-        let prior = action.observe(order).await?;
-        action.apply(order, &prior).await?;
-        let mut verified = action.verify(order, &prior).await;
-        for _ in 0..20 {
-            if !matches!(verified, Ok(Verified::NotInForce(_))) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            verified = action.verify(order, &prior).await;
-        }
-        action.revert(order, &prior).await?;
-        verified.map(|_| ())
+        info!("sessions issued before {} are revoked", release.at);
+        Ok((format!("sessions issued before {} stay revoked", release.at), true))
     }
 
     async fn finish(&self, incident: &Incident, left_alone: &[String]) -> Result<(), Failure> {
@@ -409,6 +319,11 @@ impl Releasing {
         self.ledger.update(&incident.incident_id, change).await?;
         Ok(())
     }
+}
+
+fn incomplete(incident: &Incident, open: &str) -> Failure {
+    let id = &incident.incident_id;
+    Failure::Transient(format!("the release of `{id}` is not complete; ask for it again to go on: {open}"))
 }
 
 /// Which functions may still hold credentials from before the release, as far as is known.
@@ -450,7 +365,7 @@ mod tests {
     use crate::ledger::Seal;
     use crate::testing::{Wire, ok, role_order};
 
-    fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
+    pub(super) fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
         let sdk = wire.config();
         Releasing {
             ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), Seal::none()),

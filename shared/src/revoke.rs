@@ -134,7 +134,7 @@ impl Revocation {
         let mut records = Vec::new();
         for step in incident.plan.owned_by(FunctionName::RevokeSessions) {
             let done = if let Some(record) = self.kept_off(&incident, step).await? {
-                Executed { record, transient: false }
+                Executed::ended(record)
             } else {
                 let action = self.action_of(step);
                 executor::execute(&self.ledger, &incident, step, action.as_ref()).await?

@@ -30,7 +30,7 @@ pub(crate) async fn create(aws: &Aws, name: &str) {
     assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
 }
 
-/// All records by their keys, but for times and for how often something was tried.
+/// All records by their keys, but for times, seals, and how often something was tried.
 pub(crate) async fn records(aws: &Aws, name: &str) -> BTreeMap<String, String> {
     let mut pages = aws.dynamodb.scan().table_name(name).consistent_read(true).into_paginator().items().send();
     let mut records = BTreeMap::new();
@@ -38,7 +38,10 @@ pub(crate) async fn records(aws: &Aws, name: &str) -> BTreeMap<String, String> {
         let mut record: Value = serde_dynamo::from_item(item.unwrap()).unwrap();
         let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
         let keys = format!("{} {}", text(&record, "pk"), text(&record, "sk"));
-        record.as_object_mut().unwrap().remove("attempts");
+        // The seal is over the times as well.
+        for name in ["attempts", "seal"] {
+            record.as_object_mut().unwrap().remove(name);
+        }
         records.insert(without_times(&keys), without_times(&record.to_string()));
     }
     records

@@ -261,7 +261,12 @@ impl Explainer<'_> {
                 let reason = format!("the plan of incident `{id}` is carried out");
                 return Explanation { decision: Outcome::Act, ..Explanation::of(Kind::Manual, reason) };
             }
-            Request::Release(..) | Request::Pause(_) | Request::Resume(_) | Request::Revoke(..) => {
+            Request::Release(..)
+            | Request::ReleaseSince(..)
+            | Request::List
+            | Request::Pause(_)
+            | Request::Resume(_)
+            | Request::Revoke(..) => {
                 let reason = "the request contains nobody: it is carried out, and the playbook has no say in it";
                 return Explanation::of(Kind::Manual, reason);
             }

@@ -40,6 +40,9 @@ pub enum RequestError {
     /// Neither or both of `role` and `user`.
     #[error("give exactly one of `role` and `user`")]
     Target,
+    /// Neither or both of `incident_id` and `since`, or what goes with the other.
+    #[error("give `incident_id`, with or without `reactivate_keys`, or `since`, with or without `drills`")]
+    WhichRelease,
     /// A principal that lives elsewhere.
     #[error("`{arn}` is not in this account: Firebreak contains only in its own")]
     OtherAccount {
@@ -72,6 +75,10 @@ pub enum Request {
     Approve(IncidentId, Asked),
     /// Undo a containment.
     Release(Release, Asked),
+    /// Undo every containment that was ordered since a time.
+    ReleaseSince(ReleaseSince, Asked),
+    /// Say what is open. Changes nothing, so that nobody has to say why.
+    List,
     /// Stop new containments.
     Pause(Asked),
     /// Lift the pause.
@@ -106,6 +113,17 @@ pub struct Release {
     pub without_revocation: bool,
 }
 
+/// Release every incident that was ordered at or after a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReleaseSince {
+    /// The time.
+    pub since: Timestamp,
+    /// Drills as well.
+    pub drills: bool,
+    /// Go ahead without revocations: only where `revoke-sessions` is left out.
+    pub without_revocation: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "firebreak", rename_all = "kebab-case", deny_unknown_fields)]
 enum Wire {
@@ -133,12 +151,18 @@ enum Wire {
     Release {
         reason: String,
         requested_by: String,
-        incident_id: IncidentId,
+        #[serde(default)]
+        incident_id: Option<IncidentId>,
+        #[serde(default)]
+        since: Option<Timestamp>,
+        #[serde(default)]
+        drills: bool,
         #[serde(default)]
         reactivate_keys: Vec<AccessKeyId>,
         #[serde(default)]
         without_revocation: bool,
     },
+    List {},
     Pause {
         reason: String,
         requested_by: String,
@@ -191,9 +215,19 @@ pub fn read(payload: &Value, home: &Home) -> Result<Request, RequestError> {
         Wire::Approve { reason, requested_by, incident_id } => {
             Request::Approve(incident_id, asked(requested_by, reason)?)
         }
-        Wire::Release { reason, requested_by, incident_id, reactivate_keys, without_revocation } => {
-            Request::Release(Release { incident_id, reactivate_keys, without_revocation }, asked(requested_by, reason)?)
+        Wire::Release { reason, requested_by, incident_id, since, drills, reactivate_keys, without_revocation } => {
+            let asked = asked(requested_by, reason)?;
+            match (incident_id, since) {
+                (Some(incident_id), None) if !drills => {
+                    Request::Release(Release { incident_id, reactivate_keys, without_revocation }, asked)
+                }
+                (None, Some(since)) if reactivate_keys.is_empty() => {
+                    Request::ReleaseSince(ReleaseSince { since, drills, without_revocation }, asked)
+                }
+                _ => return Err(RequestError::WhichRelease),
+            }
         }
+        Wire::List {} => Request::List,
         Wire::Pause { reason, requested_by } => Request::Pause(asked(requested_by, reason)?),
         Wire::Resume { reason, requested_by } => Request::Resume(asked(requested_by, reason)?),
         Wire::Revoke { reason, requested_by, incident_id } => {
@@ -272,6 +306,31 @@ mod tests {
     fn a_message_stays_short_whatever_it_repeats() {
         let error = contain(&json!({"role": "orders", "x".repeat(1_000_000): 1})).unwrap_err().to_string();
         assert!(error.chars().count() < 500, "{} characters", error.chars().count());
+    }
+
+    #[test]
+    fn a_release_is_of_one_incident_or_of_all_since_a_time() {
+        let id = "fb-000000000000000000000000";
+        let release = |extra: &Value| {
+            let mut payload = json!({"firebreak": "release", "reason": "over", "requested_by": "ana"});
+            payload.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            read(&payload, &home())
+        };
+        let Request::Release(one, _) = release(&json!({"incident_id": id})).unwrap() else { unreachable!() };
+        assert_eq!(one.incident_id.as_str(), id);
+        let since = release(&json!({"since": "2026-11-21T02:00:00Z", "drills": true})).unwrap();
+        let Request::ReleaseSince(many, _) = since else { unreachable!() };
+        assert_eq!((many.since.to_string().as_str(), many.drills), ("2026-11-21T02:00:00Z", true));
+        for wrong in [
+            json!({}),
+            json!({"incident_id": id, "since": "2026-11-21T02:00:00Z"}),
+            json!({"incident_id": id, "drills": true}),
+            json!({"since": "2026-11-21T02:00:00Z", "reactivate_keys": ["AKIAEXAMPLE000000001"]}),
+        ] {
+            assert_eq!(release(&wrong).unwrap_err().to_string(), RequestError::WhichRelease.to_string(), "{wrong}");
+        }
+        release(&json!({"since": "yesterday"})).unwrap_err();
+        assert!(matches!(read(&json!({"firebreak": "list"}), &home()), Ok(Request::List)));
     }
 
     #[test]

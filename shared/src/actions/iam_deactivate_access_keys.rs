@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
+use crate::actions::several::{both, restored_unless};
 use crate::actions::target::user;
 use crate::paging;
 
@@ -110,19 +111,19 @@ impl Action for DeactivateAccessKeys {
             let release = incident.release.as_ref();
             release.is_some_and(|r| r.reactivate_keys.iter().any(|k| k.as_str() == key))
         };
-        let mut gone = Vec::new();
+        let mut result = Ok(());
+        let mut left = Vec::new();
         for key in prior.iter().filter(|key| key.active && (!named(&key.id) || allowed(&key.id))) {
             match now.iter().find(|k| k.id == key.id) {
                 Some(key) if key.active => {}
-                Some(key) => self.set(user, &key.id, StatusType::Active).await?,
-                None => gone.push(key.id.clone()),
+                Some(key) => result = both(result, self.set(user, &key.id, StatusType::Active).await),
+                None => left.push(format!("`{}` was deleted since, and is not to be had back", key.id)),
             }
         }
-        Ok(if gone.is_empty() {
-            Reverted::Restored
-        } else {
-            Reverted::LeftAlone(format!("deleted since, and not to be had back: {}", gone.join(", ")))
-        })
+        // A thief who mints a key has it deactivated: nobody else is to wake it up for a forgotten one.
+        let made_since = now.iter().filter(|now| !now.active && prior.iter().all(|key| key.id != now.id));
+        left.extend(made_since.map(|key| format!("`{}` was made since, and stays Inactive: whose is it?", key.id)));
+        result.map(|()| restored_unless(&left))
     }
 }
 
@@ -245,6 +246,21 @@ mod tests {
             let updates: Vec<String> = expected.iter().map(|key| update(key, "Active")).collect();
             assert_eq!(wire.requests()[1..], updates);
         }
+    }
+
+    #[tokio::test]
+    async fn one_key_that_cannot_be_woken_keeps_no_other_asleep_and_one_made_since_is_told() {
+        let (incident, step) = user_order("ci-bot", ActionId::DeactivateAccessKeys);
+        let prior = json!([{"id": STOLEN, "active": true}, {"id": OTHER, "active": true}]);
+        let both = || listed(&[(STOLEN, "Inactive"), (OTHER, "Inactive")]);
+        let wire = Wire::answering([both(), query_error(403, "AccessDenied"), updated()]);
+        action(&wire).revert(order(&incident, &step), &prior).await.unwrap_err();
+        assert_eq!(wire.requests()[1..], [update(STOLEN, "Active"), update(OTHER, "Active")]);
+        let wire = Wire::answering([listed(&[(STOLEN, "Active"), (OTHER, "Inactive")])]);
+        let reverted = action(&wire).revert(order(&incident, &step), &json!([{"id": STOLEN, "active": true}])).await;
+        let told = format!("`{OTHER}` was made since, and stays Inactive: whose is it?");
+        assert_eq!(reverted.unwrap(), Reverted::LeftAlone(told));
+        assert_eq!(wire.requests(), [LIST]);
     }
 
     #[tokio::test]

@@ -83,6 +83,12 @@ impl DisableEventSources {
     }
 }
 
+/// The mappings that a release has read from their sources again, by what was recorded of them.
+pub(crate) fn read_again(prior: &Value) -> Vec<String> {
+    let before: Vec<Mapping> = serde_json::from_value(prior.clone()).unwrap_or_default();
+    before.into_iter().filter(|mapping| mapping.enabled).map(|mapping| mapping.uuid).collect()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Enabled {
     Yes,
@@ -131,6 +137,8 @@ impl Action for DisableEventSources {
                 _ => left.push(format!("`{}` was deleted, or moved to another function", mapping.uuid)),
             }
         }
+        let made_since = now.iter().filter(|now| !now.enabled && before.iter().all(|m| m.uuid != now.uuid));
+        left.extend(made_since.map(|m| format!("`{}` was made since, and is off: enable it if it is yours", m.uuid)));
         result.map(|()| restored_unless(&left))
     }
 }
@@ -261,7 +269,7 @@ mod tests {
     async fn reverting_enables_what_was_enabled_and_nothing_else() {
         let prior = json!([mapping("a", "Enabled", true), mapping("b", "Disabled", false)]);
         let wire = Wire::answering([
-            listed(&[("a", "Disabled"), ("b", "Disabled"), ("c", "Disabled")]),
+            listed(&[("a", "Disabled"), ("b", "Disabled")]),
             ok("{}"),
             listed(&[("a", "Enabling"), ("b", "Disabled")]),
         ]);
@@ -271,6 +279,17 @@ mod tests {
             assert_eq!(reverted, Reverted::Restored);
         }
         assert_eq!(wire.requests(), [LIST, &update("a", "true"), LIST]);
+    }
+
+    #[tokio::test]
+    async fn what_was_made_since_is_told_where_it_is_off() {
+        let prior = json!([mapping("a", "Enabled", true)]);
+        let wire = Wire::answering([listed(&[("a", "Disabled"), ("c", "Disabled"), ("d", "Enabled")]), ok("{}")]);
+        let (incident, step) = function_order(ActionId::DisableEventSources);
+        let reverted = action(&wire).revert(order(&incident, &step), &prior).await.unwrap();
+        let told = "`c` was made since, and is off: enable it if it is yours";
+        assert_eq!(reverted, Reverted::LeftAlone(told.to_owned()));
+        assert_eq!(wire.requests(), [LIST, &update("a", "true")]);
     }
 
     #[tokio::test]

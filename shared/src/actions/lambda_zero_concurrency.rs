@@ -14,6 +14,7 @@ use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
 use crate::paging;
+use crate::telemetry::chain;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::ZeroConcurrency,
@@ -169,16 +170,17 @@ impl Action for ZeroConcurrency {
     async fn revert(&self, order: Order<'_>, prior: &Value) -> Result<Reverted, ActionError> {
         let before: Concurrency = prior::read(order, prior)?;
         let function = target::function(order)?;
+        let mut left = Vec::new();
         match (self.reserved(function).await?, before.reserved) {
             (now, before) if now == before => {}
             (Some(0), Some(figure)) => self.reserve(function, figure).await?,
             (Some(0), None) => self.unreserve(function).await?,
             (now, _) => {
                 let now = now.map_or_else(|| "not set".to_owned(), |figure| figure.to_string());
-                return Ok(Reverted::LeftAlone(format!("reserved concurrency is {now} now, not 0")));
+                left.push(format!("reserved concurrency is {now} now, not 0"));
             }
         }
-        let mut left = Vec::new();
+        let figure_is_ours = left.is_empty();
         if !before.provisioned.is_empty() {
             let now = self.provisioned(function).await?;
             for wanted in &before.provisioned {
@@ -187,6 +189,15 @@ impl Action for ZeroConcurrency {
                     Some(other) => left.push(format!("`{}` has {} provisioned now", other.qualifier, other.requested)),
                     None => match self.provision(function, wanted).await {
                         Err(ActionError::Gone { .. }) => left.push(format!("`{}` is gone", wanted.qualifier)),
+                        // What somebody reserves now may not hold what was provisioned: a person must see to it.
+                        Err(error @ (ActionError::Rejected { .. } | ActionError::Quota { .. })) if !figure_is_ours => {
+                            left.push(format!(
+                                "{} cannot be provisioned for `{}`: {}",
+                                wanted.requested,
+                                wanted.qualifier,
+                                chain(&error)
+                            ));
+                        }
                         result => result?,
                     },
                 }
