@@ -84,8 +84,14 @@ impl Move {
         [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::DropRevocation, Self::FreeFunction];
 
     /// What would set a principal free.
-    pub const FREEING: [Self; 5] =
-        [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::FreeUser, Self::FreeMintedRole];
+    pub const FREEING: [Self; 6] = [
+        Self::DetachDeny,
+        Self::DropBoundary,
+        Self::ReplaceBoundary,
+        Self::FreeUser,
+        Self::FreeMintedRole,
+        Self::RecreateRole,
+    ];
 
     /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
     /// whoever may write the ledger there is the policy, and nothing else to measure.)
