@@ -38,6 +38,7 @@ if importlib.metadata.version("ministack") != VERSION:
 import botocore.session  # noqa: E402
 import conditions  # noqa: E402
 import doors  # noqa: E402
+import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import keys  # noqa: E402
@@ -48,6 +49,7 @@ import rules  # noqa: E402
 import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
+import versions  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
@@ -380,6 +382,12 @@ keys.install(replace, iam_actions, kms)
 
 # 16. A resource policy and a URL for each version and alias (`doors.py`).
 doors.install(replace, lambda_svc)
+
+# 17. What the sessions of a user's key may do (`federation.py`).
+federation.install(replace, iam_evaluator, sts, iam)
+
+# 18. Published versions, aliases and provisioned concurrency (`versions.py`).
+versions.install(replace, lambda_svc, lambda_runtime)
 
 if __name__ == "__main__":
     gateway.main()

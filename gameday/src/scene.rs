@@ -12,7 +12,8 @@ use aws_sdk_dynamodb::types::ScalarAttributeType;
 use aws_sdk_dynamodb::types::{AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
-    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, OnFailure, OnSuccess, Runtime, State,
+    DestinationConfig, Environment, FunctionCode, FunctionUrlAuthType, LastUpdateStatus, OnFailure, OnSuccess, Runtime,
+    State,
 };
 use aws_sdk_s3::primitives::ByteStream;
 use firebreak_model::finding::DRILL_PATH;
@@ -205,8 +206,17 @@ impl Victim {
     /// # Errors
     /// With what the function, or Lambda, said.
     pub async fn work(&self, aws: &Aws) -> Result<Timestamp> {
+        self.work_as(aws, None).await
+    }
+
+    /// The same, called by a version or an alias.
+    ///
+    /// # Errors
+    /// With what the function, or Lambda, said.
+    pub async fn work_as(&self, aws: &Aws, qualifier: Option<&str>) -> Result<Timestamp> {
         let payload = Blob::new(r#"{"order": 1}"#);
-        let answer = aws.lambda.invoke().function_name(&self.function).payload(payload).send().await?;
+        let invoke = aws.lambda.invoke().function_name(&self.function).set_qualifier(qualifier.map(str::to_owned));
+        let answer = invoke.payload(payload).send().await?;
         let said = answer.payload().map(|p| String::from_utf8_lossy(p.as_ref()).into_owned()).unwrap_or_default();
         let value: Value = serde_json::from_str(&said).unwrap_or_default();
         match value.get("environment_started_ms").and_then(Value::as_i64) {
@@ -214,6 +224,31 @@ impl Victim {
             _ => bail!("{said}"),
         }
     }
+}
+
+/// Publishes the function as it is. Answers the version's number.
+///
+/// # Errors
+/// Where AWS refuses.
+pub async fn publish(aws: &Aws, function: &str) -> Result<String> {
+    until_updated(aws, function).await?;
+    let published = aws.lambda.publish_version().function_name(function).send().await?;
+    published.version.context("the new version has no number")
+}
+
+/// Waits until no change of the function is under way.
+///
+/// # Errors
+/// Where it does not end.
+pub async fn until_updated(aws: &Aws, function: &str) -> Result<()> {
+    for _ in 0..200 {
+        let answer = aws.lambda.get_function_configuration().function_name(function).send().await?;
+        if answer.last_update_status() == Some(&LastUpdateStatus::Successful) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    bail!("the update of `{function}` does not end")
 }
 
 async fn open_doors(aws: &Aws, function: &str) -> Result<()> {
@@ -283,6 +318,31 @@ impl User {
             keys.push(Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "a user's"));
         }
         Ok(Self { name: name.to_owned(), arn: user.arn().to_owned(), id: user.user_id().to_owned(), keys })
+    }
+
+    /// Lets the user take out federated sessions, and assume roles.
+    ///
+    /// # Errors
+    /// Where AWS refuses.
+    pub async fn may_take_out_sessions(&self, aws: &Aws) -> Result<()> {
+        let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*",
+            "Action": ["sts:AssumeRole", "sts:GetFederationToken"]}]});
+        let put = aws.iam.put_user_policy().user_name(&self.name).policy_name("goes-on");
+        put.policy_document(policy.to_string()).send().await?;
+        Ok(())
+    }
+
+    /// A federated session that the holder of a key takes out, of any name: it may do what the user may.
+    ///
+    /// # Errors
+    /// Where AWS refuses.
+    pub async fn federated_session_of(&self, aws: &Aws, key: &Credentials, name: &str) -> Result<Credentials> {
+        let all = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+        let take = aws.as_identity(key.clone()).sts.get_federation_token().name(name).policy(all.to_string());
+        let answer = take.send().await?;
+        let session = answer.credentials().context("no credentials")?;
+        let token = Some(session.session_token().to_owned());
+        Ok(Credentials::new(session.access_key_id(), session.secret_access_key(), token, None, "stolen"))
     }
 
     /// A session that the holder of a key takes out: it outlives the key.

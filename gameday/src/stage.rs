@@ -254,7 +254,7 @@ impl Stage {
     /// Every call of the thief goes through.
     pub async fn thief_works(&mut self, thief: &Thief) {
         let mut failed = Vec::new();
-        for call in Call::ALL {
+        for &call in thief.calls {
             let outcome = thief.attempt(call).await;
             self.tell(&thief.name, Tone::Bad, &format!("{} {}", call.action(), outcome.shown()));
             if outcome != Outcome::Succeeded {
@@ -271,7 +271,7 @@ impl Stage {
     /// Where the ledger cannot be read.
     pub async fn thief_is_stopped(&mut self, thief: &Thief, sent: Timestamp) -> Result<()> {
         let start = Instant::now();
-        let mut open: Vec<(Call, Outcome)> = Call::ALL.iter().map(|call| (*call, Outcome::Succeeded)).collect();
+        let mut open: Vec<(Call, Outcome)> = thief.calls.iter().map(|call| (*call, Outcome::Succeeded)).collect();
         while !open.is_empty() && start.elapsed() < PATIENCE {
             let mut still = Vec::new();
             for (call, _) in open {
@@ -300,7 +300,7 @@ impl Stage {
     /// Every call of the thief is refused at once.
     pub async fn thief_stays_out(&mut self, thief: &Thief, when: &str) {
         let mut through = Vec::new();
-        for call in Call::ALL {
+        for &call in thief.calls {
             let outcome = thief.attempt(call).await;
             if !outcome.is_stopped() {
                 through.push(format!("{} {}", call.action(), outcome.shown()));

@@ -41,6 +41,10 @@ impl Call {
         Self::ListRoles,
     ];
 
+    /// Every call but that of IAM.
+    pub const BUT_IAM: [Self; 6] =
+        [Self::ListBuckets, Self::GetObject, Self::PutObject, Self::SendMessage, Self::GetItem, Self::PutItem];
+
     /// The action, as IAM names it.
     pub fn action(self) -> &'static str {
         match self {
@@ -92,6 +96,8 @@ pub struct Thief {
     pub name: String,
     /// The access key that it stole.
     pub access_key: String,
+    /// What it tries.
+    pub calls: &'static [Call],
     aws: Aws,
     goods: Goods,
 }
@@ -100,7 +106,18 @@ impl Thief {
     /// With these credentials, after these goods.
     pub fn with(aws: &Aws, name: &str, credentials: Credentials, goods: &Goods) -> Self {
         let access_key = credentials.access_key_id().to_owned();
-        Self { name: name.to_owned(), access_key, aws: aws.as_identity(credentials), goods: goods.clone() }
+        Self {
+            name: name.to_owned(),
+            access_key,
+            calls: &Call::ALL,
+            aws: aws.as_identity(credentials),
+            goods: goods.clone(),
+        }
+    }
+
+    /// With a session that was taken out with a user's key: AWS lets none of those call IAM.
+    pub fn with_session_of_a_user(aws: &Aws, name: &str, credentials: Credentials, goods: &Goods) -> Self {
+        Self { calls: &Call::BUT_IAM, ..Self::with(aws, name, credentials, goods) }
     }
 
     /// Makes one call.

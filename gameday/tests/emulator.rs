@@ -15,7 +15,7 @@ use aws_sdk_iam::types::StatusType;
 use aws_sdk_sqs::types::QueueAttributeName;
 use gameday::aws::{ACCOUNT, Aws};
 use gameday::conditions::{self, Conditions};
-use gameday::scene::random_hex;
+use gameday::scene::{Role, User, random_hex};
 use gameday::theatre::Theatre;
 use iam_eval::organisation::table;
 use serde_json::{Value, json};
@@ -372,4 +372,31 @@ async fn until(mut so: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     panic!("it never is so");
+}
+
+#[test]
+fn the_sessions_of_a_users_key_may_do_no_more_than_on_aws() {
+    common::in_the_theatre(async |theatre| {
+        let aws = &theatre.aws;
+        let user = User::create(aws, &format!("user-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        user.may_take_out_sessions(aws).await.unwrap();
+        let key = &user.keys[0];
+        let of_the_user = aws.as_identity(user.session_of(aws, key).await.unwrap());
+        let federated = aws.as_identity(user.federated_session_of(aws, key, "anyone").await.unwrap());
+        for session in [&of_the_user, &federated] {
+            session.s3.list_buckets().send().await.unwrap();
+            session.sts.get_caller_identity().send().await.unwrap();
+            assert!(session.iam.list_roles().send().await.is_err(), "it calls IAM");
+            assert!(session.sts.get_session_token().send().await.is_err(), "it takes out another");
+        }
+        let role = Role::create(aws, &format!("role-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        role.steal_session(&of_the_user, "on").await.unwrap();
+        assert!(role.steal_session(&federated, "on").await.is_err(), "a federated session goes on to a role");
+        let bare = aws.as_identity(key.clone()).sts.get_federation_token().name("bare").send().await.unwrap();
+        let bare = bare.credentials().unwrap();
+        let token = Some(bare.session_token().to_owned());
+        let bare = Credentials::new(bare.access_key_id(), bare.secret_access_key(), token, None, "bare");
+        let bare = aws.as_identity(bare);
+        assert!(bare.s3.list_buckets().send().await.is_err(), "a session without a policy may do something");
+    });
 }

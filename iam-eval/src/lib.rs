@@ -9,6 +9,7 @@
 //! [single and several values](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
 
 mod condition;
+pub mod mutants;
 pub mod organisation;
 mod pattern;
 mod policy;

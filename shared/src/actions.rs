@@ -14,6 +14,7 @@ mod inline_policy;
 mod lambda_clear_destinations;
 mod lambda_close_function_urls;
 mod lambda_disable_event_sources;
+mod lambda_provisioned;
 mod lambda_public_statement;
 mod lambda_recycle_environments;
 mod lambda_remove_public_statements;

@@ -315,19 +315,15 @@ mod tests {
             .to_string())
         };
         let marked = " [firebreak: recycled 1]";
+        let aliases = || ok(r#"{"Aliases": []}"#);
+        let versions = || ok(r#"{"Versions": [{"Version": "$LATEST"}]}"#);
+        let provisioned = || ok(r#"{"ProvisionedConcurrencyConfigs": []}"#);
         let good = [
-            stored(&incident),
-            ok("{}"),
-            described(""),
-            ok("{}"),
-            stored(&incident),
-            described(""),
-            ok("{}"),
-            described(marked),
-            ok(r#"{"Aliases": []}"#),
-            ok(r#"{"ProvisionedConcurrencyConfigs": []}"#),
-            ok("{}"),
-        ];
+            vec![stored(&incident), ok("{}"), described(""), aliases(), provisioned(), ok("{}"), stored(&incident)],
+            vec![described(""), ok("{}"), aliases(), versions(), provisioned()],
+            vec![described(marked), aliases(), versions(), provisioned(), ok("{}")],
+        ]
+        .concat();
         let throttled = [json_error(400, "ProvisionedThroughputExceededException")];
         let wire = Wire::answering(good.into_iter().chain(throttled));
         let body = event(&incident).to_string();

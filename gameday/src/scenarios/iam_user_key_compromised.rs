@@ -28,7 +28,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let [stolen_key, other_key] = user.keys.as_slice() else { anyhow::bail!("the user has not two keys") };
     let session = user.session_of(&aws, stolen_key).await?;
     let by_key = Thief::with(&aws, "the thief (key)", stolen_key.clone(), &goods);
-    let by_session = Thief::with(&aws, "the thief (session)", session, &goods);
+    let by_session = Thief::with_session_of_a_user(&aws, "the thief (session)", session, &goods);
     let by_other = Thief::with(&aws, "the other key", other_key.clone(), &goods);
     let before = World::look(&aws).await?;
 

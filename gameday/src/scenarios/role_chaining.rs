@@ -31,7 +31,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const PARTNER: &str = "444455556666";
 
 /// A role that may assume others, and that this account may assume.
-async fn chaining_role(aws: &Aws, name: &str) -> Result<Role> {
+pub(super) async fn chaining_role(aws: &Aws, name: &str) -> Result<Role> {
     let role = Role::create(aws, name, DRILL_PATH).await?;
     let policy = json!({"Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]});

@@ -55,6 +55,11 @@ impl Mortal {
         Self { inner, kill: None, calls: Arc::default(), killed: Arc::default() }
     }
 
+    /// How many calls it has made.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
     /// The same process, one of whose clients reaches something else.
     pub(crate) fn carrying(&self, inner: SharedHttpConnector) -> Self {
         Self { inner, ..self.clone() }

@@ -146,6 +146,7 @@ const QUARANTINE: &[Call<'_>] = &[
     ("iam:DeleteRolePolicy", "iam::A:role/orders", &[DENY_ALL], May::Only(&["revoke"])),
     ("iam:PutUserPolicy", "iam::A:user/ben", &[DENY_ALL], May::Only(&["revoke"])),
     ("iam:DeleteUserPolicy", "iam::A:user/ben", &[DENY_ALL], May::Only(&["revoke"])),
+    ("iam:PutRolePolicy", "iam::A:role/orders", &[LIKE_IT], May::Everyone),
     ("iam:PutRolePolicy", "iam::A:role/orders", &[MANAGED], May::Everyone),
     ("iam:PutRolePolicy", "iam::A:role/orders", &[UNDER_A_PATH], May::Everyone),
     // There is no key that names an inline policy: this is what the policy cannot protect.

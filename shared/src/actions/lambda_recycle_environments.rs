@@ -1,5 +1,8 @@
 //! Replaces the warm execution environments of a function, so that it lives on with credentials from after the
-//! revocation: an update of nothing but the description.
+//! revocation. Those of `$LATEST` by an update of nothing but the description; those behind an alias by leading it to
+//! a twin of its version; provisioned ones by taking them away and putting them again.
+
+mod published;
 
 use std::time::Duration;
 
@@ -9,36 +12,56 @@ use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurat
 use aws_sdk_lambda::types::LastUpdateStatus;
 use firebreak_model::action::ActionId;
 use firebreak_model::guard::Veto;
+use firebreak_model::ids::FunctionArn;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::policy::REVOCATION_AHEAD_SECONDS;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lambda_target::{Functions, qualifier};
-use super::several::in_force_unless;
+use self::published::{Alias, LATEST, Published};
+use super::lambda_provisioned::{Allocation, Provisioned};
+use super::lambda_target::{Functions, exact_qualifier};
+use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
 use crate::action::{
     Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
 };
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::RecycleEnvironments,
-    summary: "the environments of `$LATEST` are replaced and have fresh credentials; no alias leads to another version",
+    summary: "the environments of `$LATEST`, of provisioned concurrency and behind aliases are replaced and have fresh \
+              credentials; nothing that leads to others was found",
     permissions: &[
+        Permission { action: "lambda:DeleteProvisionedConcurrencyConfig", on: Resource::Function },
         Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
-        Permission { action: "lambda:UpdateFunctionConfiguration", on: Resource::Function },
+        Permission { action: "lambda:GetPolicy", on: Resource::Function },
         Permission { action: "lambda:ListAliases", on: Resource::Function },
+        Permission { action: "lambda:ListEventSourceMappings", on: Resource::Any },
         Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
+        Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
+        Permission { action: "lambda:PublishVersion", on: Resource::Function },
+        Permission { action: "lambda:PutProvisionedConcurrencyConfig", on: Resource::Function },
+        Permission { action: "lambda:UpdateAlias", on: Resource::Function },
+        Permission { action: "lambda:UpdateFunctionConfiguration", on: Resource::Function },
     ],
     revert_permissions: &[
         Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
+        Permission { action: "lambda:ListAliases", on: Resource::Function },
+        Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
+        Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
+        Permission { action: "lambda:PutProvisionedConcurrencyConfig", on: Resource::Function },
+        Permission { action: "lambda:UpdateAlias", on: Resource::Function },
         Permission { action: "lambda:UpdateFunctionConfiguration", on: Resource::Function },
     ],
     additive: false,
-    reversible: "wholly: the description comes back",
-    idempotent_because: "a description that bears the mark of this episode is not written again",
-    disrupts: "nothing but cold starts: Lambda calls the old environments until the new ones are ready",
+    reversible: "the description and the provisioned figures come back, and the aliases once their old environments are \
+                 gone; a version that was published stays, used by nothing",
+    idempotent_because: "a description that bears the mark of this episode is not written again, a version that bears \
+                         it is published once, and what was provisioned since is not provisioned again",
+    disrupts: "nothing but cold starts: Lambda calls the old environments until the new ones are ready; provisioned \
+               concurrency is away for as long as it takes to be put again",
 };
 
 /// What Lambda takes at most.
@@ -48,33 +71,65 @@ const LONGEST_DESCRIPTION: usize = 256;
 /// incident was opened, and its time counts from then.
 const MARGIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// How long environments that nobody calls may stay warm. AWS says "every few hours"; an alias that is led back before
+/// would wake those whose credentials are dead.
+const IDLE: SignedDuration = SignedDuration::from_hours(12);
+
 /// An environment that starts before this time gets credentials that are revoked as well.
 #[derive(Debug, thiserror::Error)]
 #[error("environments that start before {0} would be revoked as well")]
 struct TooEarly(Timestamp);
 
 /// What was there before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Described {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Before {
     /// Without our mark.
     description: String,
+    /// What the description is marked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
+    /// Those that lead to a published version. None where a release recycles: it leads none back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Alias>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    provisioned: Vec<Provisioned>,
 }
 
-impl Described {
-    fn now(configuration: &GetFunctionConfigurationOutput, mark: &str) -> Self {
-        let description = configuration.description().unwrap_or_default();
-        Self { description: description.strip_suffix(mark).unwrap_or(description).to_owned() }
-    }
-
-    /// The description with the mark, cut where the two are too long for Lambda.
-    fn marked(&self, mark: &str) -> String {
-        let room = LONGEST_DESCRIPTION.saturating_sub(mark.chars().count());
-        self.description.chars().take(room).chain(mark.chars()).collect()
+impl Before {
+    fn mark(&self, incident: &Incident) -> String {
+        self.mark.clone().unwrap_or_else(|| mark(incident))
     }
 }
 
-fn mark(incident: &Incident) -> String {
+/// A description without a mark.
+fn unmarked(description: Option<&str>, mark: &str) -> String {
+    let description = description.unwrap_or_default();
+    description.strip_suffix(mark).unwrap_or(description).to_owned()
+}
+
+/// A description with a mark, cut where the two are too long for Lambda.
+fn marked(description: &str, mark: &str) -> String {
+    let room = LONGEST_DESCRIPTION.saturating_sub(mark.chars().count());
+    description.chars().take(room).chain(mark.chars()).collect()
+}
+
+/// The mark of what a containment recycles.
+fn contained_mark(incident: &Incident) -> String {
     format!(" [firebreak: recycled {}]", incident.episode)
+}
+
+/// The mark of what a release recycles: what the containment recycled is from before it.
+fn released_mark(incident: &Incident) -> String {
+    format!(" [firebreak: released {}]", incident.episode)
+}
+
+/// The mark of what is recycled now.
+fn mark(incident: &Incident) -> String {
+    if is_release(incident) { released_mark(incident) } else { contained_mark(incident) }
+}
+
+fn is_release(incident: &Incident) -> bool {
+    incident.release.is_some() && incident.state == IncidentState::Releasing
 }
 
 /// From when on an environment starts with credentials that live.
@@ -88,6 +143,39 @@ fn due(incident: &Incident) -> Timestamp {
             if revoked { release.at.max(ordered) } else { release.at }
         }
         _ => ordered,
+    }
+}
+
+/// Everything of a function that leads to environments, and which of them are to be replaced.
+struct Look<'a> {
+    incident: &'a Incident,
+    mark: String,
+    published: Published,
+    aliases: Vec<Alias>,
+}
+
+impl Look<'_> {
+    /// Whether a version's environments all began after it was published with our mark.
+    fn is_fresh(&self, version: &str) -> bool {
+        version == LATEST || self.published.bears(version, &self.mark)
+    }
+
+    /// Whether an alias is led away from a version: its twin can be published from `$LATEST` alone. A release leaves
+    /// every alias where it is, save those that the containment led to a twin: their environments are dead by now.
+    fn is_replaced(&self, version: &str) -> bool {
+        let ours = !is_release(self.incident) || self.published.bears(version, &contained_mark(self.incident));
+        ours && !self.is_fresh(version) && self.published.same(version, LATEST)
+    }
+
+    /// Whether what is provisioned for a version or alias is from before.
+    fn is_old(&self, allocation: &Allocation) -> bool {
+        let of = &allocation.of.qualifier;
+        let fresh = match self.aliases.iter().find(|alias| alias.name == *of) {
+            Some(alias) => alias.versions().all(|version| self.is_fresh(version)),
+            None => self.is_fresh(of),
+        };
+        // Lambda tells it to the second.
+        !fresh && allocation.since.is_none_or(|since| since.as_second() < due(self.incident).as_second())
     }
 }
 
@@ -120,35 +208,6 @@ impl RecycleEnvironments {
         Ok(())
     }
 
-    /// What serves calls from published versions, which nobody can change: aliases that lead to one, and provisioned
-    /// concurrency of one. Their warm environments have credentials from before.
-    async fn published(&self, name: &str) -> Result<Vec<String>, ActionError> {
-        let mut found = Vec::new();
-        let mut aliases = self.functions.client.list_aliases().function_name(name).into_paginator().items().send();
-        while let Some(alias) = aliases.next().await {
-            let alias = alias.map_err(|e| ActionError::of("lambda:ListAliases", name, e));
-            let Some(alias) = absent_is_none(alias)? else { break };
-            let weighted = alias.routing_config().and_then(|routing| routing.additional_version_weights());
-            let weighted = weighted.into_iter().flat_map(|weights| weights.keys().map(String::as_str));
-            let mut versions: Vec<&str> = alias.function_version().into_iter().chain(weighted).collect();
-            versions.retain(|version| *version != "$LATEST");
-            versions.sort_unstable();
-            if !versions.is_empty() {
-                found.push(format!("alias `{}` (version {})", alias.name().unwrap_or_default(), versions.join(", ")));
-            }
-        }
-        let list = self.functions.client.list_provisioned_concurrency_configs().function_name(name);
-        let mut provisioned = list.into_paginator().items().send();
-        while let Some(one) = provisioned.next().await {
-            let one = one.map_err(|e| ActionError::of("lambda:ListProvisionedConcurrencyConfigs", name, e));
-            let Some(one) = absent_is_none(one)? else { break };
-            if let Some(qualifier) = qualifier(one.function_arn().unwrap_or_default()) {
-                found.push(format!("provisioned concurrency of `{qualifier}`"));
-            }
-        }
-        Ok(found)
-    }
-
     /// Waits some seconds for an update that Lambda makes in the background; `verify` says how it ended.
     async fn until_updated(&self, name: &str) -> Result<(), ActionError> {
         for _ in 0..20 {
@@ -161,6 +220,134 @@ impl RecycleEnvironments {
         }
         Ok(())
     }
+
+    async fn look<'a>(&self, order: Order<'a>, mark: String) -> Result<Look<'a>, ActionError> {
+        let name = target::function(order)?.to_string();
+        let aliases = self.functions.aliases(&name).await?;
+        let published = Published::read(&self.functions, &name).await?;
+        Ok(Look { incident: order.incident, mark, published, aliases })
+    }
+
+    /// Leads the aliases to a twin of the versions that can have one.
+    async fn lead_to_a_twin(&self, name: &str, look: &mut Look<'_>) -> Result<(), ActionError> {
+        let led: Vec<Alias> =
+            look.aliases.iter().filter(|alias| alias.versions().any(|v| look.is_replaced(v))).cloned().collect();
+        let Some(first) = led.iter().flat_map(Alias::versions).find(|version| look.is_replaced(version)) else {
+            return Ok(());
+        };
+        let twin = if let Some(twin) = look.published.twin(&look.mark) {
+            twin.to_owned()
+        } else {
+            let of = |version| look.published.of(version).ok_or_else(|| lost(name, version));
+            let description = unmarked(of(first)?.description(), &contained_mark(look.incident));
+            self.functions.publish(name, of(LATEST)?, &marked(&description, &look.mark)).await?
+        };
+        self.functions.until_active(name, &twin).await?;
+        let mut result = Ok(());
+        for alias in &led {
+            let to = alias.led(|version| if look.is_replaced(version) { twin.clone() } else { version.to_owned() });
+            result = both(result, unless_gone(self.functions.lead(name, alias, &to).await));
+        }
+        result?;
+        // Where they lead to now is what decides about what is provisioned for them.
+        look.aliases = self.functions.aliases(name).await?;
+        look.published = Published::read(&self.functions, name).await?;
+        Ok(())
+    }
+
+    /// Takes away what is provisioned from before and puts it again; what an earlier try took away is put again too.
+    async fn provision_again(
+        &self,
+        function: &FunctionArn,
+        look: &Look<'_>,
+        before: &Before,
+    ) -> Result<(), ActionError> {
+        let now = self.functions.allocations(function).await?;
+        let mut result = Ok(());
+        for old in now.iter().filter(|allocation| look.is_old(allocation)) {
+            let replaced = match unless_gone(self.functions.unprovision(function, &old.of.qualifier).await) {
+                Ok(()) => unless_gone(self.functions.provision(function, &old.of).await),
+                failed => failed,
+            };
+            result = both(result, replaced);
+        }
+        for missing in before.provisioned.iter().filter(|p| now.iter().all(|n| n.of.qualifier != p.qualifier)) {
+            result = both(result, unless_gone(self.functions.provision(function, missing).await));
+        }
+        result
+    }
+
+    /// What calls a published version by its number: nothing can lead it elsewhere.
+    async fn callers_by_number(&self, function: &FunctionArn, versions: &[&str]) -> Result<Vec<String>, ActionError> {
+        let name = function.to_string();
+        let pages = self.functions.client.list_event_source_mappings().into_paginator().send();
+        let pages = paging::read(pages, "lambda:ListEventSourceMappings", &name).await?;
+        let mut found = Vec::new();
+        for mapping in pages.iter().flat_map(|page| page.event_source_mappings().iter()) {
+            let of = mapping.function_arn().unwrap_or_default();
+            let ours = of.parse().is_ok_and(|arn: FunctionArn| arn.unqualified() == function.unqualified());
+            let version = exact_qualifier(of).filter(|q| ours && q.bytes().all(|byte| byte.is_ascii_digit()));
+            if let Some(version) = version {
+                let uuid = firebreak_model::ids::shown(mapping.uuid().unwrap_or_default());
+                found.push(format!("event source mapping `{uuid}` (version {version})"));
+            }
+        }
+        for version in versions {
+            let get = self.functions.client.get_policy().function_name(&name).qualifier(*version);
+            let policy = get.send().await.map_err(|e| ActionError::of("lambda:GetPolicy", &name, e));
+            if absent_is_none(policy)?.is_some_and(|answer| answer.policy.is_some()) {
+                found.push(format!("calls of version {version} by its number, which its resource policy lets in"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Leads the aliases back that still lead where they were led to. Answers what is left, and why.
+    async fn lead_back(&self, order: Order<'_>, before: &Before) -> Result<Vec<String>, ActionError> {
+        let mut left = Vec::new();
+        if before.aliases.is_empty() {
+            return Ok(left);
+        }
+        let name = target::function(order)?.to_string();
+        let look = self.look(order, before.mark(order.incident)).await?;
+        let mut result = Ok(());
+        for was in &before.aliases {
+            let Some(now) = look.aliases.iter().find(|alias| alias.name == was.name) else {
+                left.push(format!("alias `{}` is gone", was.name));
+                continue;
+            };
+            if now.leads_as(was) {
+                continue;
+            }
+            // A twin of ours, and still one: a deployment since may have kept our mark, and is another code.
+            let marks = [look.mark.clone(), released_mark(order.incident)];
+            let twin = now.versions().find(|version| marks.iter().any(|mark| look.published.bears(version, mark)));
+            let led =
+                |twin: &str| was.led(|of| if look.published.same(of, twin) { twin.to_owned() } else { of.to_owned() });
+            let Some(twin) = twin.filter(|twin| now.leads_as(&led(twin))) else {
+                left.push(format!("{} was led elsewhere since", now.shown()));
+                continue;
+            };
+            let away = look.published.first(&look.mark, twin).unwrap_or(order.now);
+            let cold = away.saturating_add(IDLE).unwrap_or(Timestamp::MAX);
+            if order.now < cold {
+                left.push(format!(
+                    "{} is not led back to version {}: of that, environments with dead credentials may be warm until \
+                     {cold:.0}; the two are the same code and configuration",
+                    now.shown(),
+                    was.versions().collect::<Vec<_>>().join(", ")
+                ));
+                continue;
+            }
+            result = both(result, self.functions.lead(&name, now, was).await);
+        }
+        result.map(|()| left)
+    }
+}
+
+fn lost(name: &str, version: &str) -> ActionError {
+    let problem = format!("version {version} is not among its versions");
+    ActionError::Unreadable { target: name.to_owned(), problem }
 }
 
 #[async_trait]
@@ -171,30 +358,42 @@ impl Action for RecycleEnvironments {
 
     async fn observe(&self, order: Order<'_>) -> Result<Value, ActionError> {
         let configuration = self.functions.guarded(order).await?;
-        prior::record(order, &Described::now(&configuration, &mark(order.incident)))
+        let function = target::function(order)?;
+        let mark = mark(order.incident);
+        let mut aliases = self.functions.aliases(&function.to_string()).await?;
+        aliases.retain(|alias| alias.is_published() && !is_release(order.incident));
+        let provisioned = self.functions.provisioned(function).await?;
+        let description = unmarked(configuration.description(), &mark);
+        prior::record(order, &Before { description, mark: Some(mark), aliases, provisioned })
     }
 
-    async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
-        let name = target::function(order)?.to_string();
+    async fn apply(&self, order: Order<'_>, prior: &Value) -> Result<(), ActionError> {
+        let before: Before = prior::read(order, prior)?;
+        let function = target::function(order)?;
+        let name = function.to_string();
         let due = due(order.incident);
         if order.now < due {
             let source = Box::new(TooEarly(due));
             return Err(ActionError::Busy { call: "lambda:UpdateFunctionConfiguration", target: name, source });
         }
         let configuration = self.functions.guarded(order).await?;
-        let mark = mark(order.incident);
-        if configuration.description().unwrap_or_default().ends_with(&mark) {
-            return Ok(());
+        let mark = before.mark(order.incident);
+        if !configuration.description().unwrap_or_default().ends_with(&mark) {
+            let wanted = marked(configuration.description().unwrap_or_default(), &mark);
+            self.describe(&name, &configuration, &wanted).await?;
         }
-        let wanted = Described::now(&configuration, &mark).marked(&mark);
-        self.describe(&name, &configuration, &wanted).await
+        let mut look = self.look(order, mark).await?;
+        let led = self.lead_to_a_twin(&name, &mut look).await;
+        both(led, self.provision_again(function, &look, &before).await)
     }
 
-    async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
+    async fn verify(&self, order: Order<'_>, prior: &Value) -> Result<Verified, ActionError> {
+        let before: Before = prior::read(order, prior)?;
+        let mark = before.mark(order.incident);
         let function = target::function(order)?;
         let configuration = self.functions.configuration(function).await?;
         let mut found = Vec::new();
-        if !configuration.description().unwrap_or_default().ends_with(&mark(order.incident)) {
+        if !configuration.description().unwrap_or_default().ends_with(&mark) {
             found.push("the description does not bear the mark of the update".to_owned());
         }
         match configuration.last_update_status() {
@@ -202,234 +401,77 @@ impl Action for RecycleEnvironments {
             Some(LastUpdateStatus::InProgress) => found.push("the update is under way".to_owned()),
             other => found.push(format!("the update is `{}`", other.map_or("unknown", LastUpdateStatus::as_str))),
         }
-        if found.is_empty() {
-            let left = self.published(&function.to_string()).await?;
-            if !left.is_empty() {
-                return Err(Veto(format!(
-                    "the environments of `$LATEST` are replaced; those behind {} are not, for a published version cannot \
-                     be changed: they fail until Lambda replaces them, within hours, or you publish a version and move \
-                     the alias",
-                    left.join(" and ")
-                ))
-                .into());
+        if !found.is_empty() {
+            return Ok(in_force_unless(&found));
+        }
+        let look = self.look(order, mark).await?;
+        let mut left = Vec::new();
+        for alias in &look.aliases {
+            if alias.versions().any(|version| look.is_replaced(version)) {
+                found.push(format!("{} leads to old environments still", alias.shown()));
+            } else if !alias.versions().all(|version| look.is_fresh(version)) {
+                left.push(alias.shown());
             }
+        }
+        let now = self.functions.allocations(function).await?;
+        for allocation in &now {
+            found.extend(allocation.problem.clone());
+            if look.is_old(allocation) {
+                found.push(format!("what is provisioned for `{}` is from before", allocation.of.qualifier));
+            }
+        }
+        let exists = |qualifier: &str| {
+            look.published.of(qualifier).is_some() || look.aliases.iter().any(|alias| alias.name == qualifier)
+        };
+        let gone = before.provisioned.iter().filter(|p| now.iter().all(|n| n.of.qualifier != p.qualifier));
+        let gone = gone.filter(|p| exists(&p.qualifier));
+        found.extend(gone.map(|p| format!("nothing is provisioned for `{}` any more", p.qualifier)));
+        if found.is_empty() && !look.published.is_empty() {
+            let before = before.aliases.iter().chain(&look.aliases).flat_map(Alias::versions);
+            let provisioned = now.iter().map(|allocation| allocation.of.qualifier.as_str());
+            let mut versions: Vec<&str> = before.chain(provisioned).collect();
+            versions.retain(|version| !look.is_fresh(version) && look.published.of(version).is_some());
+            versions.sort_unstable();
+            versions.dedup();
+            left.extend(self.callers_by_number(function, &versions).await?);
+        }
+        if found.is_empty() && !left.is_empty() {
+            return Err(Veto(format!(
+                "the environments of `$LATEST`, of provisioned concurrency and behind other aliases are replaced; what \
+                 comes through {} may meet some from before, for a published version cannot be changed: those fail \
+                 until Lambda replaces them, within hours, or you publish a version and lead there what leads to it",
+                left.join(" and ")
+            ))
+            .into());
         }
         Ok(in_force_unless(&found))
     }
 
     async fn revert(&self, order: Order<'_>, prior: &Value) -> Result<Reverted, ActionError> {
-        let before: Described = prior::read(order, prior)?;
+        let before: Before = prior::read(order, prior)?;
+        let mark = before.mark(order.incident);
         let function = target::function(order)?;
         let configuration = self.functions.configuration(function).await?;
         let now = configuration.description().unwrap_or_default();
-        if now == before.description {
-            return Ok(Reverted::Restored);
+        let mut left = Vec::new();
+        if now == marked(&before.description, &mark) {
+            self.describe(&function.to_string(), &configuration, &before.description).await?;
+        } else if now != before.description {
+            left.push("the description was changed since".to_owned());
         }
-        if now != before.marked(&mark(order.incident)) {
-            return Ok(Reverted::LeftAlone("the description was changed since".to_owned()));
+        left.extend(self.lead_back(order, &before).await?);
+        if !before.provisioned.is_empty() {
+            let now = self.functions.provisioned(function).await?;
+            for missing in before.provisioned.iter().filter(|p| now.iter().all(|n| n.qualifier != p.qualifier)) {
+                match self.functions.provision(function, missing).await {
+                    Err(ActionError::Gone { .. }) => left.push(format!("`{}` is gone", missing.qualifier)),
+                    result => result?,
+                }
+            }
         }
-        self.describe(&function.to_string(), &configuration, &before.description).await?;
-        Ok(Reverted::Restored)
+        Ok(restored_unless(&left))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use firebreak_model::ledger::ReleaseOrder;
-    use firebreak_model::plan::Step;
-    use serde_json::json;
-
-    use super::super::lambda_target::testing::{ARN, PATH, functions, get_configuration};
-    use super::*;
-    use crate::testing::{Answer, Wire, function_order, json_error, ok};
-
-    const MARK: &str = " [firebreak: recycled 1]";
-
-    fn action(wire: &Wire) -> RecycleEnvironments {
-        RecycleEnvironments { functions: functions(wire) }
-    }
-
-    fn after(incident: &Incident, seconds: i64) -> Timestamp {
-        incident.opened_at + SignedDuration::from_secs(seconds)
-    }
-
-    /// The order, once the revocation's time has passed.
-    fn late<'a>(incident: &'a Incident, step: &'a Step) -> Order<'a> {
-        Order { incident, step, now: after(incident, 75) }
-    }
-
-    fn configuration(description: &str, status: &str) -> Answer {
-        ok(json!({"Role": "arn:aws:iam::111122223333:role/orders-role", "RevisionId": "r1",
-                  "Description": description, "LastUpdateStatus": status})
-        .to_string())
-    }
-
-    fn describe(description: &str) -> String {
-        let body = json!(description);
-        format!("PUT /2015-03-31/functions/{PATH}/configuration {{\"Description\":{body},\"RevisionId\":\"r1\"}}")
-    }
-
-    fn prior(description: &str) -> Value {
-        json!({"description": description})
-    }
-
-    #[tokio::test]
-    async fn marks_the_description_and_reads_back() {
-        let marked = format!("takes orders{MARK}");
-        let wire = Wire::answering([
-            configuration("takes orders", "Successful"),
-            configuration("takes orders", "Successful"),
-            ok("{}"),
-            configuration(&marked, "InProgress"),
-            configuration(&marked, "Successful"),
-            ok(r#"{"Aliases": [{"Name": "live", "FunctionVersion": "$LATEST"}]}"#),
-            ok(r#"{"ProvisionedConcurrencyConfigs": []}"#),
-        ]);
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        let order = late(&incident, &step);
-        let observed = action(&wire).observe(order).await.unwrap();
-        assert_eq!(observed, prior("takes orders"));
-        action(&wire).apply(order, &observed).await.unwrap();
-        let verified = action(&wire).verify(order, &observed).await.unwrap();
-        assert_eq!(verified, Verified::NotInForce("the update is under way".to_owned()));
-        assert_eq!(action(&wire).verify(order, &observed).await.unwrap(), Verified::InForce);
-        let get = get_configuration;
-        assert_eq!(wire.requests()[..5], [get(), get(), describe(&marked), get(), get()]);
-        assert_eq!((wire.requests().len(), wire.unused()), (7, 0));
-    }
-
-    #[tokio::test]
-    async fn what_serves_from_a_published_version_is_named_and_not_called_recycled() {
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        let none = || ok(r#"{"ProvisionedConcurrencyConfigs": []}"#);
-        let provisioned =
-            || ok(json!({"ProvisionedConcurrencyConfigs": [{"FunctionArn": format!("{ARN}:7")}]}).to_string());
-        let aliases = |alias: Value| ok(json!({"Aliases": [alias]}).to_string());
-        for (alias, provisioned, says) in [
-            (json!({"Name": "live", "FunctionVersion": "7"}), none(), "alias `live` (version 7)"),
-            (
-                json!({"Name": "live", "FunctionVersion": "7", "RoutingConfig": {"AdditionalVersionWeights": {"8": 0.1}}}),
-                none(),
-                "alias `live` (version 7, 8)",
-            ),
-            (json!({"Name": "live", "FunctionVersion": "$LATEST"}), provisioned(), "provisioned concurrency of `7`"),
-        ] {
-            let wire = Wire::answering([configuration(MARK, "Successful"), aliases(alias), provisioned]);
-            let error = action(&wire).verify(late(&incident, &step), &Value::Null).await.unwrap_err();
-            assert!(matches!(error, ActionError::Withheld(_)) && error.to_string().contains(says), "{error}");
-            assert_eq!(wire.unused(), 0);
-        }
-        let wire = Wire::answering([configuration(MARK, "Successful"), json_error(429, "TooManyRequestsException")]);
-        let error = action(&wire).verify(late(&incident, &step), &Value::Null).await.unwrap_err();
-        assert!(error.is_transient(), "{error}");
-    }
-
-    #[tokio::test]
-    async fn what_is_marked_already_is_not_updated_again() {
-        let marked = format!("takes orders{MARK}");
-        let wire = Wire::answering([configuration(&marked, "Successful"), configuration(&marked, "Successful")]);
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        let observed = action(&wire).observe(late(&incident, &step)).await.unwrap();
-        assert_eq!(observed, prior("takes orders"));
-        action(&wire).apply(late(&incident, &step), &observed).await.unwrap();
-        assert_eq!(wire.requests(), [get_configuration(), get_configuration()]);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_recycled_before_the_revocation_has_passed() {
-        let (ordered, step) = function_order(ActionId::RecycleEnvironments);
-        let release = ReleaseOrder {
-            at: after(&ordered, 20),
-            by: "test".into(),
-            reason: "test".into(),
-            invocation: "test".into(),
-            reactivate_keys: Vec::new(),
-            left_alone: Vec::new(),
-        };
-        let releasing = Incident { state: IncidentState::Releasing, release: Some(release), ..ordered.clone() };
-        let mut revoked = releasing.clone();
-        revoked.plan.steps.push(Step { action: ActionId::RevokeSessions, target: (&revoked.principal.name).into() });
-        for (incident, early, on_time) in [(&ordered, 69, 70), (&releasing, 19, 20), (&revoked, 69, 70)] {
-            let wire = Wire::answering([]);
-            let order = Order { now: after(incident, early), ..late(incident, &step) };
-            let error = action(&wire).apply(order, &Value::Null).await.unwrap_err();
-            assert!(error.is_transient() && !error.may_have_applied(), "{error}");
-            assert_eq!(wire.requests(), [""; 0]);
-            let wire = Wire::answering([configuration("x", "Successful"), ok("{}")]);
-            let order = Order { now: after(incident, on_time), ..order };
-            action(&wire).apply(order, &Value::Null).await.unwrap();
-            assert_eq!(wire.requests(), [get_configuration(), describe(&format!("x{MARK}"))]);
-        }
-    }
-
-    #[tokio::test]
-    async fn errors_say_what_can_be_done_about_them() {
-        for (answer, transient, may_have_applied) in [
-            (json_error(403, "AccessDeniedException"), false, false),
-            (json_error(404, "ResourceNotFoundException"), false, false),
-            (json_error(429, "TooManyRequestsException"), true, false),
-            (json_error(409, "ResourceConflictException"), true, false),
-            (json_error(412, "PreconditionFailedException"), true, false),
-            (Answer::Lost, true, true),
-        ] {
-            let wire = Wire::answering([configuration("x", "Successful"), answer.clone()]);
-            let (incident, step) = function_order(ActionId::RecycleEnvironments);
-            let error = action(&wire).apply(late(&incident, &step), &Value::Null).await.unwrap_err();
-            assert_eq!(error.is_transient(), transient, "{answer:?}: {error}");
-            assert_eq!(error.may_have_applied(), may_have_applied, "{answer:?}: {error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_not_read_back_is_not_in_force() {
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        for (description, status, says) in [
-            ("x", "Successful", "the description does not bear the mark of the update"),
-            (" [firebreak: recycled 1]", "Failed", "the update is `Failed`"),
-        ] {
-            let wire = Wire::answering([configuration(description, status)]);
-            let verified = action(&wire).verify(late(&incident, &step), &Value::Null).await.unwrap();
-            assert_eq!(verified, Verified::NotInForce(says.to_owned()));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_long_description_is_cut_for_the_mark_and_restored_whole() {
-        let long = "ü".repeat(256);
-        let marked = format!("{}{MARK}", "ü".repeat(256 - MARK.len()));
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        let wire = Wire::answering([configuration(&long, "Successful"), ok("{}")]);
-        action(&wire).apply(late(&incident, &step), &prior(&long)).await.unwrap();
-        assert_eq!(wire.requests(), [get_configuration(), describe(&marked)]);
-        let wire = Wire::answering([configuration(&marked, "Successful"), ok("{}")]);
-        let reverted = action(&wire).revert(late(&incident, &step), &prior(&long)).await.unwrap();
-        assert_eq!(reverted, Reverted::Restored);
-        assert_eq!(wire.requests(), [get_configuration(), describe(&long)]);
-    }
-
-    #[tokio::test]
-    async fn reverting_twice_changes_nothing_the_second_time_and_drift_is_left_alone() {
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        for (now, expected) in [
-            ("x".to_owned(), Reverted::Restored),
-            (format!("y{MARK}"), Reverted::LeftAlone("the description was changed since".to_owned())),
-            (String::new(), Reverted::LeftAlone("the description was changed since".to_owned())),
-        ] {
-            let wire = Wire::answering([configuration(&now, "Successful")]);
-            let reverted = action(&wire).revert(late(&incident, &step), &prior("x")).await.unwrap();
-            assert_eq!(reverted, expected);
-            assert_eq!(wire.requests(), [get_configuration()]);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_prior_state_changes_nothing() {
-        let wire = Wire::answering([]);
-        let (incident, step) = function_order(ActionId::RecycleEnvironments);
-        let error = action(&wire).revert(late(&incident, &step), &Value::Null).await.unwrap_err();
-        assert!(matches!(error, ActionError::Unreadable { .. }), "{error}");
-        assert_eq!(wire.requests(), [""; 0]);
-    }
-}
+mod tests;

@@ -7,13 +7,11 @@ use firebreak_model::ids::FunctionArn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lambda_target::{Functions, qualifier};
+use super::lambda_provisioned::Provisioned;
+use super::lambda_target::Functions;
 use super::several::{both, in_force_unless, restored_unless, unless_gone};
 use super::{prior, target};
-use crate::action::{
-    Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified, absent_is_none,
-};
-use crate::paging;
+use crate::action::{Action, ActionError, ActionRecord, Order, Permission, Resource, Reverted, Verified};
 use crate::telemetry::chain;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
@@ -38,13 +36,6 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
     idempotent_because: "0 set twice is 0, and provisioned concurrency that is gone is not deleted again",
     disrupts: "every invocation of the function, on all versions and aliases",
 };
-
-/// Provisioned concurrency of one version or alias.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Provisioned {
-    qualifier: String,
-    requested: i32,
-}
 
 /// What was there before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,25 +68,11 @@ impl ZeroConcurrency {
         Ok(answer.reserved_concurrent_executions)
     }
 
-    async fn provisioned(&self, function: &FunctionArn) -> Result<Vec<Provisioned>, ActionError> {
-        let name = function.to_string();
-        let list = self.lambda().list_provisioned_concurrency_configs().function_name(&name);
-        let pages = list.into_paginator().send();
-        let call = "lambda:ListProvisionedConcurrencyConfigs";
-        let pages = absent_is_none(paging::read(pages, call, &name).await)?;
-        let mut found = Vec::new();
-        for item in pages.iter().flatten().flat_map(|page| page.provisioned_concurrency_configs().iter()) {
-            // Provisioned concurrency is always that of a version or an alias.
-            if let Some(qualifier) = qualifier(item.function_arn().unwrap_or_default()) {
-                let requested = item.requested_provisioned_concurrent_executions.unwrap_or_default();
-                found.push(Provisioned { qualifier, requested });
-            }
-        }
-        Ok(found)
-    }
-
     async fn concurrency(&self, function: &FunctionArn) -> Result<Concurrency, ActionError> {
-        Ok(Concurrency { reserved: self.reserved(function).await?, provisioned: self.provisioned(function).await? })
+        Ok(Concurrency {
+            reserved: self.reserved(function).await?,
+            provisioned: self.functions.provisioned(function).await?,
+        })
     }
 
     async fn reserve(&self, function: &FunctionArn, figure: i32) -> Result<(), ActionError> {
@@ -109,26 +86,6 @@ impl ZeroConcurrency {
         let name = function.to_string();
         let delete = self.lambda().delete_function_concurrency().function_name(&name);
         delete.send().await.map_err(|e| ActionError::of("lambda:DeleteFunctionConcurrency", &name, e))?;
-        Ok(())
-    }
-
-    async fn unprovision(&self, function: &FunctionArn, qualifier: &str) -> Result<(), ActionError> {
-        let name = function.to_string();
-        let delete = self.lambda().delete_provisioned_concurrency_config().function_name(&name).qualifier(qualifier);
-        delete.send().await.map_err(|e| ActionError::of("lambda:DeleteProvisionedConcurrencyConfig", &name, e))?;
-        Ok(())
-    }
-
-    async fn provision(&self, function: &FunctionArn, wanted: &Provisioned) -> Result<(), ActionError> {
-        let name = function.to_string();
-        self.lambda()
-            .put_provisioned_concurrency_config()
-            .function_name(&name)
-            .qualifier(&wanted.qualifier)
-            .provisioned_concurrent_executions(wanted.requested)
-            .send()
-            .await
-            .map_err(|e| ActionError::of("lambda:PutProvisionedConcurrencyConfig", &name, e))?;
         Ok(())
     }
 }
@@ -149,8 +106,8 @@ impl Action for ZeroConcurrency {
         let function = target::function(order)?;
         // Provisioned concurrency counts against the reserved figure, so it goes first; the 0 is tried all the same.
         let mut result = Ok(());
-        for provisioned in self.provisioned(function).await? {
-            result = both(result, unless_gone(self.unprovision(function, &provisioned.qualifier).await));
+        for provisioned in self.functions.provisioned(function).await? {
+            result = both(result, unless_gone(self.functions.unprovision(function, &provisioned.qualifier).await));
         }
         both(result, self.reserve(function, 0).await)
     }
@@ -182,12 +139,12 @@ impl Action for ZeroConcurrency {
         }
         let figure_is_ours = left.is_empty();
         if !before.provisioned.is_empty() {
-            let now = self.provisioned(function).await?;
+            let now = self.functions.provisioned(function).await?;
             for wanted in &before.provisioned {
                 match now.iter().find(|p| p.qualifier == wanted.qualifier) {
                     Some(same) if same == wanted => {}
                     Some(other) => left.push(format!("`{}` has {} provisioned now", other.qualifier, other.requested)),
-                    None => match self.provision(function, wanted).await {
+                    None => match self.functions.provision(function, wanted).await {
                         Err(ActionError::Gone { .. }) => left.push(format!("`{}` is gone", wanted.qualifier)),
                         // What somebody reserves now may not hold what was provisioned: a person must see to it.
                         Err(error @ (ActionError::Rejected { .. } | ActionError::Quota { .. })) if !figure_is_ours => {

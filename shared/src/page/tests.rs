@@ -170,6 +170,32 @@ fn a_revocation_comes_with_a_warning() {
 }
 
 #[test]
+fn an_alias_that_was_led_elsewhere_comes_with_the_command_that_leads_it_back() {
+    let (mut incident, step) = function_order(ActionId::RecycleEnvironments);
+    incident.plan.steps = vec![step];
+    let prior =
+        r#"{"description": "takes orders", "aliases": [{"name": "live", "version": "7", "weights": {"6": 0.25}}]}"#;
+    for state in [StepState::Applied, StepState::Withheld] {
+        let now = incident.opened_at;
+        let step = StepRecord { applied_at: Some(now), ..record(&incident, 0, state, "recycled", Some(prior)) };
+        let body = page(&Occasion::Complete(Verdict::Contained), &incident, &[step]).body;
+        let back = "aws lambda update-alias --region 'eu-west-1' --function-name 'orders' --name 'live' \
+                    --function-version '7' --routing-config '{\"AdditionalVersionWeights\":{\"6\":0.25}}'";
+        assert!(body.contains(back) && body.contains("have dead credentials"), "{body}");
+        assert!(
+            body.contains(
+                "update-function-configuration --region 'eu-west-1' --function-name 'orders' \
+                               --description 'takes orders'"
+            ),
+            "{body}"
+        );
+    }
+    let untouched = record(&incident, 0, StepState::Withheld, "another role", Some(prior));
+    let body = page(&Occasion::Complete(Verdict::Contained), &incident, &[untouched]).body;
+    assert!(!body.contains("update-alias"), "{body}");
+}
+
+#[test]
 fn a_prior_state_of_an_unknown_shape_is_printed_as_recorded() {
     let incident = incident();
     let odd = [

@@ -1,6 +1,8 @@
 //! How to undo each step with plain `aws` commands, from the prior state that the ledger holds: for the day on
 //! which Firebreak itself is what does not work.
 
+use std::collections::BTreeMap;
+
 use firebreak_model::action::ActionId;
 use firebreak_model::ids::{AccessKeyId, FunctionArn, PolicyArn};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
@@ -41,13 +43,15 @@ fn in_place(record: &StepRecord) -> bool {
     match record.state {
         StepState::Applied => true,
         StepState::Intended | StepState::Failed => record.applied_at.is_some() || record.prior.is_some(),
-        StepState::Gone | StepState::Withheld | StepState::Reverted | StepState::LeftAlone => false,
+        // What was begun before something was found that cannot be done.
+        StepState::Withheld => record.applied_at.is_some(),
+        StepState::Gone | StepState::Reverted | StepState::LeftAlone => false,
     }
 }
 
 /// The order in which steps are undone: the deny first, so that nothing that is let in again fails for it; event
 /// sources and keys late; the revocation last of all.
-const ORDER: [ActionId; 13] = [
+const ORDER: [ActionId; 14] = [
     ActionId::QuarantineRole,
     ActionId::QuarantineFunction,
     ActionId::QuarantineUser,
@@ -57,6 +61,7 @@ const ORDER: [ActionId; 13] = [
     ActionId::RemovePublicStatements,
     ActionId::CloseFunctionUrls,
     ActionId::ZeroConcurrency,
+    ActionId::RecycleEnvironments,
     ActionId::DisableEventSources,
     ActionId::DeactivateAccessKeys,
     ActionId::RevokeSessions,
@@ -229,7 +234,7 @@ fn of_function(action: ActionId, function: &FunctionArn, prior: Value) -> Option
         ActionId::CloseFunctionUrls => urls(function, prior),
         ActionId::RemovePublicStatements => statements(function, prior),
         ActionId::ClearDestinations => destinations(function, prior),
-        ActionId::RecycleEnvironments => Some(Undo::note("Nothing to undo: the function runs, in fresh environments.")),
+        ActionId::RecycleEnvironments => recycled(function, prior),
         _ => None,
     }
 }
@@ -293,6 +298,41 @@ fn urls(function: &FunctionArn, prior: Value) -> Option<Undo> {
     };
     let undo = Undo::commands(prior.iter().filter(|url| url.auth_type == "NONE").map(open));
     Some(or_nothing(undo, "No function URL was open to everyone before."))
+}
+
+#[derive(Deserialize)]
+struct Recycled {
+    description: String,
+    #[serde(default)]
+    aliases: Vec<Alias>,
+}
+
+#[derive(Deserialize)]
+struct Alias {
+    name: String,
+    version: String,
+    #[serde(default)]
+    weights: BTreeMap<String, f64>,
+}
+
+fn recycled(function: &FunctionArn, prior: Value) -> Option<Undo> {
+    let prior: Recycled = serde_json::from_value(prior).ok()?;
+    let describe = on("lambda update-function-configuration", function).option("description", &prior.description);
+    let lead_back = |alias: &Alias| {
+        on("lambda update-alias", function)
+            .option("name", &alias.name)
+            .option("function-version", &alias.version)
+            .option("routing-config", &json!({"AdditionalVersionWeights": alias.weights}).to_string())
+    };
+    let undo = Undo::commands([describe].into_iter().chain(prior.aliases.iter().map(lead_back)));
+    let undo = undo.noting("The function runs, in fresh environments. Nothing but its description has to be undone.");
+    Some(if prior.aliases.is_empty() {
+        undo
+    } else {
+        undo.noting(
+            "Lead an alias back when its old environments are gone, after some hours; they have dead credentials.",
+        )
+    })
 }
 
 #[derive(Deserialize)]
