@@ -156,7 +156,8 @@ async fn revocation(stage: &mut Stage) -> Result<()> {
         let document: Value = serde_json::from_str(&document)?;
         let statement = document.pointer("/Statement/0").cloned().unwrap_or_default();
         let until = statement.pointer("/Condition/DateLessThan/aws:TokenIssueTime").and_then(Value::as_str);
-        Ok(statement["Effect"] == "Deny" && until.is_some_and(|until| until > "2026"))
+        let denies = statement.get("Effect").and_then(Value::as_str) == Some("Deny");
+        Ok(denies && until.is_some_and(|until| until > "2026"))
     };
     let weak = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*",
         "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2001-01-01T00:00:00Z"}}}]});
