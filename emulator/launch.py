@@ -36,6 +36,7 @@ if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
 import botocore.session  # noqa: E402
+import concurrency  # noqa: E402
 import conditions  # noqa: E402
 import doors  # noqa: E402
 import federation  # noqa: E402
@@ -377,7 +378,10 @@ lookups.install(replace, cloudtrail)
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
-# 15. The aliases of the key that a call is about (`keys.py`).
+# 15. A function's reserved concurrency (`concurrency.py`).
+concurrency.install(refuse, lambda_svc, provisioners)
+
+# 19. The aliases of the key that a call is about (`keys.py`).
 keys.install(replace, iam_actions, kms)
 
 # 16. A resource policy and a URL for each version and alias (`doors.py`).

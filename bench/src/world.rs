@@ -101,6 +101,10 @@ impl Answer {
     }
 }
 
+/// What KMS makes the key of the ledger's seals from, as it stands in its answer and as what it is.
+const SEAL_KEY_BASE64: &str = "c2VhbGVkIGJ5IHRoZSBzdHViIG9mIHRoZSBiZW5jaCE=";
+const SEAL_KEY: &[u8] = b"sealed by the stub of the bench!";
+
 impl World {
     /// Answers a call; `None` where it does not know the operation.
     pub(crate) fn answer(&mut self, call: &Call) -> Option<Answer> {
@@ -118,9 +122,9 @@ impl World {
             "sns" if call.operation == "Publish" => {
                 Some(Answer::xml("Publish", "<MessageId>94f20ce6-13c5-43a0-9a9e-ca52d816e90b</MessageId>"))
             }
-            "kms" if call.operation == "GenerateMac" => Some(Answer::json(
-                &json!({"Mac": "c2VhbGVkIGJ5IHRoZSBzdHViIG9mIHRoZSBiZW5jaCE=", "MacAlgorithm": "HMAC_SHA_256"}),
-            )),
+            "kms" if call.operation == "GenerateMac" => {
+                Some(Answer::json(&json!({"Mac": SEAL_KEY_BASE64, "MacAlgorithm": "HMAC_SHA_256"})))
+            }
             "sqs" if call.operation == "GetQueueAttributes" => {
                 Some(Answer::json(&json!({"Attributes": {"ApproximateNumberOfMessages": "12"}})))
             }

@@ -99,7 +99,7 @@ enum Verb {
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
         /// Drills as well
-        #[arg(long, requires = "since")]
+        #[arg(long, conflicts_with = "incident_id")]
         drills: bool,
         /// An access key of the finding that may live again; may be repeated
         #[arg(long = "reactivate-key", value_name = "ID", conflicts_with = "since")]
@@ -127,6 +127,9 @@ enum Verb {
         /// The most messages to take from each queue
         #[arg(long, default_value_t = 100)]
         most: u32,
+        /// What a stack of the same name in this other Region could not forward home, instead
+        #[arg(long, value_name = "REGION")]
+        forwarded_from: Option<String>,
     },
     /// Say what the playbook would do with an event and why; asks AWS nothing
     Explain(explain::Explain),
@@ -197,7 +200,9 @@ async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
     let (function, (verb, more, asked)) = match verb {
         Verb::Explain(_) => return Ok(String::new()),
         Verb::CheckPlaybook { file } => return check_playbook(&file),
-        Verb::Redrive { most } => return redrive::redrive(&sdk().await, stack, most).await,
+        Verb::Redrive { most, forwarded_from } => {
+            return redrive::redrive(&sdk().await, stack, most, forwarded_from).await;
+        }
         Verb::Contain { target, functions, access_keys, asked } => {
             let mut more = json!({"functions": functions, "access_keys": access_keys});
             for (name, value) in [("role", target.role), ("user", target.user)] {

@@ -1,7 +1,7 @@
-//! Sends what lies in the failure queues through again: events that EventBridge could not deliver,
-//! invocations that failed three times, and recyclings that did.
+//! Sends what lies in the failure queues through again: events that EventBridge could not deliver, here or to the home
+//! Region, invocations that failed three times, and messages that were taken up in vain too often.
 
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
@@ -11,36 +11,108 @@ use serde_json::Value;
 
 use crate::CliError;
 
-/// What is to be sent again: to a function, or to the queue of recyclings.
+/// Where something is sent again.
+#[derive(Debug, Clone, PartialEq)]
+enum To {
+    /// To what a message names: a function, or a queue of the stack.
+    Named(String),
+    /// To this function of the stack.
+    Function(FunctionName),
+    /// To the stack's queue of this name.
+    Queue(&'static str),
+}
+
+/// What is to be sent again.
 #[derive(Debug, PartialEq)]
 struct Again {
-    target: String,
+    to: To,
     payload: String,
 }
+
+/// A failure queue, and how its messages are read.
+type Failures = (&'static str, fn(&Message) -> Result<Again, String>);
+
+/// The failure queues of a stack at home. The first two are always there.
+const AT_HOME: [Failures; 5] = [
+    ("delivery-failures", of_delivery),
+    ("function-failures", of_invocation),
+    ("recycle-failures", |message| of_queue("recycle", message)),
+    ("recheck-failures", |message| of_queue("recheck", message)),
+    ("trace-failures", |message| of_queue("trace", message)),
+];
+
+/// The one of a stack that only forwards.
+const AWAY: Failures = ("forward-failures", of_forwarding);
 
 fn aws(what: impl Into<String>, error: impl std::error::Error + Send + Sync + 'static) -> CliError {
     CliError::Aws { what: what.into(), source: Box::new(error) }
 }
 
-/// Redrives the three failure queues of a stack. A message goes from its queue only when its invocation was accepted.
-pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<String, CliError> {
-    let sqs = aws_sdk_sqs::Client::new(sdk);
-    let lambda = aws_sdk_lambda::Client::new(sdk);
-    let mut lines = Vec::new();
-    let mut left = 0;
-    for (queue, read) in [
-        ("delivery-failures", of_delivery as fn(&Message) -> Result<Again, String>),
-        ("function-failures", of_invocation),
-    ] {
-        let name = format!("{stack}-{queue}");
-        let url = queue_url(&sqs, &name).await?;
+/// Redrives the failure queues of a stack; of one in another Region where that is named. A message goes from its queue
+/// only when it was accepted where it is sent.
+pub(crate) async fn redrive(
+    sdk: &SdkConfig,
+    stack: &str,
+    most: u32,
+    forwarded_from: Option<String>,
+) -> Result<String, CliError> {
+    let home = Stack { name: stack, sqs: aws_sdk_sqs::Client::new(sdk), lambda: aws_sdk_lambda::Client::new(sdk) };
+    let mut told = Told::default();
+    if let Some(region) = forwarded_from {
+        let away = sdk.to_builder().region(Region::new(region)).build();
+        let sqs = aws_sdk_sqs::Client::new(&away);
+        let url = queue_url(&sqs, &format!("{stack}-{}", AWAY.0)).await?;
+        home.drain(&sqs, &url, AWAY, most, &mut told).await?;
+    } else {
+        for failures in AT_HOME {
+            let url = queue_url(&home.sqs, &format!("{stack}-{}", failures.0)).await;
+            // A stack may leave `revoke-sessions` out, and has no searches then.
+            if url.is_err() && failures.0 == "trace-failures" {
+                continue;
+            }
+            home.drain(&home.sqs, &url?, failures, most, &mut told).await?;
+        }
+    }
+    let text = told.lines.join("\n");
+    if told.left > 0 {
+        return Err(CliError::Redrive(text));
+    }
+    Ok(text)
+}
+
+/// What a person is told.
+#[derive(Debug, Default)]
+struct Told {
+    lines: Vec<String>,
+    left: usize,
+}
+
+/// The stack whose functions and queues take up again what failed.
+#[derive(Debug)]
+struct Stack<'a> {
+    name: &'a str,
+    sqs: aws_sdk_sqs::Client,
+    lambda: aws_sdk_lambda::Client,
+}
+
+impl Stack<'_> {
+    /// Sends the messages of one queue again.
+    async fn drain(
+        &self,
+        from: &aws_sdk_sqs::Client,
+        url: &str,
+        (queue, read): Failures,
+        most: u32,
+        told: &mut Told,
+    ) -> Result<(), CliError> {
+        let name = format!("{}-{queue}", self.name);
         let (mut sent, mut kept) = (0, Vec::new());
         // What fails again comes back to the queue: it waits for the next redrive.
-        let waiting = waiting(&sqs, &url, &name).await?.min(u64::from(most));
+        let waiting = waiting(from, url, &name).await?.min(u64::from(most));
         while ((sent + kept.len()) as u64) < waiting {
-            let batch = sqs
+            let batch = from
                 .receive_message()
-                .queue_url(&url)
+                .queue_url(url)
                 .max_number_of_messages(10)
                 .wait_time_seconds(1)
                 .visibility_timeout(60)
@@ -53,10 +125,14 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
                 break;
             }
             for message in messages {
-                match again(&lambda, &sqs, stack, &message, read).await {
+                let again = match read(&message) {
+                    Ok(again) => self.send(again).await,
+                    Err(why) => Err(why),
+                };
+                match again {
                     Ok(()) => {
                         let receipt = message.receipt_handle.unwrap_or_default();
-                        let delete = sqs.delete_message().queue_url(&url).receipt_handle(receipt);
+                        let delete = from.delete_message().queue_url(url).receipt_handle(receipt);
                         delete.send().await.map_err(|e| aws(format!("a message stays in `{name}`"), e))?;
                         sent += 1;
                     }
@@ -64,21 +140,48 @@ pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, most: u32) -> Result<S
                 }
             }
         }
-        left += kept.len();
-        lines.push(format!("{name}: {sent} sent again, {} left", kept.len()));
-        lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
+        told.left += kept.len();
+        told.lines.push(format!("{name}: {sent} sent again, {} left", kept.len()));
+        told.lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
+        Ok(())
     }
-    lines.push(move_back(&sqs, &format!("{stack}-recycle-failures")).await?);
-    // A stack may leave `revoke-sessions` out, and has no searches then.
-    let searches = format!("{stack}-trace-failures");
-    if queue_url(&sqs, &searches).await.is_ok() {
-        lines.push(move_back(&sqs, &searches).await?);
+
+    async fn send(&self, Again { to, payload }: Again) -> Result<(), String> {
+        match to {
+            To::Queue(queue) => self.enqueue(queue, payload).await,
+            To::Function(function) => self.invoke(&format!("{}-{function}", self.name), payload).await,
+            To::Named(target) => match self.own_queue(&target) {
+                Some(queue) => self.enqueue(queue, payload).await,
+                None if is_ours(&target, self.name) => self.invoke(&target, payload).await,
+                None => {
+                    let shown = firebreak_model::ids::shown(&target);
+                    Err(format!("it names `{shown}`, which is no function of this stack"))
+                }
+            },
+        }
     }
-    let text = lines.join("\n");
-    if left > 0 {
-        return Err(CliError::Redrive(text));
+
+    /// The queue of the stack that an ARN names.
+    fn own_queue(&self, arn: &str) -> Option<&'static str> {
+        let name = arn.rsplit(':').next().unwrap_or_default();
+        let own = |queue: &&str| format!("{}-{queue}", self.name) == name;
+        ["recycle", "recheck", "trace"].into_iter().find(own).filter(|_| arn.split(':').nth(2) == Some("sqs"))
     }
-    Ok(text)
+
+    async fn enqueue(&self, queue: &str, payload: String) -> Result<(), String> {
+        let name = format!("{}-{queue}", self.name);
+        let url = queue_url(&self.sqs, &name).await.map_err(|e| e.to_string())?;
+        let sent = self.sqs.send_message().queue_url(url).message_body(payload).send().await;
+        sent.map(|_| ()).map_err(|e| format!("`{name}` did not accept it: {e}"))
+    }
+
+    async fn invoke(&self, function: &str, payload: String) -> Result<(), String> {
+        let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
+        let accepted = invoke.payload(Blob::new(payload)).send().await;
+        accepted
+            .map(|_| ())
+            .map_err(|e| format!("`{function}` did not accept it: {}", aws_sdk_lambda::error::DisplayErrorContext(e)))
+    }
 }
 
 async fn queue_url(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliError> {
@@ -86,66 +189,12 @@ async fn queue_url(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliE
     Ok(answer.map_err(|e| aws(format!("the queue `{name}` was not found"), e))?.queue_url.unwrap_or_default())
 }
 
-async fn attribute(
-    sqs: &aws_sdk_sqs::Client,
-    url: &str,
-    name: &str,
-    attribute: QueueAttributeName,
-) -> Result<String, CliError> {
-    let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await;
-    let attributes = answer.map_err(|e| aws(format!("`{name}` could not be read"), e))?.attributes;
-    Ok(attributes.and_then(|mut all| all.remove(&attribute)).unwrap_or_default())
-}
-
 /// How many messages wait in a queue, as far as SQS knows.
 async fn waiting(sqs: &aws_sdk_sqs::Client, url: &str, name: &str) -> Result<u64, CliError> {
-    let count = attribute(sqs, url, name, QueueAttributeName::ApproximateNumberOfMessages).await?;
-    Ok(count.parse().unwrap_or(0))
-}
-
-/// The queue of recyclings is a dead-letter queue of SQS: SQS itself moves the messages back.
-async fn move_back(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliError> {
-    let url = queue_url(sqs, name).await?;
-    let waiting = waiting(sqs, &url, name).await?;
-    if waiting == 0 {
-        return Ok(format!("{name}: empty"));
-    }
-    let arn = attribute(sqs, &url, name, QueueAttributeName::QueueArn).await?;
-    let task = sqs.start_message_move_task().source_arn(arn).send().await;
-    task.map_err(|e| aws(format!("the messages of `{name}` could not be moved back"), e))?;
-    Ok(format!("{name}: {waiting} on their way back"))
-}
-
-async fn again(
-    lambda: &aws_sdk_lambda::Client,
-    sqs: &aws_sdk_sqs::Client,
-    stack: &str,
-    message: &Message,
-    read: fn(&Message) -> Result<Again, String>,
-) -> Result<(), String> {
-    let Again { target: function, payload } = read(message)?;
-    let name = function.rsplit(':').next().unwrap_or_default();
-    let queue = ["recycle", "trace"].iter().map(|of| format!("{stack}-{of}")).find(|queue| queue == name);
-    if let (Some("sqs"), Some(queue)) = (function.split(':').nth(2), queue) {
-        let url = queue_url(sqs, &queue).await.map_err(|e| e.to_string())?;
-        let sent = sqs.send_message().queue_url(url).message_body(payload).send().await;
-        return sent.map(|_| ()).map_err(|e| format!("`{queue}` did not accept it: {e}"));
-    }
-    if !is_ours(&function, stack) {
-        return Err(format!(
-            "it names `{}`, which is no function of this stack",
-            firebreak_model::ids::shown(&function)
-        ));
-    }
-    lambda
-        .invoke()
-        .function_name(&function)
-        .invocation_type(InvocationType::Event)
-        .payload(Blob::new(payload))
-        .send()
-        .await
-        .map_err(|e| format!("`{function}` did not accept it: {}", aws_sdk_lambda::error::DisplayErrorContext(e)))?;
-    Ok(())
+    let count = QueueAttributeName::ApproximateNumberOfMessages;
+    let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(count.clone()).send().await;
+    let attributes = answer.map_err(|e| aws(format!("`{name}` could not be read"), e))?.attributes;
+    Ok(attributes.and_then(|all| all.get(&count)?.parse().ok()).unwrap_or(0))
 }
 
 /// A message is read by whoever holds the queue's rights, and written by AWS; all the same it can only name our own functions.
@@ -154,12 +203,36 @@ fn is_ours(function: &str, stack: &str) -> bool {
     FunctionName::ALL.iter().any(|own| arn.name() == format!("{stack}-{own}"))
 }
 
+fn attribute<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.message_attributes()?.get(name)?.string_value()
+}
+
 /// What EventBridge leaves in a rule's dead-letter queue: the event, with the target in an attribute.
 fn of_delivery(message: &Message) -> Result<Again, String> {
-    let target = message.message_attributes().and_then(|a| a.get("TARGET_ARN")).and_then(|v| v.string_value());
-    let target = target.ok_or("it does not say which target it was for (`TARGET_ARN`)")?;
+    let target = attribute(message, "TARGET_ARN").ok_or("it does not say which target it was for (`TARGET_ARN`)")?;
     let payload = message.body().ok_or("it has no body")?;
-    Ok(Again { target: target.to_owned(), payload: payload.to_owned() })
+    Ok(Again { to: To::Named(target.to_owned()), payload: payload.to_owned() })
+}
+
+/// What could not be forwarded home. It cannot be put on a bus again, for nobody may send in the name of AWS: it goes to
+/// the function that the rule at home would have handed it to, which believes it as little as any other.
+fn of_forwarding(message: &Message) -> Result<Again, String> {
+    let rule = attribute(message, "RULE_ARN").ok_or("it does not say which rule it came by (`RULE_ARN`)")?;
+    let function = if rule.ends_with("-forward-findings") {
+        FunctionName::QuarantinePrincipal
+    } else if rule.ends_with("-forward-changes") {
+        FunctionName::GuardContainment
+    } else {
+        return Err(format!("it came by `{}`, which forwards nothing", firebreak_model::ids::shown(rule)));
+    };
+    let payload = message.body().ok_or("it has no body")?;
+    Ok(Again { to: To::Function(function), payload: payload.to_owned() })
+}
+
+/// What was taken from a queue in vain: the same message once more.
+fn of_queue(queue: &'static str, message: &Message) -> Result<Again, String> {
+    let payload = message.body().ok_or("it has no body")?;
+    Ok(Again { to: To::Queue(queue), payload: payload.to_owned() })
 }
 
 /// What Lambda leaves on failure: the request with its context. A batch of the stream leaves only its position.
@@ -172,7 +245,8 @@ fn of_invocation(message: &Message) -> Result<Again, String> {
     }
     let function = body.pointer("/requestContext/functionArn").and_then(Value::as_str);
     let payload = body.get("requestPayload").ok_or("it holds no request")?;
-    Ok(Again { target: function.ok_or("it names no function")?.to_owned(), payload: payload.to_string() })
+    let function = function.ok_or("it names no function")?;
+    Ok(Again { to: To::Named(function.to_owned()), payload: payload.to_string() })
 }
 
 #[cfg(test)]
@@ -186,13 +260,31 @@ mod tests {
 
     const OURS: &str = "arn:aws:lambda:eu-west-1:111122223333:function:firebreak-quarantine-principal";
 
+    fn message(name: &str, value: &str) -> Message {
+        let value = MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
+        Message::builder().body(r#"{"detail":1}"#).message_attributes(name, value).build()
+    }
+
     #[test]
     fn an_undelivered_event_goes_to_its_target() {
-        let target = MessageAttributeValue::builder().data_type("String").string_value(OURS).build().unwrap();
-        let message = Message::builder().body(r#"{"detail":1}"#).message_attributes("TARGET_ARN", target).build();
-        let again = of_delivery(&message).unwrap();
-        assert_eq!(again, Again { target: OURS.into(), payload: r#"{"detail":1}"#.into() });
+        let again = of_delivery(&message("TARGET_ARN", OURS)).unwrap();
+        assert_eq!(again, Again { to: To::Named(OURS.into()), payload: r#"{"detail":1}"#.into() });
         assert!(of_delivery(&Message::builder().body("{}").build()).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_forwarded_goes_to_the_function_of_its_rule_at_home() {
+        for (rule, function) in [
+            ("firebreak-forward-findings", Some(FunctionName::QuarantinePrincipal)),
+            ("firebreak-forward-changes", Some(FunctionName::GuardContainment)),
+            ("firebreak-findings", None),
+            ("", None),
+        ] {
+            let message = message("RULE_ARN", &format!("arn:aws:events:eu-north-1:111122223333:rule/{rule}"));
+            let again = of_forwarding(&message).ok().map(|again| again.to);
+            assert_eq!(again, function.map(To::Function), "{rule}");
+        }
+        assert!(of_forwarding(&message("TARGET_ARN", OURS)).is_err(), "what a message names is not asked");
     }
 
     #[test]
@@ -200,7 +292,7 @@ mod tests {
         let body = json!({"requestContext": {"functionArn": format!("{OURS}:$LATEST")}, "requestPayload": {"a": 1}});
         let again = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap();
         assert_eq!(again.payload, r#"{"a":1}"#);
-        assert!(is_ours(&again.target, "firebreak"));
+        assert!(matches!(again.to, To::Named(target) if is_ours(&target, "firebreak")));
         for (body, says) in [
             (json!({"DDBStreamBatchInfo": {}}), "ledger's stream"),
             (json!({}), "no request"),

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use firebreak_model::action::FunctionName;
+use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{IncidentState, StepState};
 use gameday::aws::{ACCOUNT, REGION};
+use gameday::deploy::Stack;
+use gameday::findings::{self, INSTANCE, RoleSession};
 use gameday::ledger::Book;
 use gameday::scene::{Role, User, Victim, random_hex};
 use gameday::theatre::Theatre;
@@ -171,6 +174,76 @@ fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function()
         let told = well(&firebreak(theatre, &["redrive"]));
         assert!(told.contains("delivery-failures: 0 sent again, 0 left"), "{told}");
     });
+}
+
+#[test]
+fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let role = Role::create(aws, &format!("away-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let session =
+            RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: "ASIAEXAMPLEKEY000001" };
+        let detail = findings::access_key_of_instance(aws, &session).unwrap();
+        let event = json!({"version": "0", "id": "6f1b5a9e-0000-4000-8000-000000000002",
+            "detail-type": "GuardDuty Finding", "source": "firebreak.drill", "account": ACCOUNT,
+            "time": "2026-11-21T03:00:00Z", "region": "eu-north-1", "resources": [], "detail": detail});
+        // As EventBridge leaves it in another Region: twice the finding, and what came by no rule of ours.
+        let away = aws.in_region("eu-north-1");
+        let queue =
+            away.sqs.create_queue().queue_name(format!("{}-forward-failures", stack.name)).send().await.unwrap();
+        let attribute =
+            |value: &str| MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
+        for rule in ["firebreak-forward-findings", "firebreak-forward-findings", "payments"] {
+            let came_by = attribute(&format!("arn:aws:events:eu-north-1:{ACCOUNT}:rule/{rule}"));
+            let send = away.sqs.send_message().queue_url(queue.queue_url().unwrap()).message_body(event.to_string());
+            send.message_attributes("RULE_ARN", came_by).send().await.unwrap();
+        }
+        let told = badly(&firebreak(theatre, &["redrive", "--forwarded-from", "eu-north-1"]));
+        assert!(told.contains("forward-failures: 2 sent again, 1 left") && told.contains("rule/payments"), "{told}");
+        let id = role.incident().unwrap();
+        let book = contained(theatre, stack, &id).await;
+        let findings: Vec<_> = book.findings.iter().filter(|f| f.incident_id.as_ref() == Some(&id)).collect();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+
+        // An invocation that failed, twice in its queue, about what is contained by now; and a re-check that failed.
+        let ours = stack.output("QuarantinePrincipalArn").unwrap();
+        let failed = json!({"requestContext": {"functionArn": ours}, "requestPayload": event}).to_string();
+        for _ in 0..2 {
+            let failures = stack.output("FunctionFailuresUrl").unwrap();
+            aws.sqs.send_message().queue_url(failures).message_body(&failed).send().await.unwrap();
+        }
+        let order = json!({"detail-type": "Containment Ordered", "source": "firebreak", "account": ACCOUNT, "id": "e",
+            "region": REGION, "detail": {"incident_id": id}});
+        let rechecks = stack.output("RecheckFailuresUrl").unwrap();
+        aws.sqs.send_message().queue_url(rechecks).message_body(order.to_string()).send().await.unwrap();
+        let told = well(&firebreak(theatre, &["redrive"]));
+        for line in ["function-failures: 2 sent again, 0 left", "recheck-failures: 1 sent again, 0 left"] {
+            assert!(told.contains(line), "{told}");
+        }
+        let told = well(&firebreak(theatre, &["redrive"]));
+        assert_eq!(told.matches(" 0 sent again, 0 left").count(), 5, "{told}");
+        let version = book.incident(&id).unwrap().version;
+        for _ in 0..20 {
+            let now = Book::read(aws, stack).await.unwrap();
+            assert_eq!(now.incident(&id).unwrap().version, version, "the same finding changes nothing");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+        assert_eq!(attached.attached_policies().len(), 1);
+    });
+}
+
+/// The ledger, once the principal of an incident is denied.
+async fn contained(theatre: &Theatre, stack: &Stack, id: &IncidentId) -> Book {
+    for _ in 0..100 {
+        let book = Book::read(&theatre.aws, stack).await.unwrap();
+        if book.steps_of(id).iter().any(|step| step.state == StepState::Applied && step.step.contains("quarantine")) {
+            return book;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("`{id}` is not contained");
 }
 
 #[test]

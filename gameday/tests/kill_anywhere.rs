@@ -19,7 +19,7 @@ use firebreak_model::playbook::Playbook;
 use firebreak_model::principal::Home;
 use firebreak_shared::answer::Answer;
 use firebreak_shared::config::Base;
-use firebreak_shared::contain::Containment;
+use firebreak_shared::contain::{Containment, Outage};
 use firebreak_shared::failure::Failure;
 use firebreak_shared::isolate::Isolation;
 use firebreak_shared::ledger::{Ledger, Seal};
@@ -122,6 +122,7 @@ impl Process<'_> {
             ceiling: Mode::Enforce,
             deployers: Vec::new(),
             deny_policy_arn: self.case.house.deny.clone(),
+            outage: Outage::default(),
         };
         let payload = RawValue::from_string(payload.to_string()).unwrap();
         Box::pin(containment.handle(&payload, "invocation")).await
@@ -405,4 +406,33 @@ async fn releasing_survives_a_kill_at_any_call() {
     let killed = Work::Release(id.clone());
     // What is compared is what the release leaves; once more it has nothing to do.
     house.play(&Scene { name: "releasing", before, killed, release: Some(id) }).await;
+}
+
+#[tokio::test]
+async fn a_deny_without_a_table_ends_on_record_as_an_undisturbed_run_when_there_is_one() {
+    let house = House::set_up().await;
+    let role = Role::create(&house.aws, "orders-role", "/firebreak-drill/").await.unwrap();
+    let finding = Work::Contain(drill(&findings::access_key_of_instance(&house.aws, &session(&role)).unwrap()));
+    let id = role.incident().unwrap();
+    let before = house.look().await;
+    let mut ends = Vec::new();
+    for lost in [false, true] {
+        let name = format!("lost-{lost}");
+        let case = Case { house: &house, table: name.clone() };
+        if lost {
+            let failed = case.invoke(&finding, &Mortal::undisturbed()).await.unwrap();
+            assert!(matches!(failed, Err(Failure::Transient(_))), "{failed:?}");
+            assert_ne!(before.changes(&house.look().await), Vec::<String>::new(), "it is denied without a table");
+        }
+        table::create(&house.aws, &name).await;
+        let outcome = case.carry_through(&finding, &name).await;
+        ends.push((outcome, case.left().await));
+        case.carry_through(&Work::Release(id.clone()), &name).await;
+        house.end_revocations().await;
+        assert_eq!(before.changes(&house.look().await), Vec::<String>::new(), "{name}, then released");
+    }
+    let [(one, (world, ledger)), (other, (late_world, late_ledger))] = ends.as_slice() else { panic!("two runs") };
+    assert_eq!(one, other);
+    assert_eq!(world.changes(late_world), Vec::<String>::new());
+    assert_eq!(table::differences(ledger, late_ledger), Vec::<String>::new());
 }

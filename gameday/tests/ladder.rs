@@ -14,7 +14,7 @@ use firebreak_model::playbook::Playbook;
 use firebreak_model::principal::{Home, Principal, PrincipalKind};
 use firebreak_shared::answer::Answer;
 use firebreak_shared::config::Base;
-use firebreak_shared::contain::Containment;
+use firebreak_shared::contain::{Containment, Outage};
 use firebreak_shared::failure::Failure;
 use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::release::Releasing;
@@ -183,6 +183,7 @@ impl Bench {
             ceiling: Mode::Enforce,
             deployers: Vec::new(),
             deny_policy_arn: deny_policy_arn.to_owned(),
+            outage: Outage::default(),
         }
     }
 

@@ -485,8 +485,22 @@ fn away_from_home_a_stack_only_forwards_findings() {
         let mut ids: Vec<_> =
             resources.stack_resource_summaries().iter().filter_map(|r| r.logical_resource_id()).collect();
         ids.sort_unstable();
-        let forwarding = ["ForwardFailures", "ForwardFailuresPolicy", "ForwardFindingsRole", "ForwardFindingsRule"];
-        assert_eq!(ids, [&["ForwardChangesRule"], &forwarding[..]].concat());
+        let forwarding = [
+            "ForwardChangesRule",
+            "ForwardFailures",
+            "ForwardFailuresAlarm",
+            "ForwardFailuresPolicy",
+            "ForwardFindingsRole",
+            "ForwardFindingsRule",
+            "ForwardPagesTopic",
+            "ForwardPagesTopicPolicy",
+        ];
+        assert_eq!(ids, forwarding);
+        let failures = queue_arn(&aws, away.output("ForwardFailuresUrl").unwrap()).await.unwrap();
+        assert!(
+            failures.ends_with(":firebreak-away-forward-failures"),
+            "{failures}: the name that `redrive` looks for"
+        );
         let name = "firebreak-away-forward-changes";
         let changes = aws.events.describe_rule().name(name).send().await.unwrap();
         let changes: Value = serde_json::from_str(changes.event_pattern().unwrap()).unwrap();

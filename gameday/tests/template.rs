@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ServerSideEnc
 use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
-use gameday::deploy::Stack;
+use gameday::deploy::{self, Stack};
 use gameday::pages::queue_arn;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -69,6 +69,57 @@ fn what_a_function_fails_on_arrives_in_the_queue_and_is_not_lost() {
             }
         }
         panic!("the failed request does not arrive in the queue");
+    });
+}
+
+/// The functions between a finding and its page, and those that end or keep a containment.
+const RESPONDERS: [FunctionName; 7] = [
+    FunctionName::QuarantinePrincipal,
+    FunctionName::RevokeSessions,
+    FunctionName::IsolateFunction,
+    FunctionName::PublishOutcomes,
+    FunctionName::NotifyResponders,
+    FunctionName::ReleaseContainment,
+    FunctionName::GuardContainment,
+];
+
+#[test]
+fn concurrency_is_kept_free_for_the_responders_where_it_is_asked_for_and_nowhere_else() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = theatre.aws.in_region("eu-north-1");
+        let settings = common::settings();
+        let url = deploy::upload(&aws, &settings.template, &settings.functions).await.unwrap();
+        let parameters = [("HomeRegion", "this-region"), ("ResponderConcurrency", "3")];
+        let reserving = deploy::create(&aws, &url, "firebreak-reserving", &parameters).await.unwrap();
+        for &function in FunctionName::ALL {
+            let of = async |aws: &Aws, stack: &Stack| {
+                let get = aws.lambda.get_function_concurrency().function_name(stack.function(function));
+                get.send().await.unwrap().reserved_concurrent_executions
+            };
+            assert_eq!(of(&theatre.aws, stack).await, None, "{function}");
+            assert_eq!(of(&aws, &reserving).await, RESPONDERS.contains(&function).then_some(3), "{function}");
+        }
+    });
+}
+
+/// A call may take 20 seconds, all its attempts together; one that stalls must not be all that an invocation does. What
+/// waits for another function, or for IAM, has time for that besides.
+#[test]
+fn every_function_has_time_for_several_calls_that_stall() {
+    deployed(async |aws, stack| {
+        for &function in FunctionName::ALL {
+            let configuration = aws.lambda.get_function_configuration().function_name(stack.function(function));
+            let timeout = configuration.send().await.unwrap().timeout().unwrap();
+            let waits = match function {
+                // For a revocation by another function, and until it has reached every Region.
+                FunctionName::ReleaseContainment => 60 + 300,
+                // While a containment is fought over.
+                FunctionName::QuarantinePrincipal => 40,
+                _ => 0,
+            };
+            assert!(timeout - waits >= 3 * 20, "{function}: {timeout} s");
+        }
     });
 }
 

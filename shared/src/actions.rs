@@ -1,5 +1,7 @@
 //! The containment actions: one file each, named `<service>_<verb>_<noun>`.
 
+#[cfg(test)]
+mod hollow;
 mod iam_bound_role;
 mod iam_bound_user;
 mod iam_boundary;

@@ -17,6 +17,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{
     HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
+use aws_types::sdk_config::Builder;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use firebreak_model::ids;
 
@@ -25,23 +26,36 @@ use crate::config;
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// The shared configuration of every client: five tries with jittered back-off, and time-outs well under
-/// a function's own, so that a hanging connection is an error that is handled rather than the end of the invocation.
-pub fn load() -> SdkConfig {
+/// How often a call is sent at most. Between two of them passes a time that is drawn, up to a second, two, four, eight.
+const ATTEMPTS: u32 = 5;
+
+/// How long one answer may take.
+const ATTEMPT: Duration = Duration::from_secs(8);
+
+/// How long a call may take with all its attempts: well under every function's own time.
+const OPERATION: Duration = Duration::from_secs(20);
+
+/// Five attempts with jittered back-off, out of a budget that all calls of a service share, and time-outs, so that a
+/// hanging connection is an error that is handled rather than the end of the invocation. See
+/// `docs/decisions/0062-how-often-a-call-is-made.md`.
+fn tried_again(sdk: Builder) -> Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
-        .operation_attempt_timeout(Duration::from_secs(8))
-        .operation_timeout(Duration::from_secs(20));
-    let mut sdk = SdkConfig::builder()
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(OPERATION);
+    sdk.retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS)).timeout_config(timeouts.build())
+}
+
+/// The shared configuration of every client.
+pub fn load() -> SdkConfig {
+    let mut sdk = tried_again(SdkConfig::builder())
         .behavior_version(BehaviorVersion::latest())
         .region(config::region().map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .identity_cache(IdentityCache::lazy().build())
         .http_client(transport())
         .sleep_impl(TokioSleep::new())
-        .retry_config(RetryConfig::standard().with_max_attempts(5))
-        .service_config(OfService)
-        .timeout_config(timeouts.build());
+        .service_config(OfService);
     sdk.set_endpoint_url(config::endpoint_url());
     sdk.set_use_fips(config::fips_endpoints());
     sdk.build()
@@ -114,3 +128,6 @@ pub fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
     let by_path = config.endpoint_url().is_some();
     aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(by_path).build())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod at_least;
 mod candidate;
 mod hold;
 mod ladder;
+mod outage;
 mod put_back;
 mod shared_role;
 
@@ -29,12 +30,15 @@ use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::clock;
 use crate::config::Base;
+use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::identity;
 use crate::ledger::{Claim, Claimed, Ledger, LedgerError};
 use crate::payload;
 use crate::resolve::{ResolveError, Resolver};
 use crate::telemetry::chain;
+pub use outage::Outage;
+
 use candidate::{Chosen, Event, Noted, Reading, Received};
 
 /// What this invocation wrote of the incident just now.
@@ -66,6 +70,8 @@ pub struct Containment {
     pub deployers: Vec<Glob>,
     /// The deny policy.
     pub deny_policy_arn: String,
+    /// What is remembered of the ledger's outages.
+    pub outage: Outage,
 }
 
 /// What was read beside a claim, and the finding that was recorded with it.
@@ -77,9 +83,14 @@ struct Read<'a> {
 }
 
 impl Containment {
-    /// Handles one invocation.
+    /// Handles one invocation, however long it takes.
     pub async fn handle(&self, payload: &RawValue, invocation: &str) -> Result<Answer, Failure> {
-        let received = Received { now: clock::now(), invocation };
+        self.handle_by(payload, invocation, Deadline::NONE).await
+    }
+
+    /// Handles one invocation. Of several findings each has its share of the time until the deadline.
+    pub async fn handle_by(&self, payload: &RawValue, invocation: &str, deadline: Deadline) -> Result<Answer, Failure> {
+        let received = Received { now: clock::now(), invocation, deadline };
         let payload = &match payload::read(payload) {
             Ok(payload) => payload,
             Err(malformed) => {
@@ -148,8 +159,11 @@ impl Containment {
         {
             failures.push(failure);
         }
+        let mut left = findings.len();
         for finding in findings {
-            match Box::pin(self.on_finding(finding, event, None, received)).await {
+            let share = received.deadline.share(left);
+            left -= 1;
+            match share.hold(Box::pin(self.on_finding(finding, event, None, received))).await {
                 Ok(answer) => answers.push(answer),
                 Err(failure) => failures.push(failure),
             }
@@ -194,11 +208,14 @@ impl Containment {
             }
         }
         let reading = Reading { finding: &finding, event, playbook: self.playbook.digest(), born_of };
-        if let Some(record) = candidate::noted(&reading, &noted, received) {
-            self.ledger.note(&record).await?;
-        }
         let mut answers = Vec::new();
         let mut failures = Vec::new();
+        if let Some(record) = candidate::noted(&reading, &noted, received)
+            && let Err(error) = self.ledger.note(&record).await
+        {
+            // Whoever is to be contained does not wait for the record of whoever is not.
+            failures.push(error.into());
+        }
         for chosen in chosen {
             let record = reading.record(&chosen, received);
             let incident = candidate::by_finding(&reading, chosen, received);
@@ -311,11 +328,18 @@ impl Containment {
             Err(error @ (LedgerError::Forged { .. } | LedgerError::OtherSchema { .. } | LedgerError::NoSeal(_))) => {
                 return Err(self.deny_at_least(&claim.candidate, identity, rails, error).await);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let usage = usage.as_ref().ok().and_then(Option::as_ref);
+                return Err(self.without_record(&claim, identity, usage, rails, error).await);
+            }
         };
+        self.outage.remember(&claim, &claimed);
         let incident = claimed.incident().clone();
         let opened = match &claimed {
             Claimed::Stale(_) => {
+                if claim.candidate.state == IncidentState::Ordered {
+                    self.left_behind(&claim.candidate).await?;
+                }
                 info!("the finding is about activity from before the release: recorded, nothing changed");
                 let message = "the incident is released, and the finding is about activity from before that";
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
@@ -363,9 +387,12 @@ impl Containment {
         if !matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval) {
             return Ok(Answer::on(incident.state.as_str(), &id, &[]).saying(incident.reason));
         }
-        let executed = match incident.state {
-            IncidentState::AwaitingApproval => None,
-            _ => Some(Box::pin(self.quarantine(&incident, fresh)).await?),
+        let executed = if incident.state == IncidentState::AwaitingApproval {
+            None
+        } else {
+            // What was denied without a record is looked for first.
+            let untouched = fresh && !self.outage.has_denied(&id);
+            Some(Box::pin(self.quarantine(&incident, untouched)).await?)
         };
         let functions = self.functions_of(&incident, usage, rails).await;
         self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
@@ -374,6 +401,13 @@ impl Containment {
                 self.say_held_back(finding, &incident).await?;
             }
             functions?;
+            // What was to be denied at once may have been, while the ledger did not answer.
+            if opened.is_some_and(|opened| opened.claim.candidate.state == IncidentState::Ordered)
+                && !is_held
+                && let Some(answer) = self.adopt(&incident).await?
+            {
+                return Ok(answer);
+            }
             return Ok(Answer::on("awaiting approval", &id, &[]).saying(incident.reason));
         };
         let answer = if executed.is_empty() {

@@ -69,7 +69,7 @@ async fn take_up(
     incident: &Incident,
     step: &Step,
     action: &dyn Action,
-    mut record: StepRecord,
+    record: StepRecord,
 ) -> Result<Executed, LedgerError> {
     let order = Order { incident, step, now: clock::now() };
     let can_tell = record.prior.is_some() || action.record().additive;
@@ -77,20 +77,46 @@ async fn take_up(
         && let Ok(prior) = prior_of(&record)
         && let Ok(Verified::InForce) = action.verify(order, &prior).await
     {
-        let now = clock::now();
-        record.state = StepState::Applied;
-        record.attempts += 1;
-        record.applied_at = record.applied_at.or(Some(now));
-        record.verified_at = Some(now);
-        record.updated_at = now;
-        record.refused = None;
-        record.filled_by.clear();
-        action.record().summary.clone_into(&mut record.detail);
-        info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
-        ledger.record(&record).await?;
-        return Ok(Executed::ended(record));
+        return found_in_force(ledger, incident, action, record).await;
     }
     carry_out(ledger, incident, step, action, record).await
+}
+
+/// Puts on record what was read back without this function having carried it out just now.
+async fn found_in_force(
+    ledger: &Ledger,
+    incident: &Incident,
+    action: &dyn Action,
+    mut record: StepRecord,
+) -> Result<Executed, LedgerError> {
+    let now = clock::now();
+    record.state = StepState::Applied;
+    record.attempts += 1;
+    record.applied_at = record.applied_at.or(Some(now));
+    record.verified_at = Some(now);
+    record.updated_at = now;
+    record.refused = None;
+    record.filled_by.clear();
+    action.record().summary.clone_into(&mut record.detail);
+    info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
+    ledger.record(&record).await?;
+    Ok(Executed::ended(record))
+}
+
+/// Puts a step on record that its caller has read back, unless its end is on record already.
+pub async fn put_on_record(
+    ledger: &Ledger,
+    incident: &Incident,
+    step: &Step,
+    action: &dyn Action,
+) -> Result<Executed, LedgerError> {
+    let fresh = incident.step_record(step, clock::now());
+    match ledger.step(&fresh).await? {
+        Some(record) if record.state != StepState::Intended && record.state != StepState::Failed => {
+            Ok(Executed::ended(record))
+        }
+        record => found_in_force(ledger, incident, action, record.unwrap_or(fresh)).await,
+    }
 }
 
 /// Carries out a step of an incident that was opened just now, whose steps can have no record yet: nothing

@@ -52,10 +52,15 @@ pub enum LedgerError {
         call: &'static str,
         /// Whether another try may go better.
         transient: bool,
+        /// Whether the ledger does not answer at all, rather than that it says no.
+        outage: bool,
         /// What AWS said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A claim that the ledger answered, and then could not be brought to its end: it may have said no.
+    #[error("the ledger stopped answering in the midst of a claim")]
+    CutShort(#[source] Box<LedgerError>),
     /// A record that cannot be read: edited by hand, or of another version.
     #[error("the record `{key}` in the ledger cannot be read")]
     Unreadable {
@@ -108,14 +113,31 @@ pub enum LedgerError {
     Paused,
 }
 
+/// Errors of a table that is there and answers: what was asked of it does not fit, or somebody else is at the same item.
+const ANSWERS: [&str; 7] = [
+    "ConditionalCheckFailedException",
+    "IdempotentParameterMismatchException",
+    "ItemCollectionSizeLimitExceededException",
+    "TransactionCanceledException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    "ValidationException",
+];
+
 impl LedgerError {
     /// Whether another try may go better.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Call { transient, .. } => *transient,
-            Self::Contended(_) | Self::Releasing(_) | Self::NoSeal(_) | Self::Unsealed(_) => true,
+            Self::Contended(_) | Self::Releasing(_) | Self::NoSeal(_) | Self::Unsealed(_) | Self::CutShort(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether the ledger does not answer: its table is gone, closed to us, throttled or silent. An answer that says no
+    /// (the pause, the breaker, a release under way, a record that cannot be gone by) is none.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Call { outage: true, .. })
     }
 
     fn call<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> Self
@@ -124,7 +146,12 @@ impl LedgerError {
     {
         let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
         let refused = ["AccessDeniedException", "ValidationException", "ResourceNotFoundException"].contains(&code);
-        Self::Call { call, transient: !refused, source: Box::new(error) }
+        let outage = match &error {
+            SdkError::ConstructionFailure(_) => false,
+            SdkError::ServiceError(_) => !ANSWERS.contains(&code),
+            _ => true,
+        };
+        Self::Call { call, transient: !refused, outage, source: Box::new(error) }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Answer {
     Http(u16, String),
     /// The request was sent; no answer came.
     Lost,
+    /// The request was sent; whoever waits for its answer waits for ever.
+    Stalled,
 }
 
 /// `200` with a body.
@@ -97,6 +99,8 @@ fn bounded(boundary: Option<&str>) -> String {
 
 #[derive(Debug, Default)]
 struct Script {
+    /// What is not scripted is answered with nothing.
+    hollow: bool,
     answers: VecDeque<Answer>,
     requests: Vec<String>,
     hosts: Vec<String>,
@@ -110,6 +114,11 @@ impl Wire {
     /// A wire that answers in this order, then fails the test with an error of its own.
     pub(crate) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), ..Script::default() })))
+    }
+
+    /// A wire whose answers are well-formed and hold nothing.
+    pub(crate) fn hollow() -> Self {
+        Self(Arc::new(Mutex::new(Script { hollow: true, ..Script::default() })))
     }
 
     /// The configuration of a client on this wire; no retries, so that every call is one request.
@@ -154,15 +163,25 @@ impl HttpConnector for Wire {
         let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         script.requests.push(line.join(" "));
         script.hosts.push(uri.split('/').next().unwrap_or_default().to_owned());
-        let result = match script.answers.pop_front() {
+        let scripted = script.answers.pop_front().or_else(|| script.hollow.then(|| hollow(&body)));
+        let result = match scripted {
             Some(Answer::Http(status, body)) => {
                 let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
                 Ok(HttpResponse::new(status, SdkBody::from(body)))
             }
+            Some(Answer::Stalled) => return HttpConnectorFuture::new(std::future::pending()),
             Some(Answer::Lost) => Err(ConnectorError::timeout("the answer was lost".into())),
             None => Err(ConnectorError::user("the script has no answer for this request".into())),
         };
         HttpConnectorFuture::ready(result)
+    }
+}
+
+/// An answer without its members, in the protocol of the request.
+fn hollow(request: &str) -> Answer {
+    match request.strip_prefix("Action=").and_then(|rest| rest.split('&').next()) {
+        Some(call) => ok(format!("<{call}Response><{call}Result/></{call}Response>")),
+        None => ok("{}"),
     }
 }
 

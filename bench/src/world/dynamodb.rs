@@ -1,8 +1,9 @@
 //! The ledger's table: items by key. Of conditions it knows the one that asks whether an item is new.
 
+use firebreak_model::seal::{ATTRIBUTE, Key};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, World};
+use super::{Answer, SEAL_KEY, World};
 use crate::call::Call;
 
 type Fields = Map<String, Value>;
@@ -73,8 +74,21 @@ impl World {
             for name in ["updated_at", "verified_at"] {
                 fields.insert(name.to_owned(), json!({"S": now}));
             }
-            let key = keys(fields);
+            reseal(&mut item);
+            let Some(key) = item.as_object().map(keys) else { continue };
             self.items.insert(key, item);
         }
+    }
+}
+
+/// Seals an item as the function would have: its times are others than those that it was sealed with.
+fn reseal(item: &mut Value) {
+    let Some(key) = Key::new(SEAL_KEY) else { return };
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove(ATTRIBUTE);
+    }
+    let seal = key.seal(item);
+    if let Some(fields) = item.as_object_mut() {
+        fields.insert(ATTRIBUTE.to_owned(), json!({"S": seal}));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
+use firebreak_shared::deadline::Deadline;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::page::notify::Notifier;
 use firebreak_shared::payload;
@@ -11,10 +12,12 @@ use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
 pub(crate) async fn handle(notifier: Arc<Notifier>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+    let killed_at = event.context.deadline();
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async { notifier.handle(&payload::read(&event.payload)?).await }.await;
+        let work = async { notifier.handle(&payload::read(&event.payload)?).await };
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
 use firebreak_shared::contain::Containment;
+use firebreak_shared::deadline::Deadline;
 use firebreak_shared::failure::Failure;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
@@ -13,10 +14,11 @@ pub(crate) async fn handle(
     containment: Arc<Containment>,
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<Answer, Diagnostic> {
+    let deadline = Deadline::before(event.context.deadline());
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = Box::pin(containment.handle(&event.payload, &request_id)).await;
+        let result = deadline.hold(Box::pin(containment.handle_by(&event.payload, &request_id, deadline))).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -5,7 +5,7 @@ mod handler;
 use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
-use firebreak_shared::contain::Containment;
+use firebreak_shared::contain::{Containment, Outage};
 use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry, warm};
 use lambda_runtime::{Error, run, service_fn};
@@ -34,6 +34,7 @@ fn containment() -> Result<Containment, ConfigError> {
         ceiling,
         deployers: config::deployer_roles(),
         deny_policy_arn,
+        outage: Outage::default(),
         sdk,
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
+use firebreak_shared::deadline::Deadline;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::payload;
 use firebreak_shared::release::Releasing;
@@ -11,10 +12,12 @@ use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
 pub(crate) async fn handle(releasing: Arc<Releasing>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+    let killed_at = event.context.deadline();
     let request_id = event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async { releasing.handle(&payload::read(&event.payload)?, &request_id).await }.await;
+        let work = async { releasing.handle(&payload::read(&event.payload)?, &request_id).await };
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firebreak_shared::answer::Answer;
+use firebreak_shared::deadline::Deadline;
 use firebreak_shared::evidence::snapshot::Snapshots;
 use firebreak_shared::failure::Failure;
 use firebreak_shared::payload;
@@ -11,10 +12,12 @@ use serde_json::value::RawValue;
 use tracing::{Instrument, error, info_span};
 
 pub(crate) async fn handle(snapshots: Arc<Snapshots>, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Diagnostic> {
+    let killed_at = event.context.deadline();
     let request_id = &event.context.request_id;
     let span = info_span!("invocation", request.id = %request_id);
     async {
-        let result = async { snapshots.handle(&payload::read(&event.payload)?, event.context.deadline()).await }.await;
+        let work = async { snapshots.handle(&payload::read(&event.payload)?, event.context.deadline()).await };
+        let result = Deadline::before(killed_at).hold(Box::pin(work)).await;
         result.inspect_err(|failure| error!(error.kind = failure.kind(), "{failure}"))
     }
     .instrument(span)

@@ -14,14 +14,17 @@ use firebreak_model::request::{Asked, Contain};
 use firebreak_model::trigger::Malformed;
 use jiff::Timestamp;
 
+use crate::deadline::Deadline;
+
 /// The most of an event that is kept in the ledger, in bytes: an item holds 400 KB at most.
 const EVENT_BYTES: usize = 200_000;
 
-/// An invocation: when it began, and its id.
+/// An invocation: when it began, its id, and when it must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received<'a> {
     pub(super) now: Timestamp,
     pub(super) invocation: &'a str,
+    pub(super) deadline: Deadline,
 }
 
 /// A finding as it was received.
@@ -262,7 +265,8 @@ mod tests {
     fn the_record_of_the_largest_event_fits_in_the_ledger() {
         let playbook = Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap();
         let home = Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() };
-        let received = Received { now: "2026-11-21T03:00:00Z".parse().unwrap(), invocation: "i" };
+        let received =
+            Received { now: "2026-11-21T03:00:00Z".parse().unwrap(), invocation: "i", deadline: Deadline::NONE };
         let long = "\u{1f525}".repeat(10_000);
         let resource = |n: usize| match n % 3 {
             0 => json!({"Type": "AwsIamRole", "Id": format!("{n}{long:.100}")}),

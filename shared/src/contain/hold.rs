@@ -177,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::config::Base;
+    use crate::contain::Outage;
     use crate::evidence::testing::item;
     use crate::ledger::{Ledger, Seal};
     use crate::testing::{Answer as Wired, Wire, ok, query_error, role_order, user_order, whole_deny};
@@ -198,6 +199,7 @@ mod tests {
             ceiling: Mode::Enforce,
             deployers: Vec::new(),
             deny_policy_arn: DENY.to_owned(),
+            outage: Outage::default(),
         }
     }
 

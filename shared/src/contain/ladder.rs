@@ -108,6 +108,7 @@ mod tests {
     use firebreak_model::playbook::Playbook;
     use firebreak_model::principal::Home;
 
+    use super::super::Outage;
     use super::*;
     use crate::config::Base;
     use crate::evidence::testing::item;
@@ -130,6 +131,7 @@ mod tests {
             ceiling: Mode::Enforce,
             deployers: Vec::new(),
             deny_policy_arn: DENY.to_owned(),
+            outage: Outage::default(),
         }
     }
 

@@ -9,16 +9,15 @@ use firebreak_model::ledger::{FindingRecord, Incident, IncidentState};
 use firebreak_model::plan::Plan;
 use firebreak_model::principal::{Identity, Principal, PrincipalName};
 use firebreak_model::usage::{OLD, Usage};
-use serde_json::Value;
 use tracing::{info, warn};
 
 use super::{Containment, Opened};
-use crate::action::{ActionError, Order, Verified};
+use crate::action::ActionError;
+use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
 use crate::ledger::LedgerError;
 use crate::telemetry::chain;
-use crate::{actions, clients};
 
 impl Containment {
     /// Who runs as a principal, as far as the inventory knows; nobody runs as a user.
@@ -57,24 +56,13 @@ impl Containment {
     /// Whether the deny is under way or there already: then the question comes too late, and holding back would only
     /// have the record say less than is true.
     async fn is_begun(&self, incident: &Incident, fresh: bool) -> Result<bool, Failure> {
-        if fresh && incident.version == 1 {
-            return Ok(false);
-        }
-        if !self.ledger.steps(incident, [FunctionName::QuarantinePrincipal]).await?.is_empty() {
+        // Of an incident that was opened just now, nothing can be on record.
+        let recorded = !(fresh && incident.version == 1);
+        if recorded && !self.ledger.steps(incident, [FunctionName::QuarantinePrincipal]).await?.is_empty() {
             return Ok(true);
         }
-        // An invocation may have ended between the deny and its record.
-        for step in incident.plan.owned_by(FunctionName::QuarantinePrincipal) {
-            let Some(action) = actions::for_principal(step.action, &self.iam, &self.deny_policy_arn) else { continue };
-            if !action.record().additive {
-                continue;
-            }
-            let order = Order { incident, step, now: clock::now() };
-            if action.verify(order, &Value::Null).await? == Verified::InForce {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        // An invocation may have ended between the deny and its record, or denied while the ledger did not answer.
+        Ok(self.denied(incident).await?.is_some())
     }
 
     /// Has the record of a finding say what was done about it: it was recorded with the claim, before anyone knew.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use firebreak_model::ids::{FindingKey, Partition};
 use firebreak_model::ledger::{Origin, Record, StepRecord, StepState};
 use firebreak_model::principal::Home;
@@ -14,27 +16,28 @@ use crate::evidence::testing::item;
 use crate::testing::{Answer as Wired, Wire, json_error, ok, whole_deny};
 
 const ACCOUNT: &str = "111122223333";
-const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
-const ON_A_FUNCTION: &str = include_str!("../../../events/guardduty-lambda-c2-role-arn.json");
-const ON_A_ROLE: &str = include_str!("../../../events/guardduty-access-key-of-instance.json");
+pub(super) const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
+pub(super) const ON_A_FUNCTION: &str = include_str!("../../../events/guardduty-lambda-c2-role-arn.json");
+pub(super) const ON_A_ROLE: &str = include_str!("../../../events/guardduty-access-key-of-instance.json");
 
 /// A role as the events name it.
 #[derive(Clone, Copy)]
-struct Role {
-    name: &'static str,
-    path: &'static str,
-    id: &'static str,
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    pub(super) path: &'static str,
+    pub(super) id: &'static str,
 }
 
-const OF_THE_FUNCTION: Role = Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLE000000007" };
-const OF_THE_INSTANCE: Role = Role { name: "web-server-role", path: "/", id: "AROAEXAMPLEROLE00002" };
+pub(super) const OF_THE_FUNCTION: Role =
+    Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLE000000007" };
+pub(super) const OF_THE_INSTANCE: Role = Role { name: "web-server-role", path: "/", id: "AROAEXAMPLEROLE00002" };
 
 impl Role {
-    fn arn(self) -> String {
+    pub(super) fn arn(self) -> String {
         format!("arn:aws:iam::{ACCOUNT}:role{}{}", self.path, self.name)
     }
 
-    fn shown(self) -> Wired {
+    pub(super) fn shown(self) -> Wired {
         let Self { name, path, id } = self;
         ok(format!(
             "<GetRoleResponse><GetRoleResult><Role><Path>{path}</Path><RoleName>{name}</RoleName><RoleId>{id}</RoleId>\
@@ -43,7 +46,7 @@ impl Role {
         ))
     }
 
-    fn known_users(self, names: &[&str]) -> Wired {
+    pub(super) fn known_users(self, names: &[&str]) -> Wired {
         let users: Vec<String> = names.iter().map(|name| function(name)).collect();
         let usage = Usage {
             count: users.len(),
@@ -60,7 +63,7 @@ impl Role {
     }
 
     /// The incident as a finding opens it.
-    fn incident(self, state: IncidentState) -> Incident {
+    pub(super) fn incident(self, state: IncidentState) -> Incident {
         let principal = Principal::from_arn(&format!("arn:aws:iam::{ACCOUNT}:role/{}", self.name)).unwrap();
         let origin = Origin::Finding {
             finding_id: "f".into(),
@@ -73,15 +76,15 @@ impl Role {
     }
 }
 
-fn function(name: &str) -> String {
+pub(super) fn function(name: &str) -> String {
     format!("arn:aws:lambda:eu-west-1:{ACCOUNT}:function:{name}")
 }
 
-fn stored(incident: &Incident) -> Wired {
+pub(super) fn stored(incident: &Incident) -> Wired {
     item(&Record::Incident(Box::new(incident.clone())))
 }
 
-fn attached() -> [Wired; 4] {
+pub(super) fn attached() -> [Wired; 4] {
     let [policy, version] = whole_deny();
     [
         ok("<AttachRolePolicyResponse/>"),
@@ -94,19 +97,32 @@ fn attached() -> [Wired; 4] {
     ]
 }
 
-struct Scene {
-    ledger: Wire,
-    iam: Wire,
+/// Nothing is attached, and the deny policy is read beside.
+pub(super) fn not_attached() -> Vec<Wired> {
+    let none = "<ListAttachedRolePoliciesResponse><ListAttachedRolePoliciesResult><AttachedPolicies/>\
+                </ListAttachedRolePoliciesResult></ListAttachedRolePoliciesResponse>";
+    [vec![ok(none)], whole_deny().to_vec()].concat()
+}
+
+pub(super) struct Scene {
+    pub(super) ledger: Wire,
+    pub(super) iam: Wire,
     lambda: Wire,
 }
 
+/// One invocation.
+pub(super) async fn handled(containment: &Containment, payload: &str) -> Result<Answer, Failure> {
+    let payload = RawValue::from_string(payload.to_owned()).unwrap();
+    Box::pin(containment.handle(&payload, "i")).await
+}
+
 impl Scene {
-    fn of(ledger: Vec<Wired>, iam: Vec<Wired>, lambda: Vec<Wired>) -> Self {
+    pub(super) fn of(ledger: Vec<Wired>, iam: Vec<Wired>, lambda: Vec<Wired>) -> Self {
         Self { ledger: Wire::answering(ledger), iam: Wire::answering(iam), lambda: Wire::answering(lambda) }
     }
 
-    async fn handle(&self, payload: &str) -> Result<Answer, Failure> {
-        let containment = Containment {
+    pub(super) fn containment(&self) -> Containment {
+        Containment {
             ledger: Ledger::new(
                 aws_sdk_dynamodb::Client::new(&self.ledger.config()),
                 "ledger".to_owned(),
@@ -122,22 +138,25 @@ impl Scene {
             ceiling: Mode::Enforce,
             deployers: Vec::new(),
             deny_policy_arn: DENY.to_owned(),
-        };
-        let payload = RawValue::from_string(payload.to_owned()).unwrap();
-        Box::pin(containment.handle(&payload, "i")).await
+            outage: Outage::default(),
+        }
     }
 
-    fn unused(&self) -> [usize; 3] {
+    pub(super) async fn handle(&self, payload: &str) -> Result<Answer, Failure> {
+        handled(&self.containment(), payload).await
+    }
+
+    pub(super) fn unused(&self) -> [usize; 3] {
         [self.ledger.unused(), self.iam.unused(), self.lambda.unused()]
     }
 
-    fn attaches(&self) -> usize {
+    pub(super) fn attaches(&self) -> usize {
         self.iam.requests().iter().filter(|request| request.contains("Action=AttachRolePolicy")).count()
     }
 }
 
 /// What a request to the ledger is about: the call, and the item's kind and state where it puts one.
-fn told(request: &str) -> String {
+pub(super) fn told(request: &str) -> String {
     let (line, body) = request.split_once('{').unwrap();
     let call = line.rsplit('.').next().unwrap().trim();
     let body: Value = serde_json::from_str(&format!("{{{body}")).unwrap();
@@ -159,7 +178,8 @@ async fn a_shared_role_is_held_back_before_anything_is_attached_and_uncounted() 
             ok("{}"),
             ok("{}"),
         ],
-        vec![role.shown()],
+        // It is looked for whether it was denied while the ledger did not answer.
+        [vec![role.shown()], not_attached()].concat(),
         Vec::new(),
     );
     let answer = scene.handle(ON_A_FUNCTION).await.unwrap();
@@ -220,10 +240,10 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
     assert!(!held, "what is denied is not said to wait");
 }
 
-fn body(answer: &Wired) -> String {
+pub(super) fn body(answer: &Wired) -> String {
     match answer {
         Wired::Http(_, body) => body.clone(),
-        Wired::Lost => String::new(),
+        Wired::Lost | Wired::Stalled => String::new(),
     }
 }
 
@@ -337,4 +357,31 @@ async fn what_a_contained_principal_made_passes_the_breaker_and_nothing_older_do
         assert_eq!(!claim.contains("ADD #count"), passes, "{nature} {created}: {claim}");
         assert_eq!(claim.contains(r#""born_of":{"S":"#), passes, "{nature} {created}: {claim}");
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stalls_ends_the_invocation_in_time_and_keeps_no_other_finding_waiting() {
+    let event = include_str!("../../../events/securityhub-imported-access-key.json");
+    let mut event: Value = serde_json::from_str(event).unwrap();
+    let mut stalls = event["detail"]["findings"][0].clone();
+    stalls["Id"] = json!("another finding");
+    let details = &mut stalls["Resources"][0]["Details"]["AwsIamAccessKey"];
+    details["PrincipalName"] = json!("stalled-role");
+    details["PrincipalId"] = json!("AROAEXAMPLEROLE00009:stalled");
+    event["detail"]["findings"].as_array_mut().unwrap().insert(0, stalls);
+
+    let role = Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLEROLE00001" };
+    let incident = role.incident(IncidentState::Ordered);
+    let ledger = [vec![ok("{}"); 5], vec![stored(&incident), ok("{}")]].concat();
+    let iam = [vec![Wired::Stalled, role.shown()], attached().to_vec()].concat();
+    let scene = Scene::of(ledger, iam, Vec::new());
+    let containment = scene.containment();
+    let payload = RawValue::from_string(event.to_string()).unwrap();
+    let killed_at = std::time::SystemTime::from(clock::now()) + Duration::from_secs(4);
+    let deadline = Deadline::before(killed_at);
+    let end = deadline.hold(Box::pin(containment.handle_by(&payload, "i", deadline))).await;
+    assert!(matches!(&end, Err(Failure::Transient(text)) if text.contains("the time for it was over")), "{end:?}");
+    let denied: Vec<_> = scene.iam.requests().into_iter().filter(|r| r.contains("Action=AttachRolePolicy")).collect();
+    assert!(matches!(denied.as_slice(), [one] if one.contains("RoleName=orders-worker-role")), "{denied:?}");
+    assert_eq!(scene.unused(), [0; 3], "{:?}", scene.ledger.requests());
 }

@@ -1,8 +1,6 @@
 //! Firebreak's own parts: whether each is there, switched on and connected. What is missing goes on record, and into a
 //! metric with an alarm of its own: where the stream or the bus is what is missing, no page would leave otherwise.
 
-use std::io::Write as _;
-
 use aws_sdk_dynamodb::types::{StreamSpecification, TableDescription};
 use aws_sdk_eventbridge::types::RuleState;
 use aws_sdk_kms::types::KeyState;
@@ -18,6 +16,7 @@ use super::Guard;
 use crate::action::{ActionError, Permission, Resource};
 use crate::clock;
 use crate::failure::Failure;
+use crate::metrics::{self, Metric};
 use crate::telemetry::chain;
 
 mod queues;
@@ -285,17 +284,8 @@ fn denies_everything(document: &Value) -> bool {
 
 /// The heartbeat, whose absence is an alarm, and how many parts are missing, in the embedded metric format.
 fn write_metrics(missing: usize) {
-    let line = json!({
-        "_aws": {"Timestamp": clock::now().as_millisecond(), "CloudWatchMetrics": [{
-            "Namespace": "Firebreak",
-            "Dimensions": [[]],
-            "Metrics": [{"Name": "GuardHeartbeat", "Unit": "Count"}, {"Name": "PartsMissing", "Unit": "Count"}],
-        }]},
-        "GuardHeartbeat": 1,
-        "PartsMissing": missing,
-    });
-    // A metric that cannot be written is missed by its alarm.
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    metrics::write(&[Metric::count("GuardHeartbeat", 1), Metric::count("PartsMissing", missing)]);
 }
 
 #[cfg(test)]

@@ -83,6 +83,16 @@ impl Ledger {
     /// Claims the incident of `claim.candidate`. With the breaker tripped or containment paused, an automatic
     /// containment is lowered to one that waits for a person; a person's own request is refused while paused.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, LedgerError> {
+        let mut answered = false;
+        self.claimed(claim, &mut answered).await.map_err(|error| match error {
+            // What it said before was a reason not to act at once.
+            error if answered && error.is_outage() => LedgerError::CutShort(Box::new(error)),
+            error => error,
+        })
+    }
+
+    /// `answered` becomes true once the ledger has said anything but yes.
+    async fn claimed(&self, claim: &Claim, answered: &mut bool) -> Result<Claimed, LedgerError> {
         let by_person = matches!(claim.candidate.origin, Origin::Person { .. });
         let is_counted = claim.candidate.counts_in_the_breaker();
         let mut candidate = claim.candidate.clone();
@@ -102,6 +112,7 @@ impl Ledger {
                 }
                 Err(refusal) => refusal,
             };
+            *answered |= !matches!(refusal, Refusal::Conflict);
             match refusal {
                 Refusal::Conflict => {}
                 Refusal::Incident(found) => existing = Some(self.existing(found, id).await?),
@@ -298,9 +309,20 @@ impl Ledger {
         };
         match refusal(&reasons, before.is_some(), counts, counted) {
             Some(refusal) => Ok(Err(refusal)),
-            None => Err(LedgerError::call("TransactWriteItems", error)),
+            None => Err(match LedgerError::call("TransactWriteItems", error) {
+                LedgerError::Call { call, transient, source, .. } => {
+                    LedgerError::Call { call, transient, outage: is_busy(&reasons), source }
+                }
+                other => other,
+            }),
         }
     }
+}
+
+/// Whether a part was turned away because the table, or the one item, takes no more.
+fn is_busy(reasons: &[CancellationReason]) -> bool {
+    let busy = |code: &str| matches!(code, "ThrottlingError" | "ProvisionedThroughputExceeded");
+    reasons.iter().filter_map(CancellationReason::code).any(busy)
 }
 
 /// The order of the parts: incident, pause, breaker, finding.
@@ -323,5 +345,10 @@ fn refusal(reasons: &[CancellationReason], had_existing: bool, counts: bool, cou
 
 /// The builders refuse only what this file does not do: leaving out a required part.
 fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T, LedgerError> {
-    result.map_err(|error| LedgerError::Call { call: "TransactWriteItems", transient: false, source: Box::new(error) })
+    result.map_err(|error| LedgerError::Call {
+        call: "TransactWriteItems",
+        transient: false,
+        outage: false,
+        source: Box::new(error),
+    })
 }

@@ -59,6 +59,14 @@ pub(super) fn ended_badly(incident: &Incident, steps: &[StepRecord]) -> Vec<Occa
     occasions
 }
 
+/// The page about a deny that is in force though its incident waits for a person: it was put there while the ledger did
+/// not answer.
+pub(super) fn in_force_unasked(incident: &Incident, steps: &[StepRecord]) -> Option<Occasion> {
+    let mut records = incident.plan.steps.iter().filter_map(|step| record_of(step, steps));
+    let denied = |record: &&StepRecord| record.state == StepState::Applied && ladder::top(record.action).is_some();
+    records.find(denied).map(|record| Occasion::Step(record.step.clone(), StepState::Applied))
+}
+
 fn record_of<'a>(step: &Step, steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
     let key = step.key();
     steps.iter().find(|record| record.step == key)
@@ -125,6 +133,11 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
         Occasion::Step(key, StepState::Withheld) => {
             format!("A guard rail withheld a step against {who}: {}.", clean(key, 300))
         }
+        Occasion::Step(key, StepState::Applied) => format!(
+            "{who} is denied already, while the incident waits for your approval: {}. It was put in force while the \
+             ledger did not answer.",
+            clean(key, 300)
+        ),
         Occasion::Step(key, _) => format!("A step against {who} failed: {}.", clean(key, 300)),
         Occasion::CannotContain(_) => {
             format!("Firebreak cannot deny {who} anything: every way of it was refused. The thief can still act.")
@@ -304,6 +317,12 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
         }
         Occasion::Step(_, StepState::Withheld) => {
             draft.line("Firebreak will not do this step. Decide whether a person must.");
+        }
+        Occasion::Step(_, StepState::Applied) => {
+            draft.line("If the finding is true, approve, and the rest of the plan follows:");
+            draft.command(&setting.approve(id));
+            draft.line("If it is not, release it, which takes the deny away:");
+            draft.command(&setting.release(id));
         }
         Occasion::Step(..) => {
             draft.line(

@@ -282,7 +282,11 @@ fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
             occasions.extend(incident::verdict(incident, steps).map(Occasion::Complete));
             occasions
         }
-        IncidentState::AwaitingApproval => vec![Occasion::Approval],
+        IncidentState::AwaitingApproval => {
+            let mut occasions = vec![Occasion::Approval];
+            occasions.extend(incident::in_force_unasked(incident, steps));
+            occasions
+        }
         IncidentState::Withheld => vec![Occasion::Withheld],
         IncidentState::Releasing => vec![Occasion::Releasing],
         IncidentState::Released => vec![Occasion::Released],

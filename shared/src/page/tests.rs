@@ -308,6 +308,23 @@ fn an_approval_is_asked_for_with_the_command() {
     insta::assert_snapshot!(shown(&page(&Occasion::Approval, &incident, &[])));
 }
 
+#[test]
+fn a_deny_that_is_in_force_while_its_incident_waits_says_so_and_how_to_take_it_away() {
+    let incident = Incident { state: IncidentState::AwaitingApproval, ..incident() };
+    let quarantine = record(&incident, 0, StepState::Applied, "the deny policy is attached", None);
+    assert_eq!(incident::in_force_unasked(&incident, &[]), None);
+    let intended = StepRecord { state: StepState::Reverted, ..quarantine.clone() };
+    assert_eq!(incident::in_force_unasked(&incident, &[intended]), None);
+    let steps = [quarantine];
+    let occasion = incident::in_force_unasked(&incident, &steps).unwrap();
+    assert_eq!(occasion, Occasion::Step(steps[0].step.clone(), StepState::Applied));
+    let page = page(&occasion, &incident, &steps);
+    assert!(page.subject.contains("step applied"), "{}", page.subject);
+    for told in ["is denied already, while the incident waits", "\"approve\"", "\"release\"", "detach-role-policy"] {
+        assert!(page.body.contains(told), "{told}: {}", page.body);
+    }
+}
+
 /// What is known of a role that `count` use.
 fn usage(names: &[&str], count: usize, scanned_at: &str) -> Usage {
     let function = |name: &&str| format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}");

@@ -1,49 +1,13 @@
-//! Metrics in the CloudWatch embedded metric format: a line on standard output, no call.
-
-use std::io::Write;
+//! The metrics of a change of the ledger.
 
 use firebreak_model::ladder;
 use firebreak_model::ledger::{Record, StepRecord, StepState};
-use serde_json::{Value, json};
 
-use crate::clock;
-
-const NAMESPACE: &str = "Firebreak";
+use crate::metrics::{self, Metric};
 
 /// Writes the metrics of one change of the ledger.
 pub(super) fn write(old: Option<&Record>, new: Option<&Record>) {
-    let now = clock::now().as_millisecond();
-    let mut out = std::io::stdout().lock();
-    for metric in of(old, new) {
-        // A metric that cannot be written is not worth failing the publication of a containment for.
-        let _ = writeln!(out, "{}", metric.line(now));
-    }
-}
-
-#[derive(Debug, PartialEq)]
-struct Metric {
-    name: &'static str,
-    unit: &'static str,
-    value: i64,
-    dimensions: Vec<(&'static str, String)>,
-}
-
-impl Metric {
-    fn line(&self, now: i64) -> Value {
-        let names: Vec<_> = self.dimensions.iter().map(|(name, _)| *name).collect();
-        let mut line = json!({
-            "_aws": {"Timestamp": now, "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": [names],
-                "Metrics": [{"Name": self.name, "Unit": self.unit}],
-            }]},
-            self.name: self.value,
-        });
-        if let Some(object) = line.as_object_mut() {
-            object.extend(self.dimensions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        }
-        line
-    }
+    metrics::write(&of(old, new));
 }
 
 fn of(old: Option<&Record>, new: Option<&Record>) -> Vec<Metric> {
