@@ -381,9 +381,6 @@ tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 # 15. A function's reserved concurrency (`concurrency.py`).
 concurrency.install(refuse, lambda_svc, provisioners)
 
-# 19. The aliases of the key that a call is about (`keys.py`).
-keys.install(replace, iam_actions, kms)
-
 # 16. A resource policy and a URL for each version and alias (`doors.py`).
 doors.install(replace, lambda_svc)
 
@@ -392,6 +389,9 @@ federation.install(replace, iam_evaluator, sts, iam)
 
 # 18. Published versions, aliases and provisioned concurrency (`versions.py`).
 versions.install(replace, lambda_svc, lambda_runtime)
+
+# 19. The aliases of the key that a call is about (`keys.py`).
+keys.install(replace, iam_actions, kms)
 
 if __name__ == "__main__":
     gateway.main()
