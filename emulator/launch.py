@@ -20,6 +20,8 @@ DEFAULTS = {
     "IOT_MTLS_ENABLED": "0",
     "AUTH": "true",
     "CLOUDTRAIL_RECORDING": "1",
+    # AWS keeps 90 days; the emulator would keep 10,000 calls, which a fight of a minute makes.
+    "CLOUDTRAIL_MAX_EVENTS": "1000000",
 }
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
@@ -40,6 +42,7 @@ import doors  # noqa: E402
 import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
+import keys  # noqa: E402
 import logs  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
@@ -52,7 +55,7 @@ import versions  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import cloudtrail, cloudwatch_logs, dynamodb, ecs, iam, lambda_svc, s3, sts  # noqa: E402
+from ministack.services import cloudtrail, cloudwatch_logs, dynamodb, ecs, iam, kms, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -390,6 +393,9 @@ federation.install(replace, iam_evaluator, sts, iam)
 
 # 18. Published versions, aliases and provisioned concurrency (`versions.py`).
 versions.install(replace, lambda_svc, lambda_runtime)
+
+# 19. The aliases of the key that a call is about (`keys.py`).
+keys.install(replace, iam_actions, kms)
 
 if __name__ == "__main__":
     gateway.main()

@@ -1,11 +1,14 @@
 """CloudTrail's LookupEvents as AWS has it: pages of at most 50 with a token that leads to the next, and one attribute a call.
 
 Without: the latest 50 events are all that can be seen, so that whoever makes enough calls hides the others; and several
-attributes at once are taken, which AWS refuses.
+attributes at once are taken, which AWS refuses; and a call shows at once, however late its event is.
 """
 
 import base64
 import json
+import time
+
+import conditions
 
 MOST = 50
 
@@ -27,10 +30,12 @@ def install(replace, cloudtrail):
             if len(attributes) > 1:
                 return error("InvalidLookupAttributesException", "You can specify only one lookup attribute.")
             start, end = body.get("StartTime"), body.get("EndTime")
+            due = time.time() - (conditions.SETTINGS.cloudtrail_delay or 0)
             found = [
                 event
                 for event in reversed(list(cloudtrail._get_event_queue()))
-                if (start is None or event["EventTime"] >= float(start))
+                if event["EventTime"] <= due
+                and (start is None or event["EventTime"] >= float(start))
                 and (end is None or event["EventTime"] <= float(end))
                 and all(matches(event, one["AttributeKey"], one["AttributeValue"]) for one in attributes)
             ]

@@ -8,7 +8,8 @@ refused is not recorded.
 
 Each recorded call becomes an event on the default bus after a set delay. As on AWS those that begin with Get, List or
 Describe do not (but for STS's two), and nothing arrives while the account has trails and none of them is logging.
-Unlike on AWS, an account without any trail has events, `LookupEvents` shows a call at once, and the other services
+Unlike on AWS, an account without any trail has events, `LookupEvents` shows a call as soon as its
+event is due, and the other services
 are recorded as the emulator records them, without events. Without: there are no events.
 """
 

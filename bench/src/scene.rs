@@ -30,7 +30,7 @@ const EXPECTED: [(&str, &str); 7] = [
     ("notify-responders", "dynamodb:GetItem ×3, dynamodb:PutItem ×2, dynamodb:Query ×5, sns:Publish ×2"),
     (
         "revoke-sessions",
-        "dynamodb:GetItem ×3, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy, \
+        "dynamodb:GetItem ×4, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy, \
          kms:GenerateMac",
     ),
     (
@@ -43,7 +43,7 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "quarantine-principal",
-        "dynamodb:GetItem ×2, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
+        "dynamodb:GetItem, dynamodb:PutItem ×2, dynamodb:TransactWriteItems, iam:AttachRolePolicy, \
          iam:GetPolicy, iam:GetPolicyVersion, iam:GetRole, iam:ListAttachedRolePolicies, \
          kms:GenerateMac",
     ),
@@ -57,11 +57,12 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "release-containment",
-        "dynamodb:GetItem ×5, dynamodb:PutItem ×10, dynamodb:Query ×6, iam:DetachRolePolicy, iam:GetRole ×2, \
-         kms:GenerateMac, lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×4, \
-         lambda:Invoke, lambda:ListEventSourceMappings ×2, lambda:ListFunctionUrlConfigs, \
-         lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2, \
-         sqs:GetQueueAttributes",
+        "dynamodb:GetItem ×5, dynamodb:PutItem ×10, dynamodb:Query ×8, iam:DetachRolePolicy, iam:GetRole ×3, \
+         kms:GenerateMac, lambda:DeleteFunctionConcurrency, lambda:GetFunctionConcurrency, \
+         lambda:GetFunctionConfiguration ×4, lambda:Invoke, lambda:ListAliases ×3, \
+         lambda:ListEventSourceMappings ×2, lambda:ListFunctionUrlConfigs, \
+         lambda:ListProvisionedConcurrencyConfigs ×3, lambda:ListVersionsByFunction ×2, \
+         lambda:UpdateEventSourceMapping, lambda:UpdateFunctionConfiguration ×2, sqs:GetQueueAttributes",
     ),
 ];
 

@@ -7,6 +7,7 @@ mod attack_sequence_without_its_block;
 mod deny_detached;
 mod ecs_task_role;
 mod filled_quota;
+mod firebreak_blinded;
 mod forged_command_on_the_bus;
 mod healthy_function_lives_on;
 mod iam_user_key_compromised;
@@ -26,6 +27,8 @@ mod securityhub_custom_action;
 mod securityhub_ocsf_finding;
 mod sessions_of_a_users_key;
 mod shared_role;
+
+pub use adversary_without_the_policy::ONE_BOUT;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -88,6 +91,7 @@ pub const ALL: &[Scenario] = &[
     minted_user::SCENARIO,
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
+    firebreak_blinded::SCENARIO,
     adversary_under_the_policy::SCENARIO,
     adversary_without_the_policy::SCENARIO,
 ];

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use aws_sdk_cloudtrail::operation::create_trail::CreateTrailError;
 use tokio::sync::OnceCell;
 
 use crate::aws::{Aws, REGION};
@@ -36,6 +37,23 @@ pub struct Theatre {
     emulator: Emulator,
 }
 
+/// The trail of an account that is looked after: without one, the guard says that it is told of nothing.
+pub const TRAIL: &str = "account";
+
+/// Has the account's calls logged, as they are before anybody deploys Firebreak.
+async fn log_calls(aws: &Aws) -> Result<()> {
+    let bucket = format!("account-trail-{}", aws.region);
+    aws.create_bucket(&bucket).await?;
+    let made = aws.cloudtrail.create_trail().name(TRAIL).s3_bucket_name(&bucket).send().await;
+    if let Err(error) = made
+        && !error.as_service_error().is_some_and(CreateTrailError::is_trail_already_exists_exception)
+    {
+        return Err(error.into());
+    }
+    aws.cloudtrail.start_logging().name(TRAIL).send().await?;
+    Ok(())
+}
+
 impl Theatre {
     /// Starts the emulator. Stacks are created when they are first needed.
     ///
@@ -67,6 +85,7 @@ impl Theatre {
     }
 
     async fn stack(&self, aws: Aws, name: &str, mode: &'static str) -> Result<(Stack, Inbox)> {
+        log_calls(&aws).await.context("cannot log what is called")?;
         let url = deploy::upload(&aws, &self.settings.template, &self.settings.functions).await?;
         let stack = deploy::create(&aws, &url, name, &deploy::parameters(mode)).await?;
         let inbox = Inbox::subscribe(&aws, &stack).await.context("cannot subscribe to the pages")?;

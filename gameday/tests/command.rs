@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{IncidentState, StepState};
+use firebreak_model::ledger::{IncidentState, StepRecord, StepState};
 use gameday::aws::{ACCOUNT, REGION};
 use gameday::deploy::Stack;
 use gameday::findings::{self, INSTANCE, RoleSession};
@@ -234,11 +234,13 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
     });
 }
 
-/// The ledger, once the principal of an incident is denied.
+/// The ledger, once the principal of an incident is denied, and pinned: the last that the invocation writes.
 async fn contained(theatre: &Theatre, stack: &Stack, id: &IncidentId) -> Book {
     for _ in 0..100 {
         let book = Book::read(&theatre.aws, stack).await.unwrap();
-        if book.steps_of(id).iter().any(|step| step.state == StepState::Applied && step.step.contains("quarantine")) {
+        let pinned = book.incident(id).is_some_and(|incident| incident.principal.unique_id.is_some());
+        let denied = |step: &&StepRecord| step.state == StepState::Applied && step.step.contains("quarantine");
+        if pinned && book.steps_of(id).iter().any(denied) {
             return book;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

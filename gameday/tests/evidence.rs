@@ -199,7 +199,9 @@ impl Case<'_> {
             let mut record: Value = serde_json::from_str(&record).unwrap();
             let mut found: Value = serde_json::from_str(record["found"].as_str().unwrap()).unwrap();
             if let Some(sources) = found.pointer_mut("/entry/sources").and_then(Value::as_array_mut) {
-                sources.iter_mut().for_each(|source| source["call"]["parameters"]["endTime"] = json!(0));
+                for source in sources.iter_mut() {
+                    source["call"]["parameters"]["endTime"] = json!(0);
+                }
             }
             record["found"] = found;
             (key, record.to_string())

@@ -1,12 +1,14 @@
 //! Firebreak's own parts, each taken away in turn: the guard's sweep notices, and notices when it is back.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::FunctionName;
-use gameday::aws::{ACCOUNT, Aws, REGION};
+use gameday::aws::Aws;
 use gameday::deploy::Stack;
+use gameday::theatre::TRAIL;
 use serde_json::{Value, json};
 
 /// What the guard's sweep says.
@@ -36,6 +38,14 @@ async fn is_whole(aws: &Aws, stack: &Stack, after: &str) {
 
 async fn rules(aws: &Aws, stack: &Stack) {
     let bus = stack.output("OutcomeBusName").unwrap();
+    for rule in ["trace", "assess-identities", "drill-findings", "expire-revocations"] {
+        let on_bus = (rule == "trace").then(|| bus.to_owned());
+        let name = format!("{}-{rule}", stack.name);
+        aws.events.disable_rule().name(&name).set_event_bus_name(on_bus.clone()).send().await.unwrap();
+        notices(aws, stack, &format!("the rule `{rule}` is not enabled")).await;
+        aws.events.enable_rule().name(&name).set_event_bus_name(on_bus).send().await.unwrap();
+    }
+    is_whole(aws, stack, "those rules").await;
     let findings = format!("{}-findings", stack.name);
     aws.events.disable_rule().name(&findings).send().await.unwrap();
     notices(aws, stack, "the rule `findings` is not enabled").await;
@@ -114,10 +124,44 @@ async fn topic_table_and_trail(aws: &Aws, stack: &Stack) {
     aws.dynamodb.update_table().table_name(table).deletion_protection_enabled(true).send().await.unwrap();
     is_whole(aws, stack, "the ledger").await;
 
-    aws.cloudtrail.stop_logging().name("firebreak-test").send().await.unwrap();
+    aws.cloudtrail.stop_logging().name(TRAIL).send().await.unwrap();
     notices(aws, stack, "no trail is logging").await;
-    aws.cloudtrail.start_logging().name("firebreak-test").send().await.unwrap();
+    aws.cloudtrail.start_logging().name(TRAIL).send().await.unwrap();
     is_whole(aws, stack, "the trail").await;
+}
+
+async fn queues(aws: &Aws, stack: &Stack) {
+    for (queue, attribute, what) in [
+        ("recheck", QueueAttributeName::RedrivePolicy, "what fails in the queue `recheck` goes nowhere"),
+        ("recheck", QueueAttributeName::Policy, "the queue `recheck` does not let the rule `watch` in"),
+        ("trace", QueueAttributeName::Policy, "the queue `trace` does not let the rule `trace` in"),
+        ("delivery-failures", QueueAttributeName::Policy, "what the rule `findings` cannot deliver is lost"),
+    ] {
+        let named = aws.sqs.get_queue_url().queue_name(format!("{}-{queue}", stack.name)).send().await.unwrap();
+        let url = named.queue_url().unwrap();
+        let read =
+            aws.sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await.unwrap();
+        let before = read.attributes().unwrap()[&attribute].clone();
+        let set =
+            |value: &str| aws.sqs.set_queue_attributes().queue_url(url).attributes(attribute.clone(), value).send();
+        set("").await.unwrap();
+        notices(aws, stack, what).await;
+        set(&before).await.unwrap();
+        is_whole(aws, stack, &format!("`{queue}`")).await;
+    }
+}
+
+async fn keys(aws: &Aws, stack: &Stack) {
+    for (output, what) in [
+        ("KeyArn", "the key of evidence and pages is `Disabled`"),
+        ("SealKeyArn", "the key of the ledger's seals is `Disabled`"),
+    ] {
+        let arn = stack.output(output).unwrap();
+        aws.kms.disable_key().key_id(arn).send().await.unwrap();
+        notices(aws, stack, what).await;
+        aws.kms.enable_key().key_id(arn).send().await.unwrap();
+        is_whole(aws, stack, what).await;
+    }
 }
 
 #[test]
@@ -125,17 +169,13 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
     common::in_the_theatre(|theatre| async {
         let (stack, _) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
-        let bucket = format!("trail-{REGION}-{ACCOUNT}");
-        aws.create_bucket(&bucket).await.unwrap();
-        let create = aws.cloudtrail.create_trail().name("firebreak-test").s3_bucket_name(&bucket);
-        create.send().await.unwrap_or_else(|error| panic!("{error:?}"));
-        notices(aws, stack, "no trail is logging").await;
-        aws.cloudtrail.start_logging().name("firebreak-test").send().await.unwrap();
         is_whole(aws, stack, "the beginning").await;
         rules(aws, stack).await;
         permission(aws, stack).await;
         functions(aws, stack).await;
         deny_policy(aws, stack).await;
         topic_table_and_trail(aws, stack).await;
+        queues(aws, stack).await;
+        keys(aws, stack).await;
     });
 }

@@ -114,6 +114,32 @@ async fn the_breaker_lets_through_so_many_an_hour_and_the_rest_wait_for_a_person
 }
 
 #[tokio::test]
+async fn what_a_contained_principal_made_is_not_counted_and_is_taken_out_of_no_count() {
+    let (_emulator, ledger) = ledger().await;
+    let one = |name: &str| Claim { per_hour: 1, ..claim(candidate(name, Decision::Act)) };
+    let thief = ledger.claim(&one("thief")).await.unwrap().incident().incident_id.clone();
+    let minted = |name: &str| {
+        let mut claim = one(name);
+        claim.candidate.born_of = Some(thief.clone());
+        claim
+    };
+    for n in 0..12 {
+        let claimed = ledger.claim(&minted(&format!("minted-{n}"))).await.unwrap();
+        assert_eq!(claimed.incident().state, IncidentState::Ordered, "minted {n}");
+    }
+    // One that waits already, because the breaker held it back, is raised all the same.
+    let waits = ledger.claim(&one("late")).await.unwrap();
+    assert_eq!(waits.incident().state, IncidentState::AwaitingApproval);
+    let raised = ledger.claim(&minted("late")).await.unwrap();
+    assert_eq!(raised.incident().state, IncidentState::Ordered);
+    assert_eq!(raised.incident().born_of.as_ref(), Some(&thief));
+    let withheld = |now: Incident| Ok::<_, LedgerError>(Some(Incident { state: IncidentState::Withheld, ..now }));
+    ledger.withhold(&raised.incident().incident_id, withheld).await.unwrap();
+    let other = ledger.claim(&one("other")).await.unwrap();
+    assert_eq!(other.incident().state, IncidentState::AwaitingApproval, "the count is still what it was");
+}
+
+#[tokio::test]
 async fn what_a_guard_rail_withheld_is_not_counted() {
     let (_emulator, ledger) = ledger().await;
     for n in 0..5 {

@@ -95,6 +95,14 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
         Resource::EvidenceQueue => queue("evidence"),
+        Resource::OwnQueue => ["recheck", "recycle", "trace", "delivery", "function"]
+            .into_iter()
+            .flat_map(|name| match name {
+                "delivery" | "function" => vec![format!("{name}-failures")],
+                _ => vec![name.to_owned(), format!("{name}-failures")],
+            })
+            .flat_map(|name| queue(&name))
+            .collect(),
         Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
             .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
             .to_vec(),

@@ -52,4 +52,5 @@ scenarios!(
     minted_user,
     role_without_its_function,
     shared_role,
+    firebreak_blinded,
 );

@@ -308,6 +308,8 @@ pub enum Resource {
     EvidenceQueue,
     /// The stack's rules, on both buses.
     OwnRule,
+    /// The stack's queues.
+    OwnQueue,
     /// Any trail of the account.
     Trail,
     /// The function `revoke-sessions`.
@@ -351,6 +353,12 @@ pub trait Action: Send + Sync + std::fmt::Debug {
 
     /// Reads the change back.
     async fn verify(&self, order: Order<'_>, prior: &Value) -> Result<Verified, ActionError>;
+
+    /// Whether what was read back before still shows on the target, in one call: what is asked again and again while a
+    /// containment is fought over. Never what makes a step *applied*.
+    async fn shows(&self, order: Order<'_>, prior: &Value) -> Result<Verified, ActionError> {
+        self.verify(order, prior).await
+    }
 
     /// Restores `prior` where what is there now is still ours.
     async fn revert(&self, order: Order<'_>, prior: &Value) -> Result<Reverted, ActionError>;

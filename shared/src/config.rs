@@ -162,6 +162,11 @@ pub fn revoke_function() -> Option<String> {
     read("FIREBREAK_REVOKE_FUNCTION")
 }
 
+/// Whether drills are enabled (`FIREBREAK_DRILLS`).
+pub fn with_drills() -> bool {
+    read("FIREBREAK_DRILLS").is_some_and(|drills| drills == "enabled")
+}
+
 /// The Regions that the account has opted in to, beside those that every account has (`FIREBREAK_OPT_IN_REGIONS`,
 /// comma-separated, may be empty).
 pub fn opt_in_regions() -> Result<Vec<Region>, ConfigError> {

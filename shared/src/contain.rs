@@ -163,7 +163,7 @@ impl Containment {
         for finding in findings {
             let share = received.deadline.share(left);
             left -= 1;
-            match share.hold(Box::pin(self.on_finding(finding, event, received))).await {
+            match share.hold(Box::pin(self.on_finding(finding, event, None, received))).await {
                 Ok(answer) => answers.push(answer),
                 Err(failure) => failures.push(failure),
             }
@@ -171,7 +171,13 @@ impl Containment {
         settle(answers, failures)
     }
 
-    async fn on_finding(&self, finding: Finding, event: &Event, received: Received<'_>) -> Result<Answer, Failure> {
+    async fn on_finding(
+        &self,
+        finding: Finding,
+        event: &Event,
+        born_of: Option<&IncidentId>,
+        received: Received<'_>,
+    ) -> Result<Answer, Failure> {
         let mut finding = self.whole(finding).await?;
         let mut chosen: Vec<Chosen> = Vec::new();
         let mut noted: Vec<Noted> = Vec::new();
@@ -201,7 +207,7 @@ impl Containment {
                 }
             }
         }
-        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest() };
+        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest(), born_of };
         let mut answers = Vec::new();
         let mut failures = Vec::new();
         if let Some(record) = candidate::noted(&reading, &noted, received)

@@ -146,6 +146,22 @@ pub async fn renew(
     carry_out(ledger, incident, step, action, record).await
 }
 
+/// Carries out at once what was applied and does not show any more, from the record that the caller holds. `None` where
+/// the incident has moved on: what a release undoes stays undone.
+pub async fn apply_again(
+    ledger: &Ledger,
+    incident: &Incident,
+    record: StepRecord,
+    action: &dyn Action,
+) -> Result<Option<Executed>, LedgerError> {
+    if superseded(ledger, incident).await? {
+        return Ok(None);
+    }
+    let step = Step { action: record.action, target: record.target.clone() };
+    warn!(incident.id = %incident.incident_id, step = %record.step, "undone by someone: applied again");
+    carry_out(ledger, incident, &step, action, record).await.map(Some)
+}
+
 async fn carry_out(
     ledger: &Ledger,
     incident: &Incident,

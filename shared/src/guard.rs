@@ -84,6 +84,8 @@ pub struct Guard {
     pub deployers: Vec<Glob>,
     /// Whether `revoke-sessions` is left out of the stack.
     pub without_revocation: bool,
+    /// Whether drills are enabled.
+    pub with_drills: bool,
     /// The clients that Firebreak's own parts are looked at with.
     pub lambda: aws_sdk_lambda::Client,
     /// Rules and the bus.
@@ -171,32 +173,47 @@ impl Guard {
 
     /// Looks at a containment and records what may be said of it.
     async fn check(&self, id: &IncidentId, cause: Cause, by: Option<(&Change, bool)>) -> Result<Answer, Failure> {
-        for _ in 0..8 {
-            let Some(incident) = self.ordered(id).await? else {
-                return Ok(Answer::on("nothing to watch", id, &[]));
-            };
-            let watch = self.watch_over(&incident).await?;
-            let now = clock::now();
-            if cause == Cause::Recheck && !watch.is_due(now) {
-                return Ok(Answer::on("not due", id, &[]));
-            }
-            let (look, made_again) = self.look(&incident, &watch, cause, now).await?;
-            if let Some(identity) = made_again {
-                self.record(call::recreated(&incident, &identity)).await?;
-            }
-            // Between the reading of the incident and that of its steps a release may have begun: it is no tampering.
-            if look.gone().next().is_some() && !self.still(&incident).await? {
-                return Ok(Answer::on("nothing to watch", id, &[]).saying("a release began"));
+        let Some(incident) = self.ordered(id).await? else {
+            return Ok(Answer::on("nothing to watch", id, &[]));
+        };
+        let mut watch = self.watch_over(&incident).await?;
+        let now = clock::now();
+        if cause == Cause::Recheck && !watch.is_due(now) {
+            return Ok(Answer::on("not due", id, &[]));
+        }
+        let (look, made_again) = self.look(&incident, &watch, cause, now).await?;
+        if let Some(identity) = made_again {
+            self.record(call::recreated(&incident, &identity)).await?;
+        }
+        let (read, gone) = (watch.version, look.gone().next().is_some());
+        // Between the reading of the incident and that of its steps a release may have begun: it is no tampering.
+        if gone && !self.still(&incident).await? {
+            return Ok(Answer::on("nothing to watch", id, &[]).saying("a release began"));
+        }
+        // A re-check's own message is used up, whether it counted or came a moment early.
+        let used_up = matches!(cause, Cause::Order | Cause::Recheck);
+        for _ in 0..16 {
+            // While a containment is fought over, many look at once: what one saw is old when another saw more since.
+            if watch.version != read && watch.updated_at > look.at && !gone {
+                if let Some(due) = watch.next_check_at.filter(|_| used_up) {
+                    self.call_again(id, due, now).await?;
+                }
+                return self.say(&incident, &look, &watch, by).await;
             }
             let next = watch.looked(&incident, &look, &self.pace);
-            // A re-check's own message is used up, whether it counted or came a moment early.
-            let used_up = matches!(cause, Cause::Order | Cause::Recheck);
             if let Some(due) = next.next_check_at.filter(|_| used_up || next.next_check_at != watch.next_check_at) {
                 self.call_again(id, due, now).await?;
             }
             if self.ledger.keep_watch(&next).await? {
-                return self.say(&incident, &look, &next, by).await;
+                let answer = self.say(&incident, &look, &next, by).await?;
+                if used_up {
+                    for tamper in self.hunted(&incident).await {
+                        self.record(tamper).await?;
+                    }
+                }
+                return Ok(answer);
             }
+            watch = self.watch_over(&incident).await?;
         }
         Err(LedgerError::Contended(id.clone()).into())
     }

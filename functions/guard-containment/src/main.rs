@@ -29,6 +29,7 @@ fn guard() -> Result<Guard, ConfigError> {
         stack: stack.clone(),
         table: table.clone(),
         key: config::key_arn()?,
+        seal_key: config::seal_key_arn()?,
         topic_arn: config::topic_arn()?,
         deny_policy_arn: deny_policy_arn.clone(),
     };
@@ -51,6 +52,7 @@ fn guard() -> Result<Guard, ConfigError> {
         own,
         deployers: config::deployer_roles(),
         without_revocation: config::revoke_function().is_none(),
+        with_drills: config::with_drills(),
         lambda,
         events,
         dynamodb,

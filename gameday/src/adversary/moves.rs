@@ -4,7 +4,8 @@ use anyhow::Result;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_iam::types::Tag;
+use aws_sdk_iam::operation::list_role_policies::ListRolePoliciesOutput;
+use aws_sdk_iam::types::{StatusType, Tag};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::FunctionName;
 use firebreak_model::finding::DRILL_PATH;
@@ -35,6 +36,12 @@ pub enum Move {
     EmptyDenyPolicy,
     /// Makes a user with every right, and a key of it.
     MintUser,
+    /// Takes what denies from a user that it made.
+    FreeUser,
+    /// Sets a key of such a user to Active: nothing comes of it while the deny is there.
+    WakeKey,
+    /// Takes what denies from the role that it made.
+    FreeMintedRole,
     /// Makes a role with every right, which the account may assume.
     MintRole,
     /// Lets a foreign account assume the role.
@@ -59,6 +66,12 @@ pub enum Move {
     StopResponder,
     /// Stops the trail.
     StopTrail,
+    /// Disables the key that the ledger's records are sealed with.
+    DisableKey,
+    /// Takes the responders' subscription to the pages away.
+    Unsubscribe,
+    /// Deletes the role and makes it again under its name, with every right.
+    RecreateRole,
     /// Invokes the release itself.
     InvokeRelease,
     /// Steals an object.
@@ -70,29 +83,30 @@ impl Move {
     pub const UNDOING: [Self; 5] =
         [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary, Self::DropRevocation, Self::FreeFunction];
 
-    /// What would set the principal free.
-    pub const FREEING: [Self; 3] = [Self::DetachDeny, Self::DropBoundary, Self::ReplaceBoundary];
+    /// What would set a principal free.
+    pub const FREEING: [Self; 6] = [
+        Self::DetachDeny,
+        Self::DropBoundary,
+        Self::ReplaceBoundary,
+        Self::FreeUser,
+        Self::FreeMintedRole,
+        Self::RecreateRole,
+    ];
 
     /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
     /// whoever may write the ledger there is the policy, and nothing else to measure.)
-    pub const GREEDY: [Self; 7] = [
-        Self::MintUser,
-        Self::ChainRole,
-        Self::MintRole,
-        Self::WidenTrust,
-        Self::TagItself,
-        Self::FillQuota,
-        Self::ForgeEvent,
-    ];
+    pub const GREEDY: [Self; 6] =
+        [Self::ChainRole, Self::MintRole, Self::WidenTrust, Self::TagItself, Self::FillQuota, Self::ForgeEvent];
 
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
-    pub const BLINDING: [Self; 8] = [
+    pub const BLINDING: [Self; 9] = [
         Self::InvokeRelease,
         Self::EmptyDenyPolicy,
         Self::DisableRule,
         Self::RemovePermission,
         Self::StopResponder,
         Self::StopTrail,
+        Self::DisableKey,
         Self::ForgeEvent,
         Self::ForgeRecord,
     ];
@@ -106,6 +120,9 @@ impl Move {
             Self::DropRevocation => "deletes the revocation",
             Self::EmptyDenyPolicy => "empties the deny policy",
             Self::MintUser => "mints a user and a key",
+            Self::FreeUser => "frees a minted user",
+            Self::WakeKey => "wakes a minted key",
+            Self::FreeMintedRole => "frees the minted role",
             Self::MintRole => "mints a role",
             Self::WidenTrust => "widens the trust",
             Self::ChainRole => "assumes another role",
@@ -118,6 +135,9 @@ impl Move {
             Self::RemovePermission => "removes the rule's permission",
             Self::StopResponder => "stops the responder",
             Self::StopTrail => "stops the trail",
+            Self::DisableKey => "disables the key of the seals",
+            Self::Unsubscribe => "unsubscribes the responders",
+            Self::RecreateRole => "makes the role again",
             Self::InvokeRelease => "invokes the release",
             Self::Steal => "steals an object",
         }
@@ -141,13 +161,28 @@ pub struct Target {
     pub suffix: String,
 }
 
+/// Whose credentials the adversary has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// The stolen session's.
+    Stolen,
+    /// A key of a user that it made.
+    Minted(String),
+    /// A session of the role that it made.
+    MintedRole,
+    /// A session of another role of the account.
+    Chained,
+    /// A session of the stolen role as it was made again.
+    MadeAgain,
+}
+
 /// What came of a move: how it went, and who the adversary now also is.
 #[derive(Debug)]
 pub struct Made {
     /// How it went.
     pub outcome: Outcome,
     /// An identity that it gained.
-    pub gained: Option<(String, Credentials)>,
+    pub gained: Option<(Whose, Credentials)>,
 }
 
 impl From<Outcome> for Made {
@@ -183,7 +218,10 @@ impl Target {
                 let create = iam.create_policy_version().policy_arn(self.stack.output("DenyPolicyArn")?);
                 outcome(create.policy_document(document.to_string()).set_as_default(true).send().await).into()
             }
-            Move::MintUser => self.mint_user(aws).await?,
+            Move::MintUser => self.mint_user(aws, &self.user(0)).await,
+            Move::FreeUser => self.free_user(aws, &self.user(0)).await.unwrap_or_else(nothing_there).into(),
+            Move::WakeKey => self.wake_keys(aws, &self.user(0)).await.unwrap_or_else(nothing_there).into(),
+            Move::FreeMintedRole => self.free_minted_role(aws).await.unwrap_or_else(nothing_there).into(),
             Move::MintRole => self.mint_role(aws).await,
             Move::WidenTrust => {
                 let trust = json!({"Version": "2012-10-17", "Statement": [
@@ -192,7 +230,7 @@ impl Target {
                 let update = iam.update_assume_role_policy().role_name(role);
                 outcome(update.policy_document(trust.to_string()).send().await).into()
             }
-            Move::ChainRole => assume(aws, &self.other.arn, "the chained session").await,
+            Move::ChainRole => assume(aws, &self.other.arn, Whose::Chained).await,
             Move::FreeFunction => self.free_function(aws).await,
             Move::TagItself => {
                 let tag = Tag::builder().key("firebreak").value("exempt").build()?;
@@ -222,6 +260,21 @@ impl Target {
                 let put = aws.lambda.put_function_concurrency().function_name(function);
                 outcome(put.reserved_concurrent_executions(0).send().await).into()
             }
+            Move::DisableKey => {
+                outcome(aws.kms.disable_key().key_id(self.stack.output("SealKeyArn")?).send().await).into()
+            }
+            Move::Unsubscribe => {
+                let topic = self.stack.output("PagesTopicArn")?;
+                match aws.sns.list_subscriptions_by_topic().topic_arn(topic).send().await {
+                    Ok(found) => {
+                        let arn = found.subscriptions().first().and_then(|one| one.subscription_arn());
+                        let arn = arn.unwrap_or("none").to_owned();
+                        outcome(aws.sns.unsubscribe().subscription_arn(arn).send().await).into()
+                    }
+                    failed => outcome(failed).into(),
+                }
+            }
+            Move::RecreateRole => self.recreate_role(aws).await,
             Move::StopTrail => outcome(aws.cloudtrail.stop_logging().name(&self.trail).send().await).into(),
             Move::InvokeRelease => {
                 let request = json!({"firebreak": "release", "incident_id": "fb-000000000000000000000000",
@@ -242,31 +295,86 @@ impl Target {
         format!("{}-drill-findings", self.stack.name)
     }
 
-    async fn mint_user(&self, aws: &Aws) -> Result<Made> {
-        let name = format!("minted-{}", self.suffix);
-        let made = outcome(aws.iam.create_user().user_name(&name).path(DRILL_PATH).send().await);
+    /// The name of one of the users that it makes.
+    pub fn user(&self, number: usize) -> String {
+        format!("minted-{}-{number}", self.suffix)
+    }
+
+    /// The name of the role that it makes.
+    pub fn minted_role(&self) -> String {
+        format!("minted-{}", self.suffix)
+    }
+
+    /// Makes a user of that name.
+    pub async fn mint_user(&self, aws: &Aws, name: &str) -> Made {
+        let made = outcome(aws.iam.create_user().user_name(name).path(DRILL_PATH).send().await);
         if made.is_stopped() {
-            return Ok(made.into());
+            return made.into();
         }
-        let attached = aws.iam.attach_user_policy().user_name(&name).policy_arn(ADMINISTRATOR).send().await;
-        if outcome(attached).is_stopped() {
-            return Ok(Outcome::Denied("the policy".to_owned()).into());
+        let attached = outcome(aws.iam.attach_user_policy().user_name(name).policy_arn(ADMINISTRATOR).send().await);
+        if attached.is_stopped() {
+            return attached.into();
         }
-        Ok(match aws.iam.create_access_key().user_name(&name).send().await {
+        match aws.iam.create_access_key().user_name(name).send().await {
             Ok(answer) => {
                 let gained = answer.access_key().map(|key| {
                     let credentials =
                         Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "minted");
-                    ("the minted user".to_owned(), credentials)
+                    (Whose::Minted(name.to_owned()), credentials)
                 });
                 Made { outcome: Outcome::Succeeded, gained }
             }
             failed => outcome(failed).into(),
-        })
+        }
+    }
+
+    /// Looks at what holds a minted user, and takes it away; `None` where nothing does. Who may not look strikes blindly.
+    pub async fn free_user(&self, aws: &Aws, name: &str) -> Option<Outcome> {
+        let (iam, deny) = (&aws.iam, self.stack.output("DenyPolicyArn").unwrap_or_default());
+        let mut done = Vec::new();
+        let attached = iam.list_attached_user_policies().user_name(name).send().await;
+        if attached.as_ref().map_or(true, |a| a.attached_policies().iter().any(|one| one.policy_arn() == Some(deny))) {
+            done.push(outcome(iam.detach_user_policy().user_name(name).policy_arn(deny).send().await));
+        }
+        if let Ok(answer) = iam.get_user().user_name(name).send().await
+            && answer.user().is_some_and(|user| user.permissions_boundary().is_some())
+        {
+            done.push(outcome(iam.delete_user_permissions_boundary().user_name(name).send().await));
+        }
+        best(done)
+    }
+
+    /// Sets the keys of a minted user to Active that are not; `None` where all are, or it may not look.
+    pub async fn wake_keys(&self, aws: &Aws, name: &str) -> Option<Outcome> {
+        let keys = aws.iam.list_access_keys().user_name(name).send().await.ok()?;
+        let dead = keys.access_key_metadata().iter().filter(|key| key.status() == Some(&StatusType::Inactive));
+        let mut done = Vec::new();
+        for id in dead.filter_map(|key| key.access_key_id()) {
+            let update = aws.iam.update_access_key().user_name(name).access_key_id(id).status(StatusType::Active);
+            done.push(outcome(update.send().await));
+        }
+        best(done)
+    }
+
+    /// The same for the role that it made.
+    pub async fn free_minted_role(&self, aws: &Aws) -> Option<Outcome> {
+        let (iam, name) = (&aws.iam, self.minted_role());
+        let deny = self.stack.output("DenyPolicyArn").unwrap_or_default();
+        let mut done = Vec::new();
+        let attached = iam.list_attached_role_policies().role_name(&name).send().await;
+        if attached.as_ref().map_or(true, |a| a.attached_policies().iter().any(|one| one.policy_arn() == Some(deny))) {
+            done.push(outcome(iam.detach_role_policy().role_name(&name).policy_arn(deny).send().await));
+        }
+        if let Ok(answer) = iam.get_role().role_name(&name).send().await
+            && answer.role().is_some_and(|role| role.permissions_boundary().is_some())
+        {
+            done.push(outcome(iam.delete_role_permissions_boundary().role_name(&name).send().await));
+        }
+        best(done)
     }
 
     async fn mint_role(&self, aws: &Aws) -> Made {
-        let name = format!("minted-{}", self.suffix);
+        let name = self.minted_role();
         let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
             "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
         let create = aws.iam.create_role().role_name(&name).path(DRILL_PATH);
@@ -279,8 +387,49 @@ impl Target {
 
     /// Assumes the role that was minted: it takes a while until it can be.
     pub async fn assume_minted(&self, aws: &Aws) -> Made {
-        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}minted-{}", self.suffix);
-        assume(aws, &arn, "the minted role").await
+        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}{}", self.minted_role());
+        assume(aws, &arn, Whose::MintedRole).await
+    }
+
+    /// Takes everything off the role, deletes it, and makes another under its name.
+    async fn recreate_role(&self, aws: &Aws) -> Made {
+        let (iam, role) = (&aws.iam, &self.victim.role);
+        let name = role.name.as_str();
+        match iam.list_attached_role_policies().role_name(name).send().await {
+            Ok(answer) => {
+                for arn in answer.attached_policies().iter().filter_map(|policy| policy.policy_arn()) {
+                    let detached = outcome(iam.detach_role_policy().role_name(name).policy_arn(arn).send().await);
+                    if detached.is_stopped() {
+                        return detached.into();
+                    }
+                }
+            }
+            failed => return outcome(failed).into(),
+        }
+        let inline = iam.list_role_policies().role_name(name).send().await;
+        for policy in inline.iter().flat_map(ListRolePoliciesOutput::policy_names) {
+            let deleted = outcome(iam.delete_role_policy().role_name(name).policy_name(policy).send().await);
+            if deleted.is_stopped() {
+                return deleted.into();
+            }
+        }
+        let deleted = outcome(iam.delete_role().role_name(name).send().await);
+        if deleted != Outcome::Succeeded {
+            return deleted.into();
+        }
+        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
+        let create = iam.create_role().role_name(name).path(DRILL_PATH);
+        let made = outcome(create.assume_role_policy_document(trust.to_string()).send().await);
+        if made != Outcome::Succeeded {
+            return made.into();
+        }
+        outcome(iam.attach_role_policy().role_name(name).policy_arn(ADMINISTRATOR).send().await).into()
+    }
+
+    /// Assumes the role that was made again: it takes a while until it can be.
+    pub async fn assume_again(&self, aws: &Aws) -> Made {
+        assume(aws, &self.victim.role.arn, Whose::MadeAgain).await
     }
 
     async fn free_function(&self, aws: &Aws) -> Made {
@@ -322,14 +471,25 @@ impl Target {
     }
 }
 
-async fn assume(aws: &Aws, arn: &str, as_whom: &str) -> Made {
+/// What a move comes to that finds nothing to undo.
+fn nothing_there() -> Outcome {
+    Outcome::Other("there is nothing to undo".to_owned())
+}
+
+/// The outcome of several calls: that of one that went through, where there is one.
+fn best(done: Vec<Outcome>) -> Option<Outcome> {
+    let went_through = done.iter().position(|one| *one == Outcome::Succeeded).unwrap_or(0);
+    done.into_iter().nth(went_through)
+}
+
+async fn assume(aws: &Aws, arn: &str, as_whom: Whose) -> Made {
     match aws.sts.assume_role().role_arn(arn).role_session_name("adversary").send().await {
         Ok(answer) => {
             let gained = answer.credentials().map(|given| {
                 let token = Some(given.session_token().to_owned());
                 let credentials =
                     Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "chained");
-                (as_whom.to_owned(), credentials)
+                (as_whom, credentials)
             });
             Made { outcome: Outcome::Succeeded, gained }
         }

@@ -28,8 +28,8 @@ pub struct Attempt {
 pub struct Score {
     /// Whether the organisation's policy was in force.
     pub policy: bool,
-    /// Whether it also made itself other identities.
-    pub minting: bool,
+    /// What it went for.
+    pub greed: Greed,
     /// From a call to its event.
     pub event_delay_ms: u64,
     /// From a change of IAM to its being in force.
@@ -40,10 +40,24 @@ pub struct Score {
     pub deny_written_ms: Option<i64>,
     /// From the finding to the first call of the stolen session that was refused.
     pub first_refusal_ms: Option<i64>,
-    /// From the finding to the last thing that the stolen session achieved, or that set its role free.
+    /// From the finding to the last thing that the stolen session achieved, or that set a principal free.
     pub last_achievement_ms: Option<i64>,
-    /// Whether there was no such thing any more, for as long as was waited.
+    /// From the finding to the last call that went through, of whatever credentials it holds but a chained session's: from
+    /// then on it is out.
+    pub out_after_ms: Option<i64>,
+    /// From the finding to the first refusal of the chained session, where the search for it came again when all else
+    /// held.
+    pub chained_refused_ms: Option<i64>,
+    /// From the finding to the guard's word that the containment is settled.
+    pub settled_ms: Option<i64>,
+    /// Whether nothing of its went through any more, for as long as was waited.
     pub held: bool,
+    /// The rounds that the adversary made.
+    pub rounds: usize,
+    /// The identities that it made or assumed.
+    pub made: usize,
+    /// Those of them that nobody had contained in the end.
+    pub asked_about: Vec<String>,
     /// How often a part of the containment was undone.
     pub undone: usize,
     /// The same, after the first refusal.
@@ -65,20 +79,29 @@ pub struct Score {
 /// The stolen session, as attempts name it.
 pub const SESSION: &str = "the stolen session";
 
+/// The session that it made in another role.
+pub const CHAINED: &str = "the chained session";
+
 impl Score {
     /// A score of nothing yet, under these conditions.
     pub fn under(conditions: &Conditions, greed: Greed, poll: Duration) -> Self {
         let ms = |delay: Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Self {
             policy: conditions.scp.is_some(),
-            minting: greed == Greed::Minting,
+            greed,
             event_delay_ms: ms(conditions.cloudtrail_delay.unwrap_or_default()),
             iam_delay_ms: ms(conditions.iam_delay),
             poll_ms: ms(poll),
             deny_written_ms: None,
             first_refusal_ms: None,
             last_achievement_ms: None,
+            out_after_ms: None,
+            chained_refused_ms: None,
+            settled_ms: None,
             held: false,
+            rounds: 0,
+            made: 0,
+            asked_about: Vec::new(),
             undone: 0,
             undone_after_refusal: 0,
             before_the_deny: BTreeMap::new(),
@@ -103,6 +126,7 @@ impl Score {
         self.first_refusal_ms = first_refusal.map(ms);
         let counts = |attempt: &&Attempt| attempt.who == SESSION || Move::FREEING.contains(&attempt.which);
         self.last_achievement_ms = achieved().filter(counts).map(|attempt| ms(attempt.at)).max();
+        self.out_after_ms = achieved().filter(|attempt| attempt.who != CHAINED).map(|attempt| ms(attempt.at)).max();
         for attempt in achieved() {
             let is_after = first_refusal.is_some_and(|first| attempt.at > first);
             if Move::UNDOING.contains(&attempt.which) {
@@ -135,23 +159,56 @@ impl Score {
         let time = |ms: Option<i64>| ms.map_or("never".to_owned(), |ms| format!("{ms} ms"));
         format!(
             "{}, {}, events after {} ms, IAM after {} ms: deny written {}, first refusal {}, undone {} times ({} after it), \
-             last achievement {}, {}; in the window: {}; after it, by the session: {}; by others: {}; still at work: {}",
+             out after {}, {} after {} rounds, settled {}; in the window: {}; after it, by the session: {}; by {} others: {}; \
+             chained session refused {}; not contained: {}; still at work: {}",
             if self.policy { "with the policy" } else { "without the policy" },
-            if self.minting { "minting" } else { "alone" },
+            self.greed.shown(),
             self.event_delay_ms,
             self.iam_delay_ms,
             time(self.deny_written_ms),
             time(self.first_refusal_ms),
             self.undone,
             self.undone_after_refusal,
-            time(self.last_achievement_ms),
+            time(self.out_after_ms),
             if self.held { "HELD" } else { "NOT HELD" },
+            self.rounds,
+            time(self.settled_ms),
             counts(&self.in_the_window),
             counts(&self.after_by_the_session),
+            self.made,
             counts(&self.after_by_others),
+            time(self.chained_refused_ms),
+            crate::check::listed(&self.asked_about),
             crate::check::listed(&self.still_at_work),
         )
     }
+}
+
+/// How long the thief lasted, as a function of how late events are, a line each.
+pub fn table(scores: &[Score]) -> Vec<String> {
+    let time = |ms: Option<i64>| {
+        ms.map_or_else(
+            || "never".to_owned(),
+            |ms| format!("{:.1} s", Duration::from_millis(ms.unsigned_abs()).as_secs_f64()),
+        )
+    };
+    let mut lines = vec![format!(
+        "{:>12}  {:>8}  {:>6}  {:>12}  {:>9}  {:>9}  {:>9}",
+        "events after", "the thief", "others", "deny written", "out after", "settled", "undone"
+    )];
+    lines.extend(scores.iter().map(|score| {
+        format!(
+            "{:>12}  {:>8}  {:>6}  {:>12}  {:>9}  {:>9}  {:>9}",
+            time(i64::try_from(score.event_delay_ms).ok()),
+            score.greed.shown(),
+            score.made,
+            time(score.deny_written_ms),
+            if score.held { time(score.out_after_ms) } else { "NOT OUT".to_owned() },
+            time(score.settled_ms),
+            score.undone,
+        )
+    }));
+    lines
 }
 
 fn counts(of: &BTreeMap<String, usize>) -> String {

@@ -25,8 +25,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     play: |stage| -> Playing<'_> { Box::pin(play(stage)) },
 };
 
-/// From a call to its event, bout by bout.
-const EVENT_DELAYS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
+/// Bout by bout: from a call to its event, and what the thief goes for.
+const BOUTS: [(Duration, Greed); 3] = [
+    (Duration::ZERO, Greed::Minting),
+    (Duration::from_secs(5), Greed::Minting),
+    (Duration::from_secs(2), Greed::Recreating),
+];
 
 /// From a change of IAM to its being in force.
 pub(super) const IAM_DELAY: Duration = Duration::from_secs(4);
@@ -44,13 +48,13 @@ pub(super) fn policy() -> Result<Value> {
 
 async fn play(stage: &mut Stage) -> Result<()> {
     nothing_is_blinded(stage).await?;
-    for delay in EVENT_DELAYS {
+    for (delay, greed) in BOUTS {
         let suffix = random_hex(6);
-        stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}"));
-        let adversary = Adversary::set_up(stage, &suffix, Greed::Minting).await?;
+        stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
+        let adversary = Adversary::set_up(stage, &suffix, greed).await?;
         let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: Some(policy()?) };
         let score = adversary.fight(stage, &conditions).await?;
-        let name = |what: &str| format!("events after {delay:?}: {what}");
+        let name = |what: &str| format!("events after {delay:?}, {greed:?}: {what}");
         let is_undoing = |of: &BTreeMap<String, usize>| {
             Move::FREEING.iter().filter(|which| of.contains_key(which.name())).map(|w| w.name().to_owned()).collect()
         };

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::adversary_under_the_policy::IAM_DELAY;
 use super::{House, Playing, Scenario};
+use crate::adversary::score::{Score, table};
 use crate::adversary::{Adversary, Greed};
 use crate::check::judged;
 use crate::conditions::Conditions;
@@ -20,30 +21,70 @@ pub(super) const SCENARIO: Scenario = Scenario {
     play: |stage| -> Playing<'_> { Box::pin(play(stage)) },
 };
 
+/// A small form of the race, for a test.
+pub const ONE_BOUT: Scenario = Scenario {
+    name: "adversary-in-one-bout",
+    summary: "a thief with an administrator's session strips and mints more users than the breaker counts, and runs out",
+    house: House::Enforcing,
+    play: |stage| -> Playing<'_> { Box::pin(one_bout(stage)) },
+};
+
 /// Bout by bout: from a call to its event, and what the thief goes for.
-const BOUTS: [(Duration, Greed); 4] = [
-    (Duration::ZERO, Greed::Alone),
+const BOUTS: [(Duration, Greed); 6] = [
     (Duration::from_secs(2), Greed::Alone),
-    (Duration::from_secs(5), Greed::Alone),
+    (Duration::from_secs(2), Greed::Filling),
+    (Duration::from_secs(2), Greed::Recreating),
+    (Duration::ZERO, Greed::Minting),
     (Duration::from_secs(2), Greed::Minting),
+    (Duration::from_secs(5), Greed::Minting),
 ];
 
 async fn play(stage: &mut Stage) -> Result<()> {
+    let mut scores = Vec::new();
     for (delay, greed) in BOUTS {
-        let suffix = random_hex(6);
-        stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
-        let adversary = Adversary::set_up(stage, &suffix, greed).await?;
-        let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: None };
-        let score = adversary.fight(stage, &conditions).await?;
-        // A thief that is not even able to strip the deny would show nothing about the guard.
-        let name = format!("events after {delay:?}, {greed:?}: the deny is undone in IAM's window");
-        stage.check(judged(&name, "at least once", score.undone.to_string(), score.undone > 0));
-        // Whoever made itself an administrator of another name is another containment: that bout is only scored.
-        if greed == Greed::Alone {
-            let name = format!("events after {delay:?}: the containment");
-            stage.check(judged(&name, "holds in the end", score.shown(), score.held));
-        }
+        scores.push(bout(stage, delay, greed).await?);
+    }
+    for line in table(&scores) {
+        stage.tell("the race", Tone::Plain, &line);
+    }
+    for score in scores {
         stage.score(score);
     }
     stage.nothing_failed().await
+}
+
+async fn one_bout(stage: &mut Stage) -> Result<()> {
+    let score = bout(stage, Duration::from_secs(2), Greed::Minting).await?;
+    stage.score(score);
+    stage.nothing_failed().await
+}
+
+async fn bout(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<Score> {
+    let suffix = random_hex(6);
+    stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
+    let adversary = Adversary::set_up(stage, &suffix, greed).await?;
+    let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: None };
+    let score = adversary.fight(stage, &conditions).await?;
+    let name = |what: &str| format!("events after {delay:?}, {greed:?}: {what}");
+    // A thief that is not even able to strip the deny, or to make itself others, would show nothing about the guard.
+    let undone = score.undone > 0;
+    stage.check(judged(&name("the deny is undone in IAM's window"), "at least once", score.undone.to_string(), undone));
+    if greed == Greed::Minting {
+        let most = crate::adversary::MOST_USERS;
+        let many = score.made > 3;
+        stage.check(judged(
+            &name("identities made"),
+            &format!("some of {most} and more"),
+            score.made.to_string(),
+            many,
+        ));
+        let all = score.asked_about.is_empty();
+        stage.check(judged(&name("of them not contained"), "none", crate::check::listed(&score.asked_about), all));
+        let refused = score.chained_refused_ms.is_some();
+        stage.check(judged(&name("the chained session"), "is refused", score.shown(), refused));
+    }
+    stage.check(judged(&name("every credential of the thief"), "is out in the end", score.shown(), score.held));
+    let none = score.still_at_work.is_empty();
+    stage.check(judged(&name("still at work"), "none", crate::check::listed(&score.still_at_work), none));
+    Ok(score)
 }

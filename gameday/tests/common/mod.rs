@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use gameday::narrator::Voice;
-use gameday::scenarios;
+use gameday::scenarios::{self, Scenario};
 use gameday::theatre::{Settings, Theatre};
 use tokio::runtime::Runtime;
 
@@ -63,7 +63,12 @@ pub(crate) fn in_the_theatre<'a, T, F: Future<Output = T> + 'a>(work: impl FnOnc
 
 /// Plays a scenario in that theatre; every check of it must hold.
 pub(crate) fn play(name: &str) {
-    let scenario = scenarios::named(&[name.to_owned()]).unwrap()[0];
+    play_it(scenarios::named(&[name.to_owned()]).unwrap()[0]);
+}
+
+/// The same, for one that is not in the list.
+pub(crate) fn play_it(scenario: &Scenario) {
+    let name = scenario.name;
     let (report, log) = in_the_theatre(|theatre| async {
         let report = theatre.play(scenario, Voice::Silent).await;
         let log = if report.passed { String::new() } else { theatre.log() };

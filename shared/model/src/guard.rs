@@ -184,7 +184,7 @@ mod tests {
 
     fn identity(arn: &str, id: &str) -> Identity {
         let path = principal(arn).path().unwrap().to_owned();
-        Identity { arn: arn.into(), path, unique_id: id.parse().unwrap() }
+        Identity { arn: arn.into(), path, unique_id: id.parse().unwrap(), created_at: None }
     }
 
     const ID: &str = "AROAEXAMPLE000000001";

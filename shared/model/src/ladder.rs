@@ -53,6 +53,17 @@ pub fn next(record: &StepRecord) -> Option<Step> {
     Some(Step { action: below(record.action)?, target: record.target.clone() })
 }
 
+/// Every rung of a step that is in force, from the top: one that was reached while the others were refused stays.
+pub fn in_force<'a>(step: &Step, records: &'a [StepRecord]) -> Vec<&'a StepRecord> {
+    let single = [step.action];
+    let rungs = match rungs(step.action) {
+        [] => single.as_slice(),
+        several => several,
+    };
+    let applied = |record: &&StepRecord| record.target == step.target && record.state == StepState::Applied;
+    rungs.iter().filter_map(|rung| records.iter().filter(applied).find(|record| record.action == *rung)).collect()
+}
+
 /// How a step of a plan stands, with the rungs below it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing<'a> {

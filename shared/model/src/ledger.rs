@@ -157,6 +157,10 @@ pub struct Incident {
     pub drill: bool,
     /// What opened it.
     pub origin: Origin,
+    /// The incident of the contained principal that made this one, where IAM says that it was made since that theft
+    /// began: nothing is lost by its containment, and the breaker does not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born_of: Option<IncidentId>,
     /// When the activity was first seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Timestamp>,
@@ -223,6 +227,7 @@ impl Incident {
             access_keys: Vec::new(),
             drill: false,
             origin,
+            born_of: None,
             first_seen: None,
             opened_at: now,
             ordered_at: Some(now),
@@ -284,6 +289,7 @@ impl Incident {
             next.rule.clone_from(&candidate.rule);
             next.reason.clone_from(&candidate.reason);
             next.playbook_digest.clone_from(&candidate.playbook_digest);
+            next.born_of = next.born_of.or_else(|| candidate.born_of.clone());
         }
         if next.principal.unique_id.is_none() && candidate.principal.unique_id.is_some() {
             next.principal.unique_id.clone_from(&candidate.principal.unique_id);
@@ -398,6 +404,19 @@ impl Incident {
     /// Since when the plan is in force, or when the incident was opened where it is not.
     pub fn ordered_since(&self) -> Timestamp {
         self.ordered_at.unwrap_or(self.opened_at)
+    }
+
+    /// Since when calls of the principal belong to the theft: the activity that was seen first, or the order. CloudTrail
+    /// and IAM tell whole seconds.
+    pub fn theft_since(&self) -> Timestamp {
+        let ordered = self.ordered_since();
+        let since = self.first_seen.map_or(ordered, |seen| seen.min(ordered));
+        Timestamp::from_second(since.as_second()).unwrap_or(since)
+    }
+
+    /// Whether the breaker counts the order: not a person's, and not what a contained principal made itself.
+    pub fn counts_in_the_breaker(&self) -> bool {
+        !matches!(self.origin, Origin::Person { .. }) && self.born_of.is_none()
     }
 
     /// The record of a step of this incident, before anything was done.

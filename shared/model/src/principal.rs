@@ -1,5 +1,6 @@
 //! The principal that an incident is about, and what was read of it.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::action::named;
@@ -109,6 +110,8 @@ pub struct Identity {
     pub path: String,
     /// The unique id.
     pub unique_id: UniqueId,
+    /// When it was made, where IAM says.
+    pub created_at: Option<Timestamp>,
 }
 
 /// Where Firebreak runs.

@@ -52,6 +52,13 @@ impl QuarantineRole {
         }
         Ok(arns)
     }
+
+    async fn is_attached(&self, role: &str) -> Result<Verified, ActionError> {
+        if self.attached(role).await?.contains(&self.deny_policy_arn) {
+            return Ok(Verified::InForce);
+        }
+        Ok(Verified::NotInForce("the deny policy is not among the role's attached policies".to_owned()))
+    }
 }
 
 #[async_trait]
@@ -74,12 +81,16 @@ impl Action for QuarantineRole {
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
         let role = role(order)?;
-        let (attached, emptied) = tokio::join!(self.attached(role), emptied(&self.iam, &self.deny_policy_arn));
-        if !attached?.contains(&self.deny_policy_arn) {
-            let found = "the deny policy is not among the role's attached policies";
-            return Ok(Verified::NotInForce(found.to_owned()));
+        let (shows, emptied) = tokio::join!(self.is_attached(role), emptied(&self.iam, &self.deny_policy_arn));
+        let shows = shows?;
+        if shows != Verified::InForce {
+            return Ok(shows);
         }
         Ok(emptied?.map_or(Verified::InForce, Verified::NotInForce))
+    }
+
+    async fn shows(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
+        self.is_attached(role(order)?).await
     }
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {

@@ -53,6 +53,13 @@ impl QuarantineUser {
         }
         Ok(arns)
     }
+
+    async fn is_attached(&self, user: &str) -> Result<Verified, ActionError> {
+        if self.attached(user).await?.contains(&self.deny_policy_arn) {
+            return Ok(Verified::InForce);
+        }
+        Ok(Verified::NotInForce("the deny policy is not among the user's attached policies".to_owned()))
+    }
 }
 
 #[async_trait]
@@ -75,12 +82,16 @@ impl Action for QuarantineUser {
 
     async fn verify(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
         let user = user(order)?;
-        let (attached, emptied) = tokio::join!(self.attached(user), emptied(&self.iam, &self.deny_policy_arn));
-        if !attached?.contains(&self.deny_policy_arn) {
-            let found = "the deny policy is not among the user's attached policies";
-            return Ok(Verified::NotInForce(found.to_owned()));
+        let (shows, emptied) = tokio::join!(self.is_attached(user), emptied(&self.iam, &self.deny_policy_arn));
+        let shows = shows?;
+        if shows != Verified::InForce {
+            return Ok(shows);
         }
         Ok(emptied?.map_or(Verified::InForce, Verified::NotInForce))
+    }
+
+    async fn shows(&self, order: Order<'_>, _: &Value) -> Result<Verified, ActionError> {
+        self.is_attached(user(order)?).await
     }
 
     async fn revert(&self, order: Order<'_>, _: &Value) -> Result<Reverted, ActionError> {

@@ -33,6 +33,8 @@ pub(super) struct Reading<'a> {
     pub(super) finding: &'a Finding,
     pub(super) event: &'a Event,
     pub(super) playbook: &'a str,
+    /// The incident of the contained principal that made whoever it is about, where that is certain.
+    pub(super) born_of: Option<&'a IncidentId>,
 }
 
 /// A principal that a finding leads to the containment of.
@@ -196,7 +198,7 @@ pub(super) fn malformed(
 
 /// The incident that a finding would open.
 pub(super) fn by_finding(reading: &Reading<'_>, chosen: Chosen, received: Received<'_>) -> Incident {
-    let Reading { finding, playbook, .. } = *reading;
+    let Reading { finding, playbook, born_of, .. } = *reading;
     let Chosen { principal, access_keys, functions, ruling: Ruling { verdict, response, .. } } = chosen;
     let origin = Origin::Finding {
         finding_id: finding.id.clone(),
@@ -217,6 +219,7 @@ pub(super) fn by_finding(reading: &Reading<'_>, chosen: Chosen, received: Receiv
         reason: verdict.reason,
         playbook_digest: playbook.to_owned(),
         drill: finding.source == Source::Drill,
+        born_of: born_of.cloned(),
         first_seen: finding.first_seen,
         ..Incident::ordered(principal, functions, response, origin, received.now)
     }
@@ -293,7 +296,7 @@ mod tests {
             })
             .collect();
         let record = noted(
-            &Reading { finding, event: &Event::of(event.to_string()), playbook: playbook.digest() },
+            &Reading { finding, event: &Event::of(event.to_string()), playbook: playbook.digest(), born_of: None },
             &all,
             received,
         )

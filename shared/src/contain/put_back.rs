@@ -1,13 +1,13 @@
 //! What the guard found: our own steps that were undone are applied again. The event is a hint: the
 //! incident and its plan come from the ledger, and one that is being released is left alone.
 
-use firebreak_model::finding::Source;
+use firebreak_model::finding::{Source, Subject};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::IncidentState;
 use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
-use firebreak_model::tamper;
+use firebreak_model::tamper::{self, Nature, Tamper};
 use serde_json::Value;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, warn};
 
 use super::candidate::{Event, Received};
 use super::ladder::conclude;
@@ -67,7 +67,29 @@ impl Containment {
         };
         let Some(finding) = tamper.finding(&self.base.home) else { return Ok(Answer::of("nothing to do")) };
         let text = serde_json::to_string(&tamper).unwrap_or_default();
-        self.on_finding(finding, &Event::of(text), received).await
+        let born_of = self.born_of(&tamper).await?;
+        self.on_finding(finding, &Event::of(text), born_of.as_ref(), received).await
+    }
+
+    /// The incident of the contained principal that made the one this is about. The record says who made it, and carries
+    /// no seal: so what IAM says counts, that the new one is no older than the theft, and the incident, which is sealed.
+    /// Whoever forges such a record gains nothing on what was there before.
+    async fn born_of(&self, tamper: &Tamper) -> Result<Option<IncidentId>, Failure> {
+        let (Nature::Minted, [Subject::Principal { principal, .. }]) = (tamper.nature, tamper.suspects.as_slice())
+        else {
+            return Ok(None);
+        };
+        let Some(id) = &tamper.incident_id else { return Ok(None) };
+        let (by, made) = tokio::join!(self.ledger.incident(id), identity::read(&self.iam, &principal.name));
+        let Some(by) = by?.filter(|by| by.state == IncidentState::Ordered) else { return Ok(None) };
+        match made {
+            Ok(made) => Ok(made.created_at.filter(|at| *at >= by.theft_since()).map(|_| by.incident_id)),
+            // It is read again before anything is done to it.
+            Err(error) => {
+                warn!(incident.id = %id, "`{}` could not be read: {}", principal.name, chain(&error));
+                Ok(None)
+            }
+        }
     }
 
     /// Applies again what is no longer in force, on the principal that was pinned and on nobody else.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use firebreak_model::ids::{FindingKey, Partition};
 use firebreak_model::ledger::{Origin, Record, StepRecord, StepState};
 use firebreak_model::principal::Home;
+use firebreak_model::tamper::{Nature, Tamper};
 use firebreak_model::usage::RoleUsage;
 use serde_json::{Value, json};
 
@@ -314,6 +315,48 @@ async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
     assert_eq!((answer.outcome.as_str(), scene.attaches(), scene.unused()), ("contained", 1, [0; 3]));
     let message = answer.message.unwrap();
     assert!(message.contains(&function("shop")) && !message.contains(&function("site")), "{message}");
+}
+
+#[tokio::test]
+async fn what_a_contained_principal_made_passes_the_breaker_and_nothing_older_does() {
+    let thief = OF_THE_FUNCTION.incident(IncidentState::Ordered);
+    let made = Principal::from_arn(&format!("arn:aws:iam::{ACCOUNT}:user/backdoor")).unwrap();
+    let shown = |at: Timestamp| {
+        ok(format!(
+            "<GetUserResponse><GetUserResult><User><Path>/</Path><UserName>backdoor</UserName>\
+             <UserId>AIDAEXAMPLE000000001</UserId><Arn>arn:aws:iam::{ACCOUNT}:user/backdoor</Arn>\
+             <CreateDate>{at}</CreateDate></User></GetUserResult></GetUserResponse>"
+        ))
+    };
+    let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap();
+    let since = whole(thief.ordered_since());
+    let before = since - jiff::SignedDuration::from_secs(1);
+    let released = Incident { state: IncidentState::Released, ..thief.clone() };
+    for (nature, by, created, passes) in [
+        (Nature::Minted, &thief, since, true),
+        (Nature::Minted, &thief, before, false),
+        (Nature::Minted, &released, since, false),
+        (Nature::Recreated, &thief, since, false),
+    ] {
+        let key = firebreak_model::tamper::key_of(&["k"]);
+        let tamper = Tamper {
+            nature,
+            key: key.clone(),
+            suspects: vec![Subject::Principal { principal: made.clone(), access_key: None, function: None }],
+            ..Tamper::undone(&thief, Vec::new(), Vec::new(), clock::now())
+        };
+        let asked = if nature == Nature::Minted { vec![stored(by), ok("{}")] } else { vec![ok("{}")] };
+        let script = [vec![item(&Record::Tamper(Box::new(tamper)))], asked].concat();
+        let scene = Scene::of(script, vec![shown(created), shown(created)], Vec::new());
+        let told = json!({"source": "firebreak", "detail-type": "Tampering Found",
+            "detail": {"subject": thief.incident_id, "tamper": key}});
+        // What follows the claim is another test's matter: the script ends here.
+        drop(scene.handle(&told.to_string()).await);
+        let requests = scene.ledger.requests();
+        let claim = requests.iter().find(|request| request.contains("TransactWriteItems")).unwrap();
+        assert_eq!(!claim.contains("ADD #count"), passes, "{nature} {created}: {claim}");
+        assert_eq!(claim.contains(r#""born_of":{"S":"#), passes, "{nature} {created}: {claim}");
+    }
 }
 
 #[tokio::test]

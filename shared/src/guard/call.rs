@@ -30,10 +30,8 @@ impl Guard {
             said.push(format!("{part} of Firebreak"));
         }
         if let Some(incident) = &by
-            && let Some(minted) = change.mints(&self.home)
-            && counts(incident, &change)
+            && let Some(tamper) = self.minted(incident, &change)
         {
-            let tamper = minted_by(incident, &change, minted);
             said.push(tamper.detail.clone());
             self.record(tamper).await?;
         }
@@ -47,6 +45,12 @@ impl Guard {
             return Ok(Answer::of("nothing to do"));
         }
         Ok(Answer::of("looked").saying(said.join("; ")))
+    }
+
+    /// The way in that a contained principal made itself by a call, where it is one and belongs to the theft.
+    pub(super) fn minted(&self, incident: &Incident, change: &Change) -> Option<Tamper> {
+        let minted = change.mints(&self.home).filter(|_| counts(incident, change))?;
+        Some(minted_by(incident, change, minted))
     }
 
     pub(super) async fn record(&self, tamper: Tamper) -> Result<(), Failure> {
@@ -153,8 +157,7 @@ fn principal_of(subject: &Subject) -> Option<&Principal> {
 
 /// Whether a call belongs to the theft: it was made since the activity was first seen, or since the order.
 fn counts(incident: &Incident, change: &Change) -> bool {
-    let ordered = firebreak_model::policy::whole_seconds(incident.ordered_since());
-    change.call.at >= incident.first_seen.unwrap_or(ordered).min(ordered)
+    change.call.at >= incident.theft_since()
 }
 
 /// Whether whoever made a call belongs to a game day.

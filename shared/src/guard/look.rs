@@ -1,10 +1,11 @@
 //! One look at a containment: every step that lasts, read back by the code that applied it.
 
-use firebreak_model::ladder::Standing;
+use firebreak_model::ladder::{self, Standing};
 use firebreak_model::ledger::{Incident, StepRecord};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::Identity;
 use firebreak_model::watch::{Cause, Found, Look, Opinion, StepLook, TrailLook, Watch, lasts};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Guard;
@@ -26,14 +27,9 @@ impl Guard {
         // One that was deleted and made again is another: nothing was ever applied to it.
         let made_again = self.made_again(incident).await?;
         let records = self.ledger.steps(incident, incident.plan.owners()).await?;
-        let mut steps = Vec::new();
-        for step in incident.plan.steps.iter().filter(|step| lasts(step.action)) {
-            // The rung that holds, where the planned one was refused.
-            let record = match Standing::of(step, &records) {
-                Standing::NotBegun | Standing::UnderWay => None,
-                Standing::Held(record) | Standing::Ended(record) => Some(record),
-                Standing::Refused(rungs) => rungs.last().copied(),
-            };
+        let lasting = incident.plan.steps.iter().filter(|step| lasts(step.action));
+        // All at once: whoever undoes a deny does not wait for the function to be read.
+        let looks = lasting.flat_map(|step| on_record(step, &records)).map(async |(step, record)| {
             let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
             let found = match (found, record) {
                 (Some(found), _) => found,
@@ -44,8 +40,9 @@ impl Guard {
                 }
                 (None, None) => Found::Pending,
             };
-            steps.push(StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found });
-        }
+            StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found }
+        });
+        let steps = join_all(looks).await;
         let denied = denied_at(&steps, &records);
         // What does not hold needs no second opinion.
         let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
@@ -97,6 +94,21 @@ impl Guard {
             }
         }
     }
+}
+
+/// What is on record of a step: every rung that is in force, whichever it was reached by; else the one that says how far
+/// it came.
+fn on_record<'a>(step: &'a Step, records: &'a [StepRecord]) -> Vec<(&'a Step, Option<&'a StepRecord>)> {
+    let in_force = ladder::in_force(step, records);
+    if !in_force.is_empty() {
+        return in_force.into_iter().map(|record| (step, Some(record))).collect();
+    }
+    let record = match Standing::of(step, records) {
+        Standing::NotBegun | Standing::UnderWay => None,
+        Standing::Held(record) | Standing::Ended(record) => Some(record),
+        Standing::Refused(rungs) => rungs.last().copied(),
+    };
+    vec![(step, record)]
 }
 
 /// When the deny on the principal was read back, where it is in force.

@@ -3,8 +3,10 @@
 
 use aws_sdk_dynamodb::types::{StreamSpecification, TableDescription};
 use aws_sdk_eventbridge::types::RuleState;
+use aws_sdk_kms::types::KeyState;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
+use firebreak_model::ids::shown;
 use firebreak_model::ledger::PartsRecord;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -17,6 +19,8 @@ use crate::failure::Failure;
 use crate::metrics::{self, Metric};
 use crate::telemetry::chain;
 
+mod queues;
+
 /// What looking at them needs, beside reading functions.
 pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "events:DescribeRule", on: Resource::OwnRule },
@@ -25,6 +29,9 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "iam:GetPolicyVersion", on: Resource::DenyPolicy },
     Permission { action: "dynamodb:DescribeTable", on: Resource::Table },
     Permission { action: "sns:GetTopicAttributes", on: Resource::Topic },
+    Permission { action: "kms:DescribeKey", on: Resource::Key },
+    Permission { action: "kms:DescribeKey", on: Resource::SealKey },
+    Permission { action: "sqs:GetQueueAttributes", on: Resource::OwnQueue },
     Permission { action: "cloudtrail:DescribeTrails", on: Resource::Any },
     Permission { action: "cloudtrail:GetTrailStatus", on: Resource::Trail },
 ];
@@ -37,7 +44,7 @@ enum To {
 }
 
 /// Every rule without which something would not be contained, undone, told or watched; whether it is on our own bus.
-const RULES: [(&str, bool, To); 10] = [
+const RULES: [(&str, bool, To); 14] = [
     ("findings", false, To::Function(FunctionName::QuarantinePrincipal)),
     ("sweep", false, To::Function(FunctionName::GuardContainment)),
     ("changes", false, To::Function(FunctionName::GuardContainment)),
@@ -48,7 +55,17 @@ const RULES: [(&str, bool, To); 10] = [
     ("notify", true, To::Function(FunctionName::NotifyResponders)),
     ("recycle", true, To::Queue("recycle")),
     ("watch", true, To::Queue("recheck")),
+    ("trace", true, To::Queue("trace")),
+    ("expire-revocations", false, To::Function(FunctionName::RevokeSessions)),
+    ("assess-identities", false, To::Function(FunctionName::AssessIdentities)),
+    ("assess-after-deployment", false, To::Function(FunctionName::AssessIdentities)),
 ];
+
+/// Those that go with `revoke-sessions`.
+const OF_REVOCATION: [&str; 3] = ["revoke", "trace", "expire-revocations"];
+
+/// The rule that a drill's findings come by: enabled where drills are, and nowhere else.
+const DRILLS: &str = "drill-findings";
 
 /// The functions that poll.
 const POLLING: [FunctionName; 3] =
@@ -69,7 +86,7 @@ impl Guard {
         };
         note("the deny policy", self.deny_policy().await);
         for (rule, on_bus, to) in RULES {
-            if self.without_revocation && rule == "revoke" {
+            if self.without_revocation && OF_REVOCATION.contains(&rule) {
                 continue;
             }
             note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to).await);
@@ -83,6 +100,10 @@ impl Guard {
         for function in POLLING {
             note(&format!("what wakes `{function}`"), self.polls(function).await);
         }
+        note(&format!("the rule `{DRILLS}`"), self.drills().await);
+        note("the queues", self.queues().await);
+        note("the key", self.key("the key of evidence and pages", &self.own.key).await);
+        note("the key of the seals", self.key("the key of the ledger's seals", &self.own.seal_key).await);
         note("the ledger", self.table().await);
         note("the topic of pages", self.topic().await);
         note("CloudTrail", self.trails().await);
@@ -133,6 +154,30 @@ impl Guard {
             missing.push(format!("the rule `{name}` may not invoke `{function}`"));
         }
         Ok(missing)
+    }
+
+    /// A drill that can be sent where drills are disabled acts under the drill path only, and tells of somebody who wants
+    /// one; where they are enabled, one that does not arrive shows nothing.
+    async fn drills(&self) -> Missing {
+        if self.with_drills {
+            return self.rule(DRILLS, false, To::Function(FunctionName::QuarantinePrincipal)).await;
+        }
+        let full = format!("{}-{DRILLS}", self.stack);
+        let rule = self.events.describe_rule().name(&full).send().await;
+        let rule = rule.map_err(|e| ActionError::of("events:DescribeRule", &full, e))?;
+        let enabled = rule.state() != Some(&RuleState::Disabled);
+        Ok(if enabled { vec![format!("the rule `{DRILLS}` is enabled, and drills are not")] } else { Vec::new() })
+    }
+
+    async fn key(&self, what: &str, arn: &str) -> Missing {
+        let kms = aws_sdk_kms::Client::new(&self.sdk);
+        let answer = kms.describe_key().key_id(arn).send().await;
+        let answer = answer.map_err(|e| ActionError::of("kms:DescribeKey", arn, e))?;
+        let state = answer.key_metadata().and_then(|key| key.key_state());
+        if state == Some(&KeyState::Enabled) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![format!("{what} is `{}`", shown(state.map_or("in no state", KeyState::as_str)))])
     }
 
     /// Whether a function's policy admits a rule.

@@ -44,6 +44,7 @@ impl Wires {
             own: Own { stack: "firebreak".to_owned(), deny_policy_arn: DENY.to_owned(), ..Own::default() },
             deployers: vec!["arn:aws:iam::*:role/cicd/deploy".into()],
             without_revocation: false,
+            with_drills: true,
             lambda: aws_sdk_lambda::Client::new(&self.trail.config()),
             events: aws_sdk_eventbridge::Client::new(&self.trail.config()),
             dynamodb: aws_sdk_dynamodb::Client::new(&self.trail.config()),
@@ -269,6 +270,70 @@ async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
     played(&wires, &order_of(&incident)).await;
     let requests = wires.ledger.requests();
     assert!(requests[5].contains(r#""owners":{"L":[{"S":"quarantine-principal"}]}"#), "{}", requests[5]);
+}
+
+#[tokio::test]
+async fn of_two_rungs_in_force_each_is_looked_at() {
+    let (incident, top) = contained();
+    let step = Step { action: ActionId::BoundRole, target: top.target.clone() };
+    let fresh = incident.step_record(&step, incident.ordered_since());
+    let below = StepRecord { state: StepState::Applied, prior: Some("null".into()), ..fresh };
+    let records = items(&[&top, &below].map(|record| Record::Step(Box::new(record.clone()))));
+    let [policy, version] = whole_deny();
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), ok("{}"), records, stored(&incident), ok("{}"), ok("{}")]),
+        // The deny is there, the boundary is gone; both are read at once.
+        iam: Wire::answering([as_pinned(), attached(DENY), policy, version, role_bounded_by(None)]),
+        sqs: Wire::answering([sent()]),
+        ..Wires::default()
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "{:?}", wires.iam.requests());
+    let tamper = wires.ledger.requests().pop().unwrap();
+    assert!(tamper.contains(r#""steps":{"L":[{"S":"bound-role@role/orders"}]}"#), "{tamper}");
+}
+
+#[tokio::test]
+async fn what_no_event_told_in_time_is_looked_for_by_name() {
+    let (mut incident, step) = contained();
+    incident.access_keys = vec!["ASIAEXAMPLE0000001".parse().unwrap()];
+    let stolen = incident.ordered_since() - SignedDuration::from_secs(30);
+    incident.first_seen = Some(stolen);
+    let made = |at: Timestamp, name: &str| {
+        let mut record = told_of("iam", "CreateUser", &json!({"userName": name}), "role/orders")["detail"].clone();
+        record["eventTime"] = json!(at.to_string());
+        record["eventID"] = json!(name);
+        record["userIdentity"]["principalId"] = json!("AROAEXAMPLE000000001:s");
+        record["responseElements"] = json!({"user": {"arn": format!("arn:aws:iam::111122223333:user/{name}")}});
+        json!({"CloudTrailEvent": record.to_string()})
+    };
+    let before = stolen - SignedDuration::from_secs(5);
+    let page = json!({"Events": [made(stolen, "backdoor"), made(before, "colleague")]}).to_string();
+    let none = nothing_recorded;
+    let wires = Wires {
+        ledger: Wire::answering([
+            stored(&incident),
+            ok("{}"),
+            items(&[Record::Step(Box::new(step))]),
+            ok("{}"),
+            ok("{}"),
+        ]),
+        iam: Wire::answering(
+            [as_pinned()]
+                .into_iter()
+                .chain(read(DENY))
+                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
+        ),
+        sqs: Wire::answering([sent()]),
+        // Since the deny: nothing, by key and by what changes something, in two Regions. Since the theft: by key.
+        trail: Wire::answering([none(), none(), none(), none(), ok(page), none()]),
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.trail.requests(), wires.ledger.requests());
+    let tampers: Vec<String> =
+        wires.ledger.requests().into_iter().filter(|request| request.contains("tamper#")).collect();
+    assert_eq!(tampers.len(), 1, "what was made before the theft is nobody's: {tampers:?}");
+    assert!(tampers[0].contains(r#""nature":{"S":"minted"}"#) && tampers[0].contains("backdoor"), "{tampers:?}");
 }
 
 #[tokio::test]

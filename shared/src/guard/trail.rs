@@ -8,9 +8,12 @@ use aws_sdk_cloudtrail::types::{LookupAttribute, LookupAttributeKey};
 use firebreak_model::ids::{Partition, Region};
 use firebreak_model::ledger::Incident;
 use firebreak_model::principal::PrincipalName;
+use firebreak_model::tamper::Tamper;
+use firebreak_model::watch::change::Change;
 use firebreak_model::watch::{Call, Cause, Standing, TrailLook, Watch, call};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tracing::warn;
 
 use super::Guard;
 use crate::action::ActionError;
@@ -45,7 +48,14 @@ impl Guard {
         let mut calls: Vec<Call> = Vec::new();
         for region in self.regions(incident) {
             for (key, value) in questions(incident) {
-                match self.asked(incident, &region, &key, &value, from).await {
+                let found = self.records(&region, &key, &value, from).await.and_then(|(records, whole)| {
+                    let found: Vec<Call> =
+                        records.iter().filter_map(|record| call::succeeded(record, &incident.principal)).collect();
+                    // What was found is evidence all the same; that there is nothing else is not known.
+                    let unknown = !whole && found.is_empty();
+                    if unknown { Err(format!("more than {MOST_PAGES} pages: not read to the end")) } else { Ok(found) }
+                });
+                match found {
                     Ok(found) => calls.extend(found),
                     Err(why) => return TrailLook::Unread(format!("{region}, by {}: {why}", key.as_str())),
                 }
@@ -57,6 +67,29 @@ impl Guard {
         calls.dedup_by(|a, b| a.event_id == b.event_id);
         calls.sort_by_key(|call| call.at);
         TrailLook::Calls { calls, complete_until }
+    }
+
+    /// The ways in that the principal made itself since the theft began, and that no event told of in time: one that came
+    /// before the order, or before the order of whoever made it, was nobody's. What events tell too is the same record.
+    pub(super) async fn hunted(&self, incident: &Incident) -> Vec<Tamper> {
+        let since = incident.theft_since();
+        let mut found = Vec::new();
+        for region in self.regions(incident) {
+            // By name alone: everything that changes something in an account is too much to be read to the end.
+            for (key, value) in questions(incident).into_iter().filter(|(key, _)| *key != LookupAttributeKey::ReadOnly)
+            {
+                match self.records(&region, &key, &value, since).await {
+                    Ok((records, _)) => found.extend(records),
+                    Err(why) => warn!(incident.id = %incident.incident_id, "{region}, by {}: {why}", key.as_str()),
+                }
+            }
+        }
+        let by_it = found.iter().filter(|record| call::succeeded(record, &incident.principal).is_some());
+        let changes = by_it.filter_map(|record| Change::of_record(record, "record").ok());
+        let mut tampers: Vec<Tamper> = changes.filter_map(|change| self.minted(incident, &change)).collect();
+        tampers.sort_by(|a, b| a.key.cmp(&b.key));
+        tampers.dedup_by(|a, b| a.key == b.key);
+        tampers
     }
 
     /// Where calls are recorded: here, where the functions are, and where those of the global services are.
@@ -71,35 +104,33 @@ impl Guard {
         [global, here].into_iter().filter_map(|name| name.parse().ok()).chain(functions).collect()
     }
 
-    async fn asked(
+    /// The records since a time, and whether they are all.
+    async fn records(
         &self,
-        incident: &Incident,
         region: &Region,
         key: &LookupAttributeKey,
         value: &str,
         from: Timestamp,
-    ) -> Result<Vec<Call>, String> {
+    ) -> Result<(Vec<Value>, bool), String> {
         let attribute = LookupAttribute::builder().attribute_key(key.clone()).attribute_value(value).build();
         let attribute = attribute.map_err(|error| chain(&error))?;
         let request = clients::cloudtrail_in(&self.sdk, region).lookup_events().lookup_attributes(attribute);
         let request = request.start_time(DateTime::from_secs(from.as_second()));
-        let mut calls = Vec::new();
+        let mut found = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
             let answer = request.clone().set_next_token(token.clone()).send().await;
             let answer = answer.map_err(|e| chain(&ActionError::of("cloudtrail:LookupEvents", value, e)))?;
             let records = answer.events().iter().filter_map(|event| event.cloud_trail_event());
-            let records = records.filter_map(|text| serde_json::from_str::<Value>(text).ok());
-            calls.extend(records.filter_map(|record| call::succeeded(&record, &incident.principal)));
+            found.extend(records.filter_map(|text| serde_json::from_str::<Value>(text).ok()));
             // An answer that repeats its token leads nowhere.
             match answer.next_token {
                 Some(next) if token.as_ref() != Some(&next) => token = Some(next),
                 Some(_) => return Err("the answer repeats its token".to_owned()),
-                None => return Ok(calls),
+                None => return Ok((found, true)),
             }
         }
-        // What was found is evidence all the same; that there is nothing else is not known.
-        if calls.is_empty() { Err(format!("more than {MOST_PAGES} pages: not read to the end")) } else { Ok(calls) }
+        Ok((found, false))
     }
 }
 

@@ -94,13 +94,14 @@ impl Ledger {
     /// `answered` becomes true once the ledger has said anything but yes.
     async fn claimed(&self, claim: &Claim, answered: &mut bool) -> Result<Claimed, LedgerError> {
         let by_person = matches!(claim.candidate.origin, Origin::Person { .. });
+        let is_counted = claim.candidate.counts_in_the_breaker();
         let mut candidate = claim.candidate.clone();
         let mut next = candidate.clone();
         let mut counts = candidate.state == IncidentState::Ordered;
         let mut existing: Option<Existing> = None;
         let id = &claim.candidate.incident_id;
         for _ in 0..16 {
-            let counted = counts && !by_person;
+            let counted = counts && is_counted;
             let before = existing.as_ref().map(|existing| existing.incident.version);
             let refusal = match self.transact(claim, &next, before, counts, counted).await? {
                 Ok(()) if existing.as_ref().is_some_and(|e| !e.sealed) => return Ok(Claimed::TakenOver(next)),
@@ -203,7 +204,7 @@ impl Ledger {
 
     async fn advance_uncounted(&self, before: &Incident, next: &Incident) -> Result<bool, LedgerError> {
         let was_counted = before.state == IncidentState::Ordered && before.approval.is_none();
-        if !was_counted || matches!(before.origin, Origin::Person { .. }) {
+        if !was_counted || !before.counts_in_the_breaker() {
             return self.advance(next).await;
         }
         let mut incident = item(&Record::Incident(Box::new(next.clone())))?;

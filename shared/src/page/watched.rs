@@ -3,6 +3,7 @@
 
 use firebreak_model::finding::Subject;
 use firebreak_model::ledger::{Incident, PartsRecord};
+use firebreak_model::principal::PrincipalName;
 use firebreak_model::tamper::{Nature, Tamper};
 use firebreak_model::watch::{Call, Opinion, Standing, Watch};
 
@@ -107,6 +108,14 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.line("out who it was. If it was you: release the incident instead.");
     } else {
         draft.line("Find out who it was, and undo what was done with rights that Firebreak does not have.");
+    }
+    if let (Nature::TrustChanged, Some(PrincipalName::Role(role))) =
+        (tamper.nature, incident.map(|i| &i.principal.name))
+    {
+        draft.line("What it was is in the evidence: the answer to iam:GetRole in the objects that the manifest of the");
+        draft.line("step `snapshot-logs` lists. Save its AssumeRolePolicyDocument as trust.json, then:");
+        let restore = Command::aws("iam update-assume-role-policy").option("role-name", role.as_str());
+        draft.command(&restore.words("--policy-document file://trust.json").line().unwrap_or_default());
     }
     if let Some(incident) = incident {
         draft.command(&setting.release(&incident.incident_id));

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::action::FunctionName;
 use crate::cloudtrail;
 use crate::finding::{Source, Subject};
 use crate::foreign::{at, list, text, time};
@@ -65,7 +66,15 @@ impl Change {
             return Err("the event is a replay from an archive".to_owned());
         }
         let detail = at(event, &["detail"]).filter(|detail| detail.is_object()).ok_or("the event holds no record")?;
-        let read = cloudtrail::read(&caller_alone(detail), Source::CloudTrail, envelope("id"))?;
+        Self::of_record(detail, envelope("id"))
+    }
+
+    /// Reads a record of CloudTrail's that came without an event; `id` is for one that says none.
+    ///
+    /// # Errors
+    /// A sentence saying why it is none.
+    pub fn of_record(detail: &Value, id: &str) -> Result<Self, String> {
+        let read = cloudtrail::read(&caller_alone(detail), Source::CloudTrail, id)?;
         let service = text(detail, &["eventSource"]).unwrap_or_default();
         let service = service.strip_suffix(".amazonaws.com").unwrap_or(service).to_owned();
         let name = undated(text(detail, &["eventName"]).unwrap_or_default()).to_owned();
@@ -234,15 +243,21 @@ impl Change {
             }
             "kms" => {
                 let key = self.parameter("keyId").or_else(|| self.parameter("targetKeyId"));
-                let alias = self.parameter("aliasName").is_some_and(|alias| alias == format!("alias/{}", own.stack));
-                let same = key.is_some_and(|key| {
-                    !own.key.is_empty() && (own.key == key || own.key.ends_with(&format!("/{key}")))
-                });
-                (same || alias).then(|| "the key".to_owned())
+                let aliases = [format!("alias/{}", own.stack), format!("alias/{}-seals", own.stack)];
+                let alias = self.parameter("aliasName").is_some_and(|alias| aliases.iter().any(|ours| ours == alias));
+                let is = |ours: &str| {
+                    key.is_some_and(|key| !ours.is_empty() && (ours == key || ours.ends_with(&format!("/{key}"))))
+                };
+                if is(&own.seal_key) {
+                    return Some("the key of the ledger's seals".to_owned());
+                }
+                (is(&own.key) || alias).then(|| "the key".to_owned())
             }
             "sns" => {
                 let topic = self.parameter("topicArn").or_else(|| self.parameter("subscriptionArn"))?;
-                topic.starts_with(own.topic_arn.as_str()).then(|| "the topic of pages".to_owned())
+                let rest = topic.strip_prefix(own.topic_arn.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+                    .then(|| "the topic of pages".to_owned())
             }
             "sqs" => {
                 let queue = self.parameter("queueUrl")?.rsplit('/').next()?;
@@ -271,6 +286,42 @@ impl Change {
     }
 }
 
+/// What the names of the stack's rules, queues and alarms have after the stack's own and a hyphen; functions and their
+/// roles are named by themselves.
+pub const PARTS: [&str; 28] = [
+    "assess-after-deployment",
+    "changes",
+    "deny-everything",
+    "delivery-failures",
+    "drill-findings",
+    "expire-revocations",
+    "findings",
+    "forward-changes",
+    "forward-findings",
+    "function-failures",
+    "guard-silent",
+    "isolate",
+    "notify",
+    "parts-missing",
+    "publish-outcomes-lag",
+    "put-back",
+    "quarantine-principal-throttles",
+    "recheck",
+    "recheck-failures",
+    "recycle",
+    "recycle-failures",
+    "recycle-waiting",
+    "revoke",
+    "snapshot",
+    "sweep",
+    "trace",
+    "trace-failures",
+    "watch",
+];
+
+/// What an alarm on a function has after the function's name.
+const FUNCTION_ALARMS: [&str; 1] = ["-errors"];
+
 /// What belongs to Firebreak.
 #[derive(Debug, Clone, Default)]
 pub struct Own {
@@ -280,6 +331,8 @@ pub struct Own {
     pub table: String,
     /// The ARN of the key.
     pub key: String,
+    /// The ARN of the key that the ledger's seals are made with.
+    pub seal_key: String,
     /// The topic.
     pub topic_arn: String,
     /// The deny policy.
@@ -287,9 +340,17 @@ pub struct Own {
 }
 
 impl Own {
-    /// Whether a name is that of a part of the stack.
+    /// Whether a name is that of a part of the stack: of this one, not of another whose name goes on where ours ends.
     fn is_named(&self, name: &str) -> bool {
-        name.strip_prefix(self.stack.as_str()).is_some_and(|rest| rest.starts_with('-'))
+        let part = name.strip_prefix(self.stack.as_str()).and_then(|rest| rest.strip_prefix('-'));
+        part.is_some_and(|part| {
+            let function = FunctionName::ALL.iter().any(|function| {
+                let rest = part.strip_prefix(function.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':') || FUNCTION_ALARMS.contains(&rest))
+            });
+            // The role that forwards to the home Region is named after its own.
+            function || PARTS.contains(&part) || part.starts_with("forward-")
+        })
     }
 
     /// Whether a principal is one of the functions' roles.
@@ -341,6 +402,7 @@ mod tests {
             stack: "firebreak".to_owned(),
             table: "firebreak-Ledger-1".to_owned(),
             key: "arn:aws:kms:eu-west-1:111122223333:key/k1".to_owned(),
+            seal_key: "arn:aws:kms:eu-west-1:111122223333:key/s1".to_owned(),
             topic_arn: "arn:aws:sns:eu-west-1:111122223333:firebreak-PagesTopic-1".to_owned(),
             deny_policy_arn: DENY.to_owned(),
         }
@@ -461,6 +523,24 @@ mod tests {
     }
 
     #[test]
+    fn every_name_of_the_template_is_a_part_and_no_other_is() {
+        let template = include_str!("../../../../template.yaml");
+        let mut named: Vec<&str> = template
+            .lines()
+            .filter(|line| line.contains("Name: !Sub") && !line.contains('/'))
+            .filter_map(|line| line.split_once("${AWS::StackName}-")?.1.split('"').next())
+            .filter(|part| !part.contains('$'))
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        let own = own();
+        let unknown: Vec<_> = named.iter().filter(|part| !own.is_named(&format!("firebreak-{part}"))).collect();
+        assert!(unknown.is_empty() && named.len() > 40, "{unknown:?} of {}", named.len());
+        let gone: Vec<_> = PARTS.iter().filter(|part| !named.contains(part)).collect();
+        assert!(gone.is_empty(), "no longer in the template: {gone:?}");
+    }
+
+    #[test]
     fn each_of_firebreaks_own_parts_is_known_and_others_are_not() {
         for (source, name, parameters, ours) in [
             ("events", "DisableRule", json!({"name": "firebreak-findings"}), true),
@@ -486,6 +566,9 @@ mod tests {
             ("kms", "DisableKey", json!({"keyId": "k1"}), true),
             ("kms", "ScheduleKeyDeletion", json!({"keyId": "arn:aws:kms:eu-west-1:111122223333:key/k1"}), true),
             ("kms", "DisableKey", json!({"keyId": "k2"}), false),
+            ("kms", "DisableKey", json!({"keyId": "s1"}), true),
+            ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-seals"}), true),
+            ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-x"}), false),
             (
                 "sns",
                 "Unsubscribe",
@@ -493,6 +576,12 @@ mod tests {
                 true,
             ),
             ("sns", "DeleteTopic", json!({"topicArn": "arn:aws:sns:eu-west-1:111122223333:orders"}), false),
+            (
+                "sns",
+                "DeleteTopic",
+                json!({"topicArn": "arn:aws:sns:eu-west-1:111122223333:firebreak-PagesTopic-12"}),
+                false,
+            ),
             (
                 "sqs",
                 "PurgeQueue",
@@ -511,6 +600,18 @@ mod tests {
             ("iam", "DetachRolePolicy", json!({"roleName": "orders", "policyArn": DENY}), false),
             ("iam", "PutRolePolicy", json!({"roleName": "firebreak-quarantine-principal"}), true),
             ("monitoring", "DeleteAlarms", json!({"alarmNames": ["firebreak-guard-silent"]}), true),
+            ("monitoring", "DeleteAlarms", json!({"alarmNames": ["firebreak-guard-containment-errors"]}), true),
+            // Another stack, whose name goes on where ours ends.
+            ("events", "DisableRule", json!({"name": "firebreak-x-findings"}), false),
+            ("events", "DeleteEventBus", json!({"name": "firebreak-x"}), false),
+            (
+                "lambda",
+                "PutFunctionConcurrency20171031",
+                json!({"functionName": "firebreak-x-quarantine-principal"}),
+                false,
+            ),
+            ("iam", "PutRolePolicy", json!({"roleName": "firebreak-x-quarantine-principal"}), false),
+            ("monitoring", "DeleteAlarms", json!({"alarmNames": ["firebreak-x-guard-silent"]}), false),
         ] {
             assert_eq!(change(source, name, &parameters).own_part(&own()).is_some(), ours, "{name} {parameters}");
         }

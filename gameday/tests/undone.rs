@@ -1,0 +1,260 @@
+//! Each part of a containment, undone by itself: the guard's sweep finds it, and its owner puts it back.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_iam::types::StatusType;
+use firebreak_model::action::FunctionName;
+use firebreak_model::finding::DRILL_PATH;
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::StepState;
+use firebreak_model::principal::Principal;
+use firebreak_model::watch::Standing;
+use gameday::acts::REVOCATION;
+use gameday::aws::Aws;
+use gameday::check::{equal, judged};
+use gameday::conditions::Conditions;
+use gameday::scenarios::{House, Scenario};
+use gameday::scene::{Role, User, Victim};
+use gameday::stage::{PATIENCE, Stage};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+const DENY_ALL: &str = "arn:aws:iam::aws:policy/AWSDenyAll";
+const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
+
+macro_rules! played {
+    ($name:ident, $play:ident) => {
+        #[test]
+        fn $name() {
+            const SCENARIO: Scenario = Scenario {
+                name: stringify!($name),
+                summary: "",
+                house: House::Enforcing,
+                play: |stage| Box::pin($play(stage)),
+            };
+            common::play_it(&SCENARIO);
+        }
+    };
+}
+
+played!(a_boundary_that_is_taken_away_or_replaced_is_put_back, boundary);
+played!(a_key_that_is_activated_again_or_made_anew_goes_inactive, keys);
+played!(a_revocation_that_is_overwritten_or_deleted_is_written_again, revocation);
+played!(concurrency_and_event_source_are_each_put_back, function);
+played!(a_widened_trust_is_paged_with_the_command_that_restores_it, trust);
+played!(what_holds_in_part_is_called_partial_and_paged_step_by_step, partial);
+
+/// Has somebody contained, and waits until everything of the plan is on record.
+async fn contained(stage: &mut Stage, request: Value) -> Result<()> {
+    let mut request = request;
+    let whole = request.as_object_mut().context("a request is an object")?;
+    whole.extend(
+        json!({"firebreak": "contain", "requested_by": "a test", "reason": "a test"}).as_object().unwrap().clone(),
+    );
+    let answer = stage.invoke(FunctionName::QuarantinePrincipal, &request).await?;
+    stage.check(judged("the request", "accepted", answer.payload.to_string(), !answer.failed));
+    Ok(())
+}
+
+async fn swept(stage: &mut Stage) -> Result<()> {
+    let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event", "reason": "the guard's schedule"});
+    let answer = stage.invoke(FunctionName::GuardContainment, &tick).await?;
+    stage.check(equal("the guard's sweep", "swept", answer.text("outcome")));
+    Ok(())
+}
+
+/// Has the guard look, and waits until `back` says that it is as it was.
+async fn put_back(
+    stage: &mut Stage,
+    id: &IncidentId,
+    what: &str,
+    back: impl AsyncFn(&Aws) -> Result<bool>,
+) -> Result<()> {
+    let aws = stage.aws.clone();
+    let undone = back(&aws).await?;
+    stage.check(judged(&format!("{what} is undone"), "undone", format!("{undone}"), !undone));
+    let known = stage.look().await?.tampers_of(id).len();
+    swept(stage).await?;
+    let began = std::time::Instant::now();
+    let mut is_back = false;
+    while !is_back && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        is_back = back(&aws).await?;
+    }
+    stage.check(judged(&format!("{what} is put back"), "put back", format!("{is_back}"), is_back));
+    let book = stage.look().await?;
+    let more = book.tampers_of(id).len() - known;
+    stage.check(judged(&format!("{what} is on record"), "on record", more.to_string(), more > 0));
+    Ok(())
+}
+
+async fn boundary(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let role = Role::create(&aws, &format!("bounded-{suffix}"), DRILL_PATH).await?;
+    for number in 0..10 {
+        let document = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]});
+        let made = aws.iam.create_policy().policy_name(format!("filling-{suffix}-{number}"));
+        let made = made.policy_document(document.to_string()).send().await?;
+        let arn = made.policy().and_then(|policy| policy.arn()).context("the policy has no ARN")?;
+        aws.iam.attach_role_policy().role_name(&role.name).policy_arn(arn).send().await?;
+    }
+    let id = role.incident()?;
+    contained(stage, json!({"role": role.arn, "response": ["quarantine"]})).await?;
+    stage
+        .until("the boundary holds", |book, _| book.steps_of(&id).iter().any(|s| s.state == StepState::Applied))
+        .await?;
+    let holds = async |aws: &Aws| {
+        let answer = aws.iam.get_role().role_name(&role.name).send().await?;
+        let boundary = answer.role().and_then(|role| role.permissions_boundary());
+        Ok(boundary.and_then(|b| b.permissions_boundary_arn()) == Some(DENY_ALL))
+    };
+    stage.check(judged("the boundary", "is there", String::new(), holds(&aws).await?));
+    aws.iam.delete_role_permissions_boundary().role_name(&role.name).send().await?;
+    put_back(stage, &id, "a deleted boundary", holds).await?;
+    let put = aws.iam.put_role_permissions_boundary().role_name(&role.name);
+    put.permissions_boundary(ADMINISTRATOR).send().await?;
+    put_back(stage, &id, "a replaced boundary", holds).await?;
+    stage.nothing_failed().await
+}
+
+async fn keys(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let user = User::create(&aws, &format!("keyed-{suffix}"), DRILL_PATH).await?;
+    let id = Principal::from_arn(&user.arn)?.incident_id();
+    contained(stage, json!({"user": user.arn, "response": ["quarantine"]})).await?;
+    stage.until_contained(&id).await?;
+    let dead = async |aws: &Aws| {
+        let answer = aws.iam.list_access_keys().user_name(&user.name).send().await?;
+        Ok(answer.access_key_metadata().iter().all(|key| key.status() == Some(&StatusType::Inactive)))
+    };
+    let key = user.keys.first().context("a user has keys")?.access_key_id();
+    let update = aws.iam.update_access_key().user_name(&user.name).access_key_id(key);
+    update.status(StatusType::Active).send().await?;
+    put_back(stage, &id, "a key that was activated", dead).await?;
+    let other = user.keys.last().context("a user has keys")?.access_key_id();
+    aws.iam.delete_access_key().user_name(&user.name).access_key_id(other).send().await?;
+    aws.iam.create_access_key().user_name(&user.name).send().await?;
+    put_back(stage, &id, "a key that was made anew", dead).await?;
+    stage.nothing_failed().await
+}
+
+async fn revocation(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let role = Role::create(&aws, &format!("revoked-{suffix}"), DRILL_PATH).await?;
+    let id = role.incident()?;
+    contained(stage, json!({"role": role.arn, "response": ["revoke"]})).await?;
+    stage.until_contained(&id).await?;
+    let denies = async |aws: &Aws| {
+        let answer = aws.iam.get_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await;
+        let Ok(answer) = answer else { return Ok(false) };
+        let document = percent_decode_str(answer.policy_document()).decode_utf8()?.into_owned();
+        let document: Value = serde_json::from_str(&document)?;
+        let statement = document.pointer("/Statement/0").cloned().unwrap_or_default();
+        let until = statement.pointer("/Condition/DateLessThan/aws:TokenIssueTime").and_then(Value::as_str);
+        let denies = statement.get("Effect").and_then(Value::as_str) == Some("Deny");
+        Ok(denies && until.is_some_and(|until| until > "2026"))
+    };
+    let weak = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*",
+        "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2001-01-01T00:00:00Z"}}}]});
+    let put = aws.iam.put_role_policy().role_name(&role.name).policy_name(REVOCATION);
+    put.policy_document(weak.to_string()).send().await?;
+    put_back(stage, &id, "an overwritten revocation", denies).await?;
+    aws.iam.delete_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await?;
+    put_back(stage, &id, "a deleted revocation", denies).await?;
+    stage.nothing_failed().await
+}
+
+async fn function(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let victim = Victim::set_up(&aws, &suffix, "").await?;
+    let id = victim.role.incident()?;
+    contained(stage, json!({"role": victim.role.arn, "functions": [victim.function_arn]})).await?;
+    stage.until_contained(&id).await?;
+    let stopped = async |aws: &Aws| {
+        let answer = aws.lambda.get_function_concurrency().function_name(&victim.function).send().await?;
+        Ok(answer.reserved_concurrent_executions() == Some(0))
+    };
+    aws.lambda
+        .put_function_concurrency()
+        .function_name(&victim.function)
+        .reserved_concurrent_executions(7)
+        .send()
+        .await?;
+    put_back(stage, &id, "concurrency that was given", stopped).await?;
+    aws.lambda.delete_function_concurrency().function_name(&victim.function).send().await?;
+    put_back(stage, &id, "concurrency that was deleted", stopped).await?;
+    let off = async |aws: &Aws| {
+        let answer = aws.lambda.get_event_source_mapping().uuid(&victim.mapping).send().await?;
+        Ok(matches!(answer.state(), Some("Disabled" | "Disabling")))
+    };
+    aws.lambda.update_event_source_mapping().uuid(&victim.mapping).enabled(true).send().await?;
+    put_back(stage, &id, "an event source that was enabled", off).await?;
+    stage.nothing_failed().await
+}
+
+async fn trust(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let role = Role::create(&aws, &format!("trusted-{suffix}"), DRILL_PATH).await?;
+    let id = role.incident()?;
+    contained(stage, json!({"role": role.arn, "response": ["quarantine"]})).await?;
+    stage.until_contained(&id).await?;
+    let endpoint = aws.endpoint.clone();
+    Conditions { cloudtrail_delay: Some(Duration::ZERO), ..Conditions::default() }.set(&endpoint).await?;
+    let foreign = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": {"AWS": "arn:aws:iam::999988887777:root"}}]});
+    // An event has whole seconds: one in the second of the order may have been before it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let update = aws.iam.update_assume_role_policy().role_name(&role.name);
+    update.policy_document(foreign.to_string()).send().await?;
+    let subject = format!("trust changed: role/{}", role.name);
+    let paged = |pages: &[gameday::pages::Page]| pages.iter().any(|page| page.subject.contains(&subject));
+    stage.until("the page about the trust", |_, pages| paged(pages)).await?;
+    Conditions::default().set(&endpoint).await?;
+    let page = stage.pages.iter().find(|page| page.subject.contains(&subject)).context("no page")?;
+    let command =
+        format!("aws iam update-assume-role-policy --role-name '{}' --policy-document file://trust.json", role.name);
+    let text = page.body.clone();
+    stage.check(judged("the command that restores it", &command, text.clone(), text.contains(&command)));
+    // It is told, not put back: that would be a right to grant. And the deny holds all the same.
+    gameday::acts::deny_is_attached(stage, &format!("role/{}", role.name)).await?;
+    swept(stage).await?;
+    stage.nothing_failed().await
+}
+
+async fn partial(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let victim = Victim::set_up(&aws, &suffix, "").await?;
+    let id = victim.role.incident()?;
+    let scp = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Deny", "Action": "lambda:UpdateFunctionUrlConfig", "Resource": "*"}]});
+    Conditions { scp: Some(scp), ..Conditions::default() }.set(&aws.endpoint).await?;
+    contained(stage, json!({"role": victim.role.arn, "functions": [victim.function_arn]})).await?;
+    let subject = format!("role/{}", victim.role.name);
+    let is = |book: &gameday::ledger::Book| book.watch(&id).is_some_and(|watch| watch.standing == Standing::Partial);
+    let book = stage.until("the containment is called partial", |book, _| is(book)).await?;
+    let paged = |page: &gameday::pages::Page| page.subject.contains(&subject) && page.subject.contains("partial");
+    stage.until("the page about it", |_, pages| pages.iter().any(paged)).await?;
+    Conditions::default().set(&aws.endpoint).await?;
+    // What failed here, on purpose, is no failure of another test.
+    aws.sqs.purge_queue().queue_url(stage.stack.output("FunctionFailuresUrl")?).send().await?;
+    let failed: Vec<&str> = book
+        .steps_of(&id)
+        .iter()
+        .filter(|step| step.state == StepState::Failed)
+        .map(|step| step.step.as_str())
+        .collect();
+    stage.check(judged("what failed", "the one step", failed.join(", "), failed.len() == 1));
+    let page = stage.pages.iter().find(|page| paged(page)).context("no page")?;
+    let told = page.body.contains("close-function-urls");
+    let text = page.body.clone();
+    stage.check(judged("the page says which", "close-function-urls", text, told));
+    gameday::acts::deny_is_attached(stage, &subject).await?;
+    let never = !stage.pages.iter().any(|page| page.subject.contains(&subject) && page.subject.contains("settled:"));
+    stage.check(judged("called settled", "never", format!("{never}"), never));
+    Ok(())
+}
