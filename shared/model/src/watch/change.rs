@@ -288,11 +288,12 @@ impl Change {
 
 /// What the names of the stack's rules, queues and alarms have after the stack's own and a hyphen; functions and their
 /// roles are named by themselves.
-pub const PARTS: [&str; 28] = [
+pub const PARTS: [&str; 29] = [
     "assess-after-deployment",
     "changes",
-    "deny-everything",
     "delivery-failures",
+    "denied-without-record",
+    "deny-everything",
     "drill-findings",
     "expire-revocations",
     "findings",
