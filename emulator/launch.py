@@ -379,9 +379,6 @@ lookups.install(replace, cloudtrail)
 # 14. A table's own policy (`tables.py`).
 tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
 
-# 19. FilterLogEvents gives pages (`logs.py`).
-logs.install(replace, cloudwatch_logs, responses.error_response_json)
-
 # 15. A function's reserved concurrency (`concurrency.py`).
 concurrency.install(refuse, lambda_svc, provisioners)
 
@@ -396,6 +393,9 @@ versions.install(replace, lambda_svc, lambda_runtime)
 
 # 19. The aliases of the key that a call is about (`keys.py`).
 keys.install(replace, iam_actions, kms)
+
+# 20. FilterLogEvents gives pages (`logs.py`).
+logs.install(replace, cloudwatch_logs, responses.error_response_json)
 
 if __name__ == "__main__":
     gateway.main()

@@ -288,13 +288,15 @@ impl Change {
 
 /// What the names of the stack's rules, queues and alarms have after the stack's own and a hyphen; functions and their
 /// roles are named by themselves.
-pub const PARTS: [&str; 29] = [
+pub const PARTS: [&str; 31] = [
     "assess-after-deployment",
     "changes",
     "delivery-failures",
     "denied-without-record",
     "deny-everything",
     "drill-findings",
+    "evidence",
+    "evidence-failures",
     "expire-revocations",
     "findings",
     "forward-changes",
