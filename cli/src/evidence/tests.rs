@@ -524,8 +524,8 @@ fn evidence_is_held_to_the_page_whatever_lies_beside_it() {
     // Somebody who replaces all of it, the anchor too, does not get at the page.
     fs::remove_dir_all(download.path("incidents")).unwrap();
     let thief = Key::new();
-    let head = runs(download.root(), &thief, INCIDENT);
-    download.anchor(INCIDENT, head, &thief);
+    let newest = runs(download.root(), &thief, INCIDENT);
+    download.anchor(INCIDENT, newest, &thief);
     assert!(download.verify().is_ok());
     assert!(held(&last, &key).unwrap_err().contains("signed with another key"));
     fs::remove_file(download.path(ANCHOR)).unwrap();

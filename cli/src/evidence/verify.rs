@@ -68,15 +68,15 @@ impl fmt::Display for Sound {
 pub(crate) fn verify(place: &Path, held: &Held) -> Result<Sound, Wrong> {
     let files = Files::under(place)?;
     let anchor = anchor(&files)?;
-    let head = held.head.clone().or_else(|| anchor.as_ref().map(|anchor| anchor.head.sha256.clone()));
+    let last_digest = held.head.clone().or_else(|| anchor.as_ref().map(|anchor| anchor.head.sha256.clone()));
     let key = held.key.clone().or_else(|| anchor.as_ref().map(|anchor| anchor.fingerprint.clone()));
-    let (Some(head), Some(key)) = (head, key) else {
+    let (Some(last_digest), Some(key)) = (last_digest, key) else {
         let problem = "is not there, and neither --head nor --key says what the evidence is held to: take them from the \
                        page, or pull the evidence again";
         return wrong(ANCHOR, problem);
     };
     let manifests = manifests(&files, &key)?;
-    chained(&manifests, anchor.as_ref(), &head)?;
+    chained(&manifests, anchor.as_ref(), &last_digest)?;
     let named = objects(&files, &manifests)?;
     files.nothing_but(&named)?;
     let entries = || manifests.iter().flat_map(|read| &read.manifest.entries);
