@@ -27,7 +27,7 @@ const DENY_ALL: &str = "arn:aws:iam::aws:policy/AWSDenyAll";
 const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 
 macro_rules! played {
-    ($name:ident, $play:ident) => {
+    (fn $name:ident() plays $play:ident) => {
         #[test]
         fn $name() {
             const SCENARIO: Scenario = Scenario {
@@ -41,12 +41,12 @@ macro_rules! played {
     };
 }
 
-played!(a_boundary_that_is_taken_away_or_replaced_is_put_back, boundary);
-played!(a_key_that_is_activated_again_or_made_anew_goes_inactive, keys);
-played!(a_revocation_that_is_overwritten_or_deleted_is_written_again, revocation);
-played!(concurrency_and_event_source_are_each_put_back, function);
-played!(a_widened_trust_is_paged_with_the_command_that_restores_it, trust);
-played!(what_holds_in_part_is_called_partial_and_paged_step_by_step, partial);
+played!(fn a_boundary_that_is_taken_away_or_replaced_is_put_back() plays boundary);
+played!(fn a_key_that_is_activated_again_or_made_anew_goes_inactive() plays keys);
+played!(fn a_revocation_that_is_overwritten_or_deleted_is_written_again() plays revocation);
+played!(fn concurrency_and_event_source_are_each_put_back() plays function);
+played!(fn a_widened_trust_is_paged_with_the_command_that_restores_it() plays trust);
+played!(fn what_holds_in_part_is_called_partial_and_paged_step_by_step() plays partial);
 
 /// Has somebody contained, and waits until everything of the plan is on record.
 async fn contained(stage: &mut Stage, request: Value) -> Result<()> {

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_sdk_ecs::config::retry::RetryPartition;
 use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
 
 use super::*;
@@ -186,13 +187,14 @@ async fn no_two_callers_wait_alike() {
     assert!(first.len() > 10, "{first:?}");
 }
 
-/// The budget of a service is one for the whole process: no other test makes calls of this one again.
+/// The budget of a service is one for the whole process: this one is a test's own.
 #[tokio::test]
 async fn the_budget_of_a_service_bounds_what_all_its_calls_are_made_again() {
     let throttled = || json_error(400, "ThrottlingException");
     let answers = [vec![throttled(); 160], vec![ok("{}"); 10], vec![throttled(); 20]].concat();
     let wire = Wire::answering(answers);
-    let ecs = aws_sdk_ecs::Client::new(&config(&wire, &Still::new(TimeOuts::Never)));
+    let ecs = aws_sdk_ecs::config::Builder::from(&config(&wire, &Still::new(TimeOuts::Never)));
+    let ecs = aws_sdk_ecs::Client::from_conf(ecs.retry_partition(RetryPartition::new("a budget of its own")).build());
     let mut made = Vec::new();
     let mut call = async || {
         let before = wire.requests().len();
