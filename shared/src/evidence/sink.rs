@@ -270,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_cut_at_any_call_leaves_no_object() {
-        let content = noise(8_000);
+        let content = noise(24_000);
         let stored = async |bucket: &Bucket| {
             let store = bucket.store();
             let mut sink = Sink::in_parts_of(&store, "p/x".into(), Codec::Zstd, 100_000)?;
