@@ -5,6 +5,8 @@ mod common;
 
 use std::time::Duration;
 
+use firebreak_model::ledger::breaker_keys;
+use gameday::aws::ACCOUNT;
 use gameday::storm::faults::{Outcome, Weather};
 use gameday::storm::report::Report;
 use gameday::storm::{Size, rage};
@@ -46,5 +48,6 @@ async fn in_a_storm_the_breaker_holds() {
 
 /// The hour that the breaker counts in.
 fn hour() -> String {
-    firebreak_shared::clock::now().to_string().chars().take(13).collect()
+    let (_, hour) = breaker_keys(&ACCOUNT.parse().unwrap(), firebreak_shared::clock::now());
+    hour
 }
