@@ -262,7 +262,11 @@ async fn open_doors(aws: &Aws, function: &str) -> Result<()> {
     Ok(())
 }
 
-async fn until_active(aws: &Aws, function: &str) -> Result<()> {
+/// Waits until Lambda has made a function ready.
+///
+/// # Errors
+/// Where Lambda does not answer, or the function is not ready in ten seconds.
+pub async fn until_active(aws: &Aws, function: &str) -> Result<()> {
     for _ in 0..200 {
         let answer = aws.lambda.get_function_configuration().function_name(function).send().await?;
         if answer.state() == Some(&State::Active) {

@@ -71,6 +71,9 @@ struct Delivery {
 /// Tries that Lambda makes of an event.
 const TRIES: u32 = 3;
 
+/// What an invocation says that denied without a record.
+const WITHOUT_RECORD: &str = "is denied everything, read back, but the ledger does not answer";
+
 /// How often the queue of failures is sent through again, at most.
 const REDRIVES: usize = 10;
 
@@ -252,8 +255,9 @@ impl Storm<'_> {
                 }
                 match failure {
                     Ended::Failed(error) => {
-                        let name = text(&error, "errorType");
-                        state.ends.said.entry(name.clone()).or_insert_with(|| text(&error, "errorMessage"));
+                        let (name, said) = (text(&error, "errorType"), text(&error, "errorMessage"));
+                        state.ends.without_record += usize::from(said.contains(WITHOUT_RECORD));
+                        state.ends.said.entry(name.clone()).or_insert(said);
                         name
                     }
                     _ => "killed".to_owned(),

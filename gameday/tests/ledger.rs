@@ -1,5 +1,5 @@
 //! The ledger over the wire: races, the breaker, the pause, write-once records, against a real table.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -337,4 +337,27 @@ async fn claims_that_meet_before_any_is_sealed_lose_nothing() {
     wanted.sort();
     assert_eq!(found, wanted);
     assert_eq!((incident.state, incident.episode), (IncidentState::Ordered, 1));
+}
+
+#[tokio::test]
+async fn a_claim_that_has_no_seal_yet_is_not_lowered_by_what_waits_for_a_person() {
+    let (_emulator, processes) = ledgers(2).await;
+    let [first, other] = <[Ledger; 2]>::try_from(processes).unwrap();
+    let Claimed::Opened(mut opened) = first.claim(&claim(candidate("orders", Decision::Act))).await.unwrap() else {
+        panic!("the first claim opens the incident");
+    };
+    // A cheap finding, and a dear one about more that the breaker holds back.
+    let cheap = claim(candidate("orders", Decision::Approve));
+    let access_keys = vec!["ASIAEXAMPLEKEY000001".parse().unwrap()];
+    let dear = Claim { per_hour: 1, ..claim(Incident { access_keys, ..candidate("orders", Decision::Act) }) };
+    for later in [&cheap, &dear] {
+        let error = other.claim(later).await.unwrap_err();
+        assert!(matches!(error, LedgerError::Unsealed(_)) && error.is_transient(), "{error}");
+    }
+    opened.version += 1;
+    assert!(first.advance(&opened).await.unwrap());
+    for later in [&cheap, &dear] {
+        let joined = other.claim(later).await.unwrap();
+        assert_eq!(joined.incident().state, IncidentState::Ordered);
+    }
 }

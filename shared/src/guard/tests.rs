@@ -108,6 +108,12 @@ fn control() -> Scripted {
     simulated("dynamodb:GetItem", "allowed")
 }
 
+/// What IAM says of a quarantine that is in force, to a look with its second opinion.
+fn in_force() -> Vec<Scripted> {
+    let opinion = [control(), simulated("sts:GetSessionToken", "explicitDeny")];
+    [as_pinned()].into_iter().chain(read(DENY)).chain(opinion).collect()
+}
+
 fn nothing_recorded() -> Scripted {
     ok(r#"{"Events": []}"#)
 }
@@ -133,12 +139,7 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
     let (incident, step) = contained();
     let wires = Wires {
         ledger: Wire::answering([stored(&incident), ok("{}"), items(&[Record::Step(Box::new(step))]), ok("{}")]),
-        iam: Wire::answering(
-            [as_pinned()]
-                .into_iter()
-                .chain(read(DENY))
-                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
-        ),
+        iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
     };
@@ -191,12 +192,7 @@ async fn a_last_recheck_that_comes_a_moment_early_comes_again() {
             items(&[Record::Step(Box::new(step))]),
             ok("{}"),
         ]),
-        iam: Wire::answering(
-            [as_pinned()]
-                .into_iter()
-                .chain(read(DENY))
-                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
-        ),
+        iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
     };
@@ -318,12 +314,7 @@ async fn what_no_event_told_in_time_is_looked_for_by_name() {
             ok("{}"),
             ok("{}"),
         ]),
-        iam: Wire::answering(
-            [as_pinned()]
-                .into_iter()
-                .chain(read(DENY))
-                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
-        ),
+        iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         // Since the deny: nothing, by key and by what changes something, in two Regions. Since the theft: by key.
         trail: Wire::answering([none(), none(), none(), none(), ok(page), none()]),
@@ -372,12 +363,7 @@ async fn an_edited_watch_is_begun_anew() {
             items(&[Record::Step(Box::new(step))]),
             ok("{}"),
         ]),
-        iam: Wire::answering(
-            [as_pinned()]
-                .into_iter()
-                .chain(read(DENY))
-                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
-        ),
+        iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
     };
@@ -515,12 +501,7 @@ async fn who_undid_a_containment_is_on_record_though_it_is_back_already() {
             ok("{}"),
             ok("{}"),
         ]),
-        iam: Wire::answering(
-            [as_pinned()]
-                .into_iter()
-                .chain(read(DENY))
-                .chain([control(), simulated("sts:GetSessionToken", "explicitDeny")]),
-        ),
+        iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         ..Wires::default()
     };

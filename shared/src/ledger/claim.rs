@@ -140,6 +140,13 @@ impl Ledger {
                     self.note_joined(claim, &candidate, None).await?;
                     return Ok(Claimed::TakenOver(candidate));
                 }
+                // Decisions only rise: what may be a claim under way is not lowered by what waits for a person. It is asked
+                // again when it has its seal.
+                Some(Existing { incident, sealed: false })
+                    if incident.state == IncidentState::Ordered && candidate.state != IncidentState::Ordered =>
+                {
+                    return Err(LedgerError::Unsealed(candidate.incident_id));
+                }
                 Some(Existing { incident, sealed: false }) => {
                     let next = Incident { version: incident.version + 1, ..candidate.clone() };
                     (next, candidate.state == IncidentState::Ordered)
