@@ -314,6 +314,7 @@ fn hostile_text_changes_no_form() {
         "]]>",
         "&lt;b&gt;",
         "\u{202e}txt.exe\u{200b}\u{feff}\u{0}\u{1b}[31m",
+        "` [x](javascript:alert) <b> ` **b**",
         "`code` ``more`` ```\nfence\n```",
         "\n# heading\n- list\n> quote\n",
         "[link](javascript:alert(1)) ![img](https://example.com/x.png) <https://example.com>",
