@@ -364,7 +364,7 @@ impl Own {
 }
 
 /// The name of a call without the date of its API, which Lambda's events carry: `UpdateFunctionCode20150331v2`.
-fn undated(name: &str) -> &str {
+pub(crate) fn undated(name: &str) -> &str {
     let digits = name.find(|c: char| c.is_ascii_digit());
     match digits.and_then(|from| Some((name.get(..from)?, name.get(from..)?))) {
         Some((plain, date)) if date.bytes().take_while(u8::is_ascii_digit).count() == 8 => plain,

@@ -1,0 +1,518 @@
+//! The incident report: what happened and when on one timeline, who and what is affected, what was touched and left
+//! behind, what Firebreak did and how it was verified, the evidence, what is still open, and how to release.
+//!
+//! Made from records alone, the same ones give the same report. Texts in it are foreign: [`html`] and [`markdown`]
+//! escape every one of them.
+
+mod html;
+mod markdown;
+mod timeline;
+
+pub use html::html;
+pub use markdown::markdown;
+pub use timeline::{Moment, Tone, Who};
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::SCHEMA;
+use crate::action::ActionId;
+use crate::deeds::{Deed, Thing};
+use crate::ids::IncidentId;
+use crate::ledger::{
+    ChainRecord, FindingRecord, ForgeryRecord, Incident, IncidentState, PageRecord, RevocationRecord, StepRecord,
+    StepState,
+};
+use crate::plan::Step;
+use crate::principal::PrincipalName;
+use crate::tamper::Tamper;
+use crate::watch::{Standing, Watch, lasts};
+
+/// The most things that are listed as touched: the rest is counted.
+const MOST_TOUCHED: usize = 200;
+
+/// Everything that a report is made from: of one incident, whatever its episode.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// When the report is made.
+    pub made_at: Timestamp,
+    /// The stack's name, for commands.
+    pub stack: &'a str,
+    /// The Region of the stack.
+    pub region: &'a str,
+    /// The incident.
+    pub incident: &'a Incident,
+    /// Its findings.
+    pub findings: &'a [FindingRecord],
+    /// Its steps, of every episode.
+    pub steps: &'a [StepRecord],
+    /// The guard's watch, where there is one.
+    pub watch: Option<&'a Watch>,
+    /// What was done against it.
+    pub tampers: &'a [Tamper],
+    /// The sessions that were made from stolen ones.
+    pub chains: &'a [ChainRecord],
+    /// Revocations that are still in place.
+    pub revocations: &'a [RevocationRecord],
+    /// Records that were refused.
+    pub forgeries: &'a [ForgeryRecord],
+    /// Pages that were sent.
+    pub pages: &'a [PageRecord],
+    /// What the thief did.
+    pub deeds: &'a [Deed],
+    /// Until when CloudTrail was complete when it was asked what the thief did; none where it was not asked.
+    pub deeds_complete_to: Option<Timestamp>,
+    /// The evidence, a snapshot each.
+    pub evidence: &'a [Snapshot],
+}
+
+/// A snapshot, as its manifest describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// The manifest's key in the bucket.
+    pub manifest: String,
+    /// SHA-256 of the manifest.
+    pub sha256: String,
+    /// When it was finished.
+    pub ended_at: Timestamp,
+    /// What is there.
+    pub objects: Vec<Object>,
+    /// What could not be collected, a sentence each.
+    pub gaps: Vec<String>,
+}
+
+/// An object of the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Its key in the bucket.
+    pub key: String,
+    /// What it is about.
+    pub what: String,
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// SHA-256 of the bytes as stored.
+    pub sha256: String,
+}
+
+/// How far the incident is contained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every step held at every re-check, and CloudTrail shows no call since.
+    Settled,
+    /// Every step was read back.
+    Contained,
+    /// Some of it holds, some does not.
+    Partial,
+    /// Nothing is in force.
+    NotContained,
+    /// Released.
+    Released,
+}
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The version of this layout.
+    pub schema: u32,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// The incident.
+    pub incident_id: IncidentId,
+    /// Its episode.
+    pub episode: u32,
+    /// A game day's.
+    pub drill: bool,
+    /// The account.
+    pub account: String,
+    /// Kind and name of who is contained.
+    pub principal: String,
+    /// Its ARN, where it was read.
+    pub arn: Option<String>,
+    /// Its unique id, where it was read.
+    pub unique_id: Option<String>,
+    /// How far it is contained.
+    pub verdict: Verdict,
+    /// The same in a sentence.
+    pub sentence: String,
+    /// What happened first and how long things took, a line each: label and value.
+    pub facts: Vec<(String, String)>,
+    /// Everything in the order in which it happened.
+    pub timeline: Vec<Moment>,
+    /// Calls and other moments that the timeline leaves out: it has room for so many.
+    pub left_out: usize,
+    /// Who and what is affected, a line each: label and value.
+    pub affected: Vec<(String, String)>,
+    /// What the thief's calls were about.
+    pub touched: Vec<Touched>,
+    /// How many more things were touched than are listed.
+    pub touched_more: usize,
+    /// What may outlive the session.
+    pub left_behind: Vec<LeftBehind>,
+    /// What Firebreak did.
+    pub steps: Vec<Done>,
+    /// The evidence.
+    pub evidence: Vec<Snapshot>,
+    /// What is still open, a sentence each.
+    pub open: Vec<String>,
+    /// How to release, a command each.
+    pub release: Vec<String>,
+}
+
+/// Something that calls were about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Touched {
+    /// What.
+    #[serde(flatten)]
+    pub thing: Thing,
+    /// The calls, by name, with how often each succeeded and how often it was refused.
+    pub calls: BTreeMap<String, (u64, u64)>,
+    /// The first.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+}
+
+/// Something that may outlive the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftBehind {
+    /// `user`, `credential`, …
+    pub kind: &'static str,
+    /// What.
+    pub what: String,
+    /// The call that left it.
+    pub call: String,
+    /// When.
+    pub at: Timestamp,
+    /// The id of the call's event.
+    pub event_id: String,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// The episode that it belongs to.
+    pub episode: u32,
+    /// What is done to what.
+    pub step: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// What happened.
+    pub detail: String,
+    /// When the call had answered.
+    pub applied_at: Option<Timestamp>,
+    /// When it was read back.
+    pub verified_at: Option<Timestamp>,
+    /// When it was undone.
+    pub reverted_at: Option<Timestamp>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// Makes the report.
+pub fn of(sources: &Sources<'_>) -> Report {
+    let incident = sources.incident;
+    let (verdict, sentence) = verdict(sources);
+    let (timeline, left_out) = timeline::of(sources);
+    let mut touched = touched(sources.deeds);
+    let touched_more = touched.len().saturating_sub(MOST_TOUCHED);
+    touched.truncate(MOST_TOUCHED);
+    let mut steps: Vec<Done> = sources.steps.iter().map(done).collect();
+    steps.sort_by(|a, b| (a.episode, a.applied_at, &a.step).cmp(&(b.episode, b.applied_at, &b.step)));
+    Report {
+        schema: SCHEMA,
+        made_at: sources.made_at,
+        incident_id: incident.incident_id.clone(),
+        episode: incident.episode,
+        drill: incident.drill,
+        account: incident.account.to_string(),
+        principal: incident.principal.name.to_string(),
+        arn: incident.principal.arn.clone(),
+        unique_id: incident.principal.unique_id.as_ref().map(|id| id.as_str().to_owned()),
+        verdict,
+        sentence,
+        facts: facts(sources),
+        timeline,
+        left_out,
+        affected: affected(sources),
+        touched,
+        touched_more,
+        left_behind: left_behind(sources.deeds),
+        steps,
+        evidence: sources.evidence.to_vec(),
+        open: open(sources),
+        release: release(sources),
+    }
+}
+
+/// The steps of the present episode that are part of the containment, and whether each is in force.
+fn present<'a>(sources: &Sources<'a>) -> impl Iterator<Item = &'a StepRecord> {
+    let episode = sources.incident.episode;
+    sources.steps.iter().filter(move |step| step.episode == episode && lasts(step.action))
+}
+
+fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
+    let incident = sources.incident;
+    let say = |verdict, sentence: &str| (verdict, sentence.to_owned());
+    match incident.state {
+        IncidentState::AwaitingApproval => {
+            return say(Verdict::NotContained, "Nothing is denied: it waits for a person to approve");
+        }
+        IncidentState::Withheld => {
+            return say(Verdict::NotContained, "Nothing is denied: a guard rail withheld it");
+        }
+        IncidentState::Released => return say(Verdict::Released, "Released: what Firebreak did is undone"),
+        IncidentState::Releasing => return say(Verdict::Partial, "A release is under way"),
+        IncidentState::Ordered => {}
+    }
+    let watch = sources.watch.filter(|watch| watch.episode == incident.episode);
+    match watch.map(|watch| watch.standing) {
+        Some(Standing::Settled) => {
+            return say(
+                Verdict::Settled,
+                "Contained and settled: every step held at every re-check, and CloudTrail shows no call since",
+            );
+        }
+        Some(Standing::Partial) => {
+            return say(Verdict::Partial, "Partly contained: some of it does not hold, or calls went through");
+        }
+        Some(Standing::CannotContain) => return say(Verdict::NotContained, "Not contained: nothing took hold"),
+        Some(Standing::Undone) => {
+            return say(Verdict::Partial, "Somebody undid some of it: it is being put back");
+        }
+        Some(Standing::Watching) | None => {}
+    }
+    // A rung that gave way to the one below it is no failure.
+    let stands = |step: &StepRecord| step.state == StepState::Applied || step.state == StepState::Gone;
+    let counted: Vec<_> = present(sources).filter(|step| step.refused.is_none() || stands(step)).collect();
+    let planned = incident.plan.steps.iter().filter(|step| lasts(step.action)).count();
+    let (held, all) = (counted.iter().filter(|step| stands(step)).count(), planned.max(counted.len()));
+    match held {
+        0 => say(Verdict::NotContained, "Nothing was read back yet"),
+        held if held < all => (Verdict::Partial, format!("Partly contained: {held} of {all} steps were read back")),
+        _ => say(Verdict::Contained, "Contained: every step was read back; re-checks go on"),
+    }
+}
+
+/// The first time that a deny was read back in this episode.
+fn denied_at(sources: &Sources<'_>) -> Option<Timestamp> {
+    let denies = |step: &&StepRecord| crate::ladder::top(step.action).is_some();
+    present(sources).filter(denies).filter_map(|step| step.verified_at).min()
+}
+
+fn facts(sources: &Sources<'_>) -> Vec<(String, String)> {
+    let incident = sources.incident;
+    let mut facts = Vec::new();
+    let mut fact = |label: &str, value: String| facts.push((label.to_owned(), value));
+    let received = sources.findings.iter().map(|finding| finding.received_at).min();
+    let ordered = incident.ordered_at;
+    let denied = denied_at(sources);
+    if let Some(seen) = incident.first_seen {
+        fact("Activity first seen", seconds(seen));
+    }
+    if let Some(received) = received {
+        fact("First finding received", seconds(received));
+        if let Some(seen) = incident.first_seen {
+            fact("Head start before the finding", span(received.duration_since(seen)));
+        }
+    }
+    if let Some(denied) = denied {
+        fact("Deny read back", seconds(denied));
+        if let Some(ordered) = ordered {
+            fact("Order to deny", millis(denied.duration_since(ordered)));
+        }
+    }
+    fact("Rule", incident.rule.clone());
+    fact("Reason", incident.reason.clone());
+    facts
+}
+
+fn affected(sources: &Sources<'_>) -> Vec<(String, String)> {
+    let incident = sources.incident;
+    let mut lines = vec![("Contained".to_owned(), incident.principal.name.to_string())];
+    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
+    for function in &incident.functions {
+        line("Function that runs as it", function.to_string());
+    }
+    if let Some(usage) = &incident.usage {
+        for user in usage.users.iter().filter(|user| incident.functions.iter().all(|f| f.to_string() != **user)) {
+            line("Also runs as it", user.clone());
+        }
+        let more = usage.count.saturating_sub(usage.users.len());
+        if more > 0 {
+            line("Also runs as it", format!("{more} more"));
+        }
+    }
+    for key in &incident.access_keys {
+        line("Access key named by a finding", key.as_str().to_owned());
+    }
+    for link in sources.chains.iter().flat_map(|chain| &chain.sessions) {
+        let role = link.session.role.as_ref().map_or("a session of the user itself".to_owned(), |role| {
+            format!("role/{} in account {}", role.name, role.account)
+        });
+        line("Session made from a stolen one", format!("{role}, by {}, {}", link.call, seconds(link.at)));
+    }
+    lines
+}
+
+fn touched(deeds: &[Deed]) -> Vec<Touched> {
+    let mut all: BTreeMap<&Thing, Touched> = BTreeMap::new();
+    for deed in deeds {
+        for thing in &deed.touched {
+            let touched = all.entry(thing).or_insert_with(|| Touched {
+                thing: thing.clone(),
+                calls: BTreeMap::new(),
+                first: deed.at,
+                last: deed.at,
+            });
+            let (succeeded, refused) = touched.calls.entry(deed.name.clone()).or_default();
+            *(if deed.refused.is_none() { succeeded } else { refused }) += 1;
+            touched.first = touched.first.min(deed.at);
+            touched.last = touched.last.max(deed.at);
+        }
+    }
+    // What something was done to stands before what was only tried, and the most before the least.
+    let mut all: Vec<Touched> = all.into_values().collect();
+    let weight = |touched: &Touched| {
+        let (succeeded, refused) = touched.calls.values().fold((0, 0), |(s, r), (a, b)| (s + a, r + b));
+        (succeeded > 0, succeeded + refused)
+    };
+    all.sort_by(|a, b| weight(b).cmp(&weight(a)).then_with(|| a.thing.cmp(&b.thing)));
+    all
+}
+
+fn left_behind(deeds: &[Deed]) -> Vec<LeftBehind> {
+    let mut left: Vec<LeftBehind> = deeds
+        .iter()
+        .filter_map(|deed| {
+            let kind = deed.leaves?.as_str();
+            let what: Vec<String> = deed.touched.iter().map(|thing| format!("{} {}", thing.kind, thing.id)).collect();
+            let (call, event_id) = (deed.name.clone(), deed.event_id.clone());
+            Some(LeftBehind { kind, what: what.join(", "), call, at: deed.at, event_id })
+        })
+        .collect();
+    left.sort_by(|a, b| (a.at, &a.event_id).cmp(&(b.at, &b.event_id)));
+    left
+}
+
+fn done(step: &StepRecord) -> Done {
+    Done {
+        episode: step.episode,
+        step: step.step.clone(),
+        state: step.state,
+        detail: step.detail.clone(),
+        applied_at: step.applied_at,
+        verified_at: step.verified_at,
+        reverted_at: step.reverted_at,
+        attempts: step.attempts,
+    }
+}
+
+fn open(sources: &Sources<'_>) -> Vec<String> {
+    let incident = sources.incident;
+    let mut open = Vec::new();
+    if incident.state == IncidentState::AwaitingApproval {
+        open.push(format!("A person must approve: {}", incident.reason));
+    }
+    let on_record = |step: &Step| present(sources).any(|record| record.step == step.key());
+    if incident.state == IncidentState::Ordered {
+        for step in incident.plan.steps.iter().filter(|step| lasts(step.action) && !on_record(step)) {
+            open.push(format!("{} has not begun", step.key()));
+        }
+    }
+    for step in sources.steps.iter().filter(|step| step.episode == incident.episode) {
+        match step.state {
+            StepState::Failed if step.refused.is_none() => open.push(format!("{} failed: {}", step.step, step.detail)),
+            StepState::Intended => open.push(format!("{} has not come to an end", step.step)),
+            StepState::Withheld => open.push(format!("{} was withheld: {}", step.step, step.detail)),
+            StepState::LeftAlone => open.push(format!("{} was left alone by the release: {}", step.step, step.detail)),
+            StepState::Failed | StepState::Applied | StepState::Gone | StepState::Reverted => {}
+        }
+    }
+    if let Some(watch) = sources.watch.filter(|watch| watch.episode == incident.episode) {
+        for call in watch.late_calls() {
+            open.push(format!("{} went through after the deny, {}", call.name, seconds(call.at)));
+        }
+        if watch.standing == Standing::Watching {
+            let due = watch.next_check_at.map_or_else(|| "with the next sweep".to_owned(), seconds);
+            open.push(format!("It is not settled yet: the next look is due {due}"));
+        }
+    }
+    for gap in sources.chains.iter().flat_map(|chain| &chain.gaps) {
+        open.push(format!("Sessions made from stolen ones: {gap}"));
+    }
+    for forgery in sources.forgeries {
+        open.push(format!("A record was refused: {}: {}", forgery.record, forgery.problem));
+    }
+    match sources.deeds_complete_to {
+        None => open.push("CloudTrail was not asked what the thief did".to_owned()),
+        Some(until) if denied_at(sources).is_some_and(|denied| until < denied) => {
+            open.push(format!("CloudTrail was complete up to {}: what came later is not here", seconds(until)));
+        }
+        Some(_) => {}
+    }
+    if !left_behind(sources.deeds).is_empty() {
+        open.push("What was left behind stays until somebody removes it: look at each".to_owned());
+    }
+    let gaps: usize = sources.evidence.iter().map(|snapshot| snapshot.gaps.len()).sum();
+    if gaps > 0 {
+        open.push(format!("{gaps} pieces of evidence could not be collected"));
+    }
+    if sources.evidence.is_empty() {
+        open.push("No evidence was collected".to_owned());
+    }
+    for revocation in sources.revocations {
+        let what = revocation.action == ActionId::RevokeChainedSessions;
+        let what = if what { "Chained sessions of" } else { "Sessions of" };
+        open.push(format!("{what} {} stay revoked until {}", revocation.principal.name, seconds(revocation.ends_at)));
+    }
+    open
+}
+
+fn release(sources: &Sources<'_>) -> Vec<String> {
+    let incident = sources.incident;
+    if matches!(incident.state, IncidentState::Released) {
+        return Vec::new();
+    }
+    let stack = if sources.stack == "firebreak" { String::new() } else { format!(" --stack {}", sources.stack) };
+    let mut lines = vec![format!("firebreak release {}{stack} --reason 'WHY'", incident.incident_id)];
+    if matches!(incident.principal.name, PrincipalName::User(_)) && !incident.access_keys.is_empty() {
+        lines.push(
+            "# Access keys that findings named stay Inactive unless they are named: --reactivate-key KEY".to_owned(),
+        );
+    }
+    lines.push(format!(
+        "aws lambda invoke --function-name {}-release-containment --region {} --cli-binary-format raw-in-base64-out \
+         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
+         answer.json",
+        sources.stack, sources.region, incident.incident_id
+    ));
+    lines
+}
+
+/// A time, in whole seconds.
+fn seconds(time: Timestamp) -> String {
+    crate::policy::whole_seconds(time).to_string()
+}
+
+/// A length of time, to the two largest units.
+fn span(length: SignedDuration) -> String {
+    let (sign, seconds) = (if length.is_negative() { "-" } else { "" }, length.as_secs().unsigned_abs());
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let text = match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    };
+    format!("{sign}{text}")
+}
+
+fn millis(length: SignedDuration) -> String {
+    if length.as_secs().abs() < 10 { format!("{} ms", length.as_millis()) } else { span(length) }
+}
+
+#[cfg(test)]
+mod tests;
