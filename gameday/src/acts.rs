@@ -1,5 +1,7 @@
 //! What several scenarios have in common: the looks at what was contained, the evidence, the release.
 
+pub mod report;
+
 use std::collections::BTreeSet;
 use std::io::Read as _;
 
@@ -109,6 +111,10 @@ pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: 
     let mut text = String::new();
     for entry in &entries {
         let bytes = object(stage, &bucket, &entry.key).await?;
+        if let Some(sound) = report::is_plain(&entry.key, &bytes, &entry.sha256) {
+            wrong.extend((!sound).then(|| entry.key.clone()));
+            continue;
+        }
         let mut content = Vec::new();
         zstd::stream::read::Decoder::new(bytes.as_slice())?.read_to_end(&mut content)?;
         if sha256_hex(&bytes) != entry.sha256 || sha256_hex(&content) != entry.content_sha256 {

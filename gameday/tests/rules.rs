@@ -15,7 +15,7 @@ use gameday::pages::queue_arn;
 use serde_json::{Value, json};
 
 /// Every rule of the stack, and the bus that it is on.
-const RULES: [(&str, Bus); 15] = [
+const RULES: [(&str, Bus); 16] = [
     ("changes", Bus::Default),
     ("sweep", Bus::Default),
     ("findings", Bus::Default),
@@ -28,6 +28,7 @@ const RULES: [(&str, Bus); 15] = [
     ("isolate", Bus::Outcomes),
     ("recycle", Bus::Outcomes),
     ("snapshot", Bus::Outcomes),
+    ("report", Bus::Outcomes),
     ("notify", Bus::Outcomes),
     ("put-back", Bus::Outcomes),
     ("watch", Bus::Outcomes),
@@ -35,6 +36,17 @@ const RULES: [(&str, Bus); 15] = [
 
 /// What was undone goes to its owners; `put-back` to the decider, whatever it is.
 const OWNERS: [(&str, &str); 2] = [("revoke-sessions", "revoke"), ("isolate-function", "isolate")];
+
+/// What an incident's report is made again for.
+const RETOLD: [&str; 7] = [
+    "Containment Released",
+    "Containment Settled",
+    "Containment Unsettled",
+    "Containment Undone",
+    "Tampering Found",
+    "Sessions Traced",
+    "Record Refused",
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bus {
@@ -143,6 +155,9 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
             rules.extend(ordered.then_some("trace"));
             if ordered {
                 rules.insert("watch");
+            }
+            if RETOLD.iter().any(|kind| event["detail-type"] == *kind) {
+                rules.insert("report");
             }
             let owners = event.pointer("/detail/owners").and_then(Value::as_array).cloned().unwrap_or_default();
             if event["detail-type"] == "Tampering Found" {
@@ -410,6 +425,9 @@ fn every_outcome_and_every_response_reaches_its_function() {
                 let mut wanted = BTreeSet::from(["notify"]);
                 if matches!(kind, OutcomeKind::ContainmentUndone | OutcomeKind::TamperingFound) {
                     wanted.insert("put-back");
+                }
+                if RETOLD.contains(&kind.as_str()) {
+                    wanted.insert("report");
                 }
                 if *kind == OutcomeKind::ContainmentOrdered {
                     wanted.insert("watch");

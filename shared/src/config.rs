@@ -11,6 +11,7 @@ use firebreak_model::principal::Home;
 use firebreak_model::watch::Pace;
 
 use crate::evidence;
+use crate::trace;
 
 /// Why a function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -131,12 +132,16 @@ pub fn topic_arn() -> Result<String, ConfigError> {
 
 /// Where evidence goes and how: `FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_KEY_ARN`,
 /// `FIREBREAK_EVIDENCE_SIGNING_KEY_ARN`, `FIREBREAK_EVIDENCE_QUEUE_URL`, `FIREBREAK_EVIDENCE_COMPRESSION`,
-/// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back).
+/// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back), and what [`Base`] and
+/// [`opt_in_regions`] read.
 pub fn evidence() -> Result<evidence::Settings, ConfigError> {
     let follow_up = parsed("FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS", "a number from 0 to 900", |t| {
         t.parse::<u64>().ok().filter(|seconds| *seconds <= 900)
     })?;
+    let Base { home, stack } = Base::from_env()?;
     Ok(evidence::Settings {
+        regions: trace::regions(home.partition, opt_in_regions()?).into_iter().collect(),
+        stack,
         bucket: required("FIREBREAK_EVIDENCE_BUCKET")?,
         key_arn: required("FIREBREAK_EVIDENCE_KEY_ARN")?,
         signing_key_arn: required("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN")?,

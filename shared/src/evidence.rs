@@ -12,12 +12,16 @@ pub mod sink;
 pub mod snapshot;
 pub mod store;
 
+mod calls;
+mod deeds;
 mod documents;
 mod function;
 mod ledger;
 mod logs;
+mod pace;
 mod principal;
 mod queue;
+mod report;
 #[cfg(test)]
 pub(crate) mod testing;
 mod units;
@@ -25,7 +29,8 @@ mod units;
 use std::time::Duration;
 
 use firebreak_model::SCHEMA;
-use firebreak_model::evidence::{Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
+use firebreak_model::evidence::{Ask, Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
+use firebreak_model::ids::{AccessKeyId, Region};
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
@@ -36,6 +41,7 @@ use store::{Store, StoreError};
 
 /// What collecting evidence needs, beside the ledger.
 pub const PERMISSIONS: &[Permission] = &[
+    Permission { action: "cloudtrail:LookupEvents", on: Resource::Any },
     Permission { action: "iam:GetPolicy", on: Resource::Policy },
     Permission { action: "iam:GetPolicyVersion", on: Resource::Policy },
     Permission { action: "iam:GetRole", on: Resource::Role },
@@ -80,6 +86,10 @@ pub struct Settings {
     pub codec: Codec,
     /// How long after a snapshot the log is read again.
     pub follow_up: Duration,
+    /// The Regions in which CloudTrail is asked.
+    pub regions: Vec<Region>,
+    /// The stack's name, for the report.
+    pub stack: String,
 }
 
 /// How much at a time.
@@ -95,8 +105,12 @@ pub struct Limits {
     pub at_once: usize,
     /// Invocations that go on side by side with a run that is too large for one.
     pub lanes: usize,
-    /// So many invocations in a row may be turned away by CloudWatch Logs before that is a gap.
+    /// So many invocations in a row may be turned away by an API before that is a gap.
     pub stalls: u32,
+    /// Pages of CloudTrail, of 50 records each, that one question is asked for.
+    pub pages: u32,
+    /// Between two calls of CloudTrail in one Region.
+    pub pace: Duration,
 }
 
 impl Default for Limits {
@@ -108,6 +122,8 @@ impl Default for Limits {
             at_once: 3,
             lanes: 4,
             stalls: 5,
+            pages: 2_000,
+            pace: crate::trace::PACE,
         }
     }
 }
@@ -188,13 +204,27 @@ impl<'a> Work<'a> {
             part,
             found: String::new(),
             next: None,
+            pending: Vec::new(),
+            made: Vec::new(),
         }
     }
 
     /// Puts an object on record. Answers what is on record now: where another invocation was first, its object, and
     /// ours lies aside.
     async fn keep(&self, slot: Slot<'_>, found: Found, next: Option<Cursor>) -> Result<Piece, UnitError> {
-        let piece = Piece { found: serde_json::to_string(&found)?, next, ..self.piece(slot) };
+        self.keep_asking(slot, found, next, Vec::new(), Vec::new()).await
+    }
+
+    /// The same, with what CloudTrail is still to be asked, and the keys of sessions that were found made.
+    async fn keep_asking(
+        &self,
+        slot: Slot<'_>,
+        found: Found,
+        next: Option<Cursor>,
+        pending: Vec<Ask>,
+        made: Vec<AccessKeyId>,
+    ) -> Result<Piece, UnitError> {
+        let piece = Piece { found: serde_json::to_string(&found)?, next, pending, made, ..self.piece(slot) };
         if self.ledger.keep_piece(&piece).await? {
             return Ok(piece);
         }

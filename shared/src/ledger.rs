@@ -10,6 +10,7 @@ mod evidence;
 mod inventory;
 mod open;
 mod seal;
+mod story;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -20,6 +21,7 @@ pub use evidence::Pieces;
 pub use inventory::Known;
 pub use open::PERMISSIONS as OPEN_PERMISSIONS;
 pub use seal::{PERMISSIONS as SEAL_PERMISSIONS, Seal};
+pub use story::Story;
 pub use watch::Watched;
 
 use std::collections::HashMap;

@@ -23,7 +23,7 @@ use crate::telemetry::chain as told;
 pub const PERMISSIONS: &[Permission] = &[Permission { action: "cloudtrail:LookupEvents", on: Resource::Any }];
 
 /// `LookupEvents` takes two calls a second in each Region, from the whole account.
-const PACE: Duration = Duration::from_millis(510);
+pub(crate) const PACE: Duration = Duration::from_millis(510);
 
 /// The Regions that every account has, without asking for them.
 const COMMERCIAL: [&str; 17] = [
@@ -101,16 +101,20 @@ enum End {
     Closed(String),
 }
 
+/// The Regions of a partition in which calls may be recorded: those that every account has, and these.
+pub fn regions(partition: Partition, more: Vec<Region>) -> BTreeSet<Region> {
+    let always: &[&str] = match partition {
+        Partition::Aws => &COMMERCIAL,
+        Partition::AwsCn => &["cn-north-1", "cn-northwest-1"],
+        Partition::AwsUsGov => &["us-gov-east-1", "us-gov-west-1"],
+    };
+    always.iter().filter_map(|name| name.parse().ok()).chain(more).collect()
+}
+
 impl Tracer {
     /// Over the Regions of the partition that every account has, and these.
     pub fn new(sdk: SdkConfig, partition: Partition, more: Vec<Region>, bounds: Bounds) -> Self {
-        let always: &[&str] = match partition {
-            Partition::Aws => &COMMERCIAL,
-            Partition::AwsCn => &["cn-north-1", "cn-northwest-1"],
-            Partition::AwsUsGov => &["us-gov-east-1", "us-gov-west-1"],
-        };
-        let regions = always.iter().filter_map(|name| name.parse().ok()).chain(more).collect();
-        Self { sdk, regions, bounds }
+        Self { sdk, regions: regions(partition, more), bounds }
     }
 
     /// Reads every call of these names since a time, and follows what leads back to the root of `chain`.

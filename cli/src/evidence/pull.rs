@@ -74,6 +74,10 @@ pub(super) async fn pull(sdk: &SdkConfig, stack: &str, id: &IncidentId, into: &P
         anchor.head.sha256,
         anchor.fingerprint
     );
+    let report = place(into, &last.report())?;
+    if report.is_file() {
+        said.push_str(&format!("\nthe report     {}", report.display()));
+    }
     if !open.is_empty() {
         said.push_str("\na collection is still under way: pull again later");
     }

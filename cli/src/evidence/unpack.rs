@@ -62,13 +62,15 @@ pub(super) fn plain(path: &Path) -> io::Result<Measure> {
     Ok(file.measure())
 }
 
-/// Measures a compressed file as it lies there and unpacked; `Err` within says that it cannot be unpacked.
+/// Measures a file as it lies there and unpacked, where its name says that it is packed; `Err` within says that it cannot
+/// be unpacked.
 pub(super) fn both(path: &Path) -> io::Result<(Measure, io::Result<Measure>)> {
     let mut stored = Measuring::new(BufReader::with_capacity(64 << 10, File::open(path)?), false);
-    let unpacked = if path.extension().is_some_and(|extension| extension == "gz") {
-        unpacked(flate2::read::MultiGzDecoder::new(&mut stored))
-    } else {
-        zstd::stream::read::Decoder::new(&mut stored).and_then(unpacked)
+    let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => unpacked(flate2::read::MultiGzDecoder::new(&mut stored)),
+        // The report is stored as it is read.
+        Some("json" | "md" | "html") => unpacked(&mut stored),
+        _ => zstd::stream::read::Decoder::new(&mut stored).and_then(unpacked),
     };
     // What the decoder left unread is measured too.
     stored.drain()?;

@@ -44,8 +44,11 @@ async fn play(stage: &mut Stage) -> Result<()> {
     acts::evidence_is_secured(stage, &id, &["order 0 taken over before-1", "order 4 taken over before-2"]).await?;
     acts::responder_is_paged(stage, &id, &[&role.name, "aws iam detach-role-policy"]).await?;
     acts::log_is_read_again(stage, &id).await?;
+    let finding_type = "UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS";
+    acts::report::tells_the_story(stage, &id, finding_type, "service iam").await?;
 
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
+    acts::report::is_made_again_after_the_release(stage, &id).await?;
     super::function_works_again(stage, &victim).await?;
     stage.thief_stays_out(&thief, "after the release").await;
     stage.nothing_failed().await

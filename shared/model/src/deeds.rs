@@ -3,11 +3,18 @@
 //!
 //! A record is foreign text. It is shown, counted and sorted; nothing in it is believed or acted on.
 
+mod tally;
+mod whose;
+
+pub use tally::{LeftBehind, MOST_CALLS, MOST_LEFT, MOST_THINGS, Tally, Touched};
+pub use whose::{Suspects, Whose};
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::action::named;
 use crate::foreign::{at, list, text, time};
@@ -164,6 +171,18 @@ pub struct Thing {
     pub id: String,
 }
 
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.id)
+    }
+}
+
+/// Tells one event id from another, in few bytes: of its digest.
+pub fn mark(event_id: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(event_id.as_bytes()).into();
+    digest.first_chunk().map_or(0, |half| u128::from_be_bytes(*half))
+}
+
 /// A call that CloudTrail recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
@@ -191,11 +210,13 @@ pub struct Deed {
     /// What it left behind, where it succeeded and may outlive the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaves: Option<Leftover>,
+    /// Whose call it is.
+    pub whose: Whose,
 }
 
 impl Deed {
     /// Reads a record; `None` where it has no name, id or time.
-    pub fn read(record: &Value) -> Option<Self> {
+    pub fn read(record: &Value, whose: Whose) -> Option<Self> {
         let service = text(record, &["eventSource"]).unwrap_or("unknown");
         let service = service.strip_suffix(".amazonaws.com").unwrap_or(service);
         let call = undated(text(record, &["eventName"])?);
@@ -218,6 +239,7 @@ impl Deed {
             touched: touched(record, service),
             leaves: leaves.filter(|_| refused.is_none()),
             refused,
+            whose,
         })
     }
 }
@@ -291,6 +313,10 @@ mod tests {
 
     use super::*;
 
+    fn stolen(record: &Value) -> Option<Deed> {
+        Deed::read(record, Whose::Stolen)
+    }
+
     fn record(service: &str, call: &str, parameters: &Value) -> Value {
         json!({"eventName": call, "eventSource": format!("{service}.amazonaws.com"), "eventID": "e1",
             "eventTime": "2026-11-21T03:01:00Z", "awsRegion": "eu-west-1", "sourceIPAddress": "198.51.100.7",
@@ -300,12 +326,12 @@ mod tests {
     }
 
     fn things(deed: &Deed) -> String {
-        deed.touched.iter().map(|thing| format!("{} {}", thing.kind, thing.id)).collect::<Vec<_>>().join(", ")
+        deed.touched.iter().map(Thing::to_string).collect::<Vec<_>>().join(", ")
     }
 
     #[test]
     fn a_call_is_told_with_who_made_it_and_what_it_was_about() {
-        let deed = Deed::read(&record("s3", "GetObject", &json!({"bucketName": "orders", "key": "a/b"}))).unwrap();
+        let deed = stolen(&record("s3", "GetObject", &json!({"bucketName": "orders", "key": "a/b"}))).unwrap();
         assert_eq!((deed.name.as_str(), things(&deed).as_str()), ("s3:GetObject", "bucket orders"));
         assert_eq!((deed.access_key.as_str(), deed.session.as_str()), ("ASIAEXAMPLE000000001", "i-0123"));
         assert_eq!((deed.leaves, deed.refused), (None, None));
@@ -349,12 +375,12 @@ mod tests {
             ("iam", "ListRoles", json!(null), None, "service iam"),
         ] {
             let read = record(service, call, &parameters);
-            let deed = Deed::read(&read).unwrap();
+            let deed = stolen(&read).unwrap();
             assert_eq!(deed.leaves, leaves, "{call}");
             assert!(about.is_empty() || things(&deed) == about, "{call}: {}", things(&deed));
             let mut refused = read;
             refused["errorCode"] = json!("AccessDenied");
-            let deed = Deed::read(&refused).unwrap();
+            let deed = stolen(&refused).unwrap();
             assert_eq!((deed.leaves, deed.refused.as_deref()), (None, Some("AccessDenied")), "{call}");
         }
     }
@@ -363,26 +389,26 @@ mod tests {
     fn a_key_that_was_made_is_known_by_the_answer() {
         let mut made = record("iam", "CreateAccessKey", &json!({"userName": "eve"}));
         made["responseElements"] = json!({"accessKey": {"accessKeyId": "AKIAEXAMPLE000000009", "userName": "eve"}});
-        assert_eq!(things(&Deed::read(&made).unwrap()), "access key AKIAEXAMPLE000000009, user eve");
+        assert_eq!(things(&stolen(&made).unwrap()), "access key AKIAEXAMPLE000000009, user eve");
     }
 
     #[test]
     fn arns_are_found_where_nothing_has_a_name_and_no_more_than_are_read() {
         let arns: Vec<String> = (0..50).map(|n| format!("arn:aws:ecs:eu-west-1:111122223333:task/{n}")).collect();
-        let deed = Deed::read(&record("ecs", "StopTask", &json!({"deep": {"er": arns}}))).unwrap();
+        let deed = stolen(&record("ecs", "StopTask", &json!({"deep": {"er": arns}}))).unwrap();
         assert_eq!(deed.touched.len(), MOST_TOUCHED);
         let nested = json!({"a": {"b": {"c": {"d": {"e": "arn:aws:s3:::too-deep"}}}}});
-        assert_eq!(things(&Deed::read(&record("s3", "X", &nested)).unwrap()), "service s3");
+        assert_eq!(things(&stolen(&record("s3", "X", &nested)).unwrap()), "service s3");
     }
 
     #[test]
     fn junk_is_no_deed_and_hostile_text_is_one_printable_line() {
         for junk in [json!(null), json!([]), json!({"eventName": 7}), json!({"eventName": "GetObject"})] {
-            assert_eq!(Deed::read(&junk), None, "{junk}");
+            assert_eq!(stolen(&junk), None, "{junk}");
         }
         let mut hostile = record("s3", "GetObject\n<script>", &json!({"bucketName": "a\u{202e}b\r\nc"}));
         hostile["userAgent"] = json!("x".repeat(100_000));
-        let deed = Deed::read(&hostile).unwrap();
+        let deed = stolen(&hostile).unwrap();
         let all = serde_json::to_string(&deed).unwrap();
         assert!(all.len() < 2_000 && !all.contains("\\n") && !all.contains('\u{202e}'), "{all}");
     }

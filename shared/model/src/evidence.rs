@@ -1,9 +1,11 @@
 //! Evidence as the ledger keeps track of it: a run is a fixed list of units, each object that a unit has stored is on
 //! record with the cursor behind it, and from these records the manifest follows, whoever makes it and however often.
 
+mod calls;
 mod key;
 mod manifest;
 
+pub use calls::{Ask, Asked, By, LATE, MOST_QUESTIONS, Question};
 pub use key::{PublicKey, Unsuitable};
 pub use manifest::{
     ApiCall, Chained, Entry, Gap, Lack, MANIFEST, Manifest, PUBLIC_KEY, SIGNATURE, SetAside, Signer, Source, Window,
@@ -15,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::action::named;
-use crate::ids::{AccountId, FunctionArn, IncidentId, Region, sha256_hex};
+use crate::ids::{AccessKeyId, AccountId, FunctionArn, IncidentId, Region, sha256_hex};
 
 named!(
     /// Why a run collects.
@@ -24,6 +26,8 @@ named!(
         Snapshot = "snapshot",
         /// The log events from then until some minutes after the deny.
         FollowUp = "follow_up",
+        /// Nothing but the ledger, for a report of how things stand now.
+        Report = "report",
     }
 );
 
@@ -92,6 +96,14 @@ pub enum Subject<'a> {
     Function(&'a FunctionArn),
     /// The events of a log group in a slice of the window.
     Logs(&'a LogGroup, Window),
+    /// What CloudTrail recorded in a Region.
+    Calls(&'a Region),
+    /// What CloudTrail recorded of sessions that the calls found made.
+    Chained,
+    /// What the calls touched, and what they left behind.
+    Deeds,
+    /// The incident report.
+    Report,
 }
 
 impl Subject<'_> {
@@ -102,7 +114,25 @@ impl Subject<'_> {
             Self::Principal => "principal",
             Self::Function(_) => "function",
             Self::Logs(..) => "logs",
+            Self::Calls(_) | Self::Chained => "calls",
+            Self::Deeds => "deeds",
+            Self::Report => "report",
         }
+    }
+
+    /// Whether it can be collected only once the other one is.
+    pub fn awaits(&self, other: &Subject<'_>) -> bool {
+        match self {
+            Self::Chained => matches!(other, Subject::Calls(_)),
+            Self::Deeds => matches!(other, Subject::Calls(_) | Subject::Chained),
+            Self::Report => !matches!(other, Subject::Report),
+            Self::Ledger | Self::Principal | Self::Function(_) | Self::Logs(..) | Self::Calls(_) => false,
+        }
+    }
+
+    /// Whether it awaits any: then it is whoever's that finds it can be collected.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Chained | Self::Deeds | Self::Report)
     }
 }
 
@@ -127,6 +157,9 @@ pub struct EvidenceRun {
     pub functions: Vec<FunctionArn>,
     /// Their log groups, each once, as their configuration named them when the run began.
     pub log_groups: Vec<LogGroup>,
+    /// What CloudTrail is asked.
+    #[serde(default)]
+    pub calls: Asked,
     /// SHA-256 of the playbook that decided.
     pub playbook_digest: String,
     /// A game day's.
@@ -205,7 +238,7 @@ impl EvidenceRun {
         format!("incidents/{account}/{incident_id}/{episode:06}/{run:06}")
     }
 
-    /// Its units, in order: what a containment changes first, then the logs.
+    /// Its units, in order: what a containment changes first, then the logs, then CloudTrail and what follows from it.
     pub fn units(&self) -> Vec<Unit<'_>> {
         let prefix = self.prefix();
         let slices = slices(self.window);
@@ -217,14 +250,27 @@ impl EvidenceRun {
                 (Subject::Function(function), base)
             }));
         }
-        for group in &self.log_groups {
+        let logs = self.log_groups.iter().filter(|_| self.purpose != Purpose::Report);
+        for group in logs {
             let name = file_name(&format!("{} {}", group.region, group.name));
             for (n, slice) in slices.iter().enumerate() {
                 parts.push((Subject::Logs(group, *slice), format!("{prefix}/logs/{name}-{:02}", n + 1)));
             }
         }
+        if self.purpose != Purpose::Report && !self.calls.regions.is_empty() {
+            let regions = self.calls.regions.iter();
+            parts.extend(regions.map(|region| (Subject::Calls(region), format!("{prefix}/calls/{region}"))));
+            parts.push((Subject::Chained, format!("{prefix}/calls/chained")));
+            parts.push((Subject::Deeds, format!("{prefix}/deeds/deeds")));
+        }
+        parts.push((Subject::Report, format!("{prefix}/report/report")));
         let numbered = (1..).zip(parts);
         numbered.map(|(number, (subject, base))| Unit { number, subject, base }).collect()
+    }
+
+    /// The key of the report that people read.
+    pub fn report(&self) -> String {
+        format!("{}/report/report.html", self.prefix())
     }
 
     /// Whether it reaches everything that the incident is about as it stands.
@@ -264,6 +310,12 @@ pub struct Piece {
     /// Where it goes on; none where the unit is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
+    /// What CloudTrail is still to be asked then; the token, where there is one, is the first question's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Ask>,
+    /// Keys of sessions that the calls up to here were found to have made, and that nobody had asked about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<AccessKeyId>,
 }
 
 /// What a piece holds.

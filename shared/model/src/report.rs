@@ -12,15 +12,14 @@ pub use html::html;
 pub use markdown::markdown;
 pub use timeline::{Moment, Tone, Who};
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
 use crate::action::ActionId;
-use crate::deeds::{Deed, Thing};
-use crate::ids::IncidentId;
+use crate::deeds::{LeftBehind, Tally, Touched};
+use crate::evidence::Purpose;
+use crate::ids::{IncidentId, sha256_hex};
 use crate::ledger::{
     ChainRecord, FindingRecord, ForgeryRecord, Incident, IncidentState, PageRecord, RevocationRecord, StepRecord,
     StepState,
@@ -32,6 +31,12 @@ use crate::watch::{Standing, Watch, lasts};
 
 /// The most things that are listed as touched: the rest is counted.
 const MOST_TOUCHED: usize = 200;
+
+/// The most things that are listed as left behind.
+const MOST_LEFT: usize = 200;
+
+/// The most objects that are listed of one collection, and the most gaps.
+const MOST_OBJECTS: usize = 200;
 
 /// Everything that a report is made from: of one incident, whatever its episode.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,7 @@ pub struct Sources<'a> {
     /// Pages that were sent.
     pub pages: &'a [PageRecord],
     /// What the thief did.
-    pub deeds: &'a [Deed],
+    pub deeds: &'a Tally,
     /// Until when CloudTrail was complete when it was asked what the thief did; none where it was not asked.
     pub deeds_complete_to: Option<Timestamp>,
     /// The evidence, a snapshot each.
@@ -69,22 +74,42 @@ pub struct Sources<'a> {
 }
 
 /// A snapshot, as its manifest describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The manifest's key in the bucket.
     pub manifest: String,
-    /// SHA-256 of the manifest.
-    pub sha256: String,
-    /// When it was finished.
-    pub ended_at: Timestamp,
+    /// SHA-256 of the manifest; none of the one that names this report itself.
+    pub sha256: Option<String>,
+    /// Why it was made.
+    pub purpose: Purpose,
+    /// When it began.
+    pub began_at: Timestamp,
     /// What is there.
     pub objects: Vec<Object>,
+    /// How many more objects there are than are listed.
+    #[serde(default)]
+    pub objects_more: usize,
     /// What could not be collected, a sentence each.
     pub gaps: Vec<String>,
+    /// How many more gaps there are than are listed.
+    #[serde(default)]
+    pub gaps_more: usize,
+}
+
+impl Snapshot {
+    /// As it is listed: what is beyond the bounds is counted.
+    fn listed(&self) -> Self {
+        let mut listed = self.clone();
+        listed.objects_more = listed.objects.len().saturating_sub(MOST_OBJECTS);
+        listed.objects.truncate(MOST_OBJECTS);
+        listed.gaps_more = listed.gaps.len().saturating_sub(MOST_OBJECTS);
+        listed.gaps.truncate(MOST_OBJECTS);
+        listed
+    }
 }
 
 /// An object of the evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// Its key in the bucket.
     pub key: String,
@@ -97,7 +122,7 @@ pub struct Object {
 }
 
 /// How far the incident is contained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every step held at every re-check, and CloudTrail shows no call since.
@@ -113,7 +138,7 @@ pub enum Verdict {
 }
 
 /// The report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The version of this layout.
     pub schema: u32,
@@ -142,15 +167,17 @@ pub struct Report {
     /// Everything in the order in which it happened.
     pub timeline: Vec<Moment>,
     /// Calls and other moments that the timeline leaves out: it has room for so many.
-    pub left_out: usize,
+    pub left_out: u64,
     /// Who and what is affected, a line each: label and value.
     pub affected: Vec<(String, String)>,
     /// What the thief's calls were about.
     pub touched: Vec<Touched>,
     /// How many more things were touched than are listed.
-    pub touched_more: usize,
+    pub touched_more: u64,
     /// What may outlive the session.
     pub left_behind: Vec<LeftBehind>,
+    /// How much more was left behind than is listed.
+    pub left_behind_more: u64,
     /// What Firebreak did.
     pub steps: Vec<Done>,
     /// The evidence.
@@ -159,39 +186,12 @@ pub struct Report {
     pub open: Vec<String>,
     /// How to release, a command each.
     pub release: Vec<String>,
-}
-
-/// Something that calls were about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Touched {
-    /// What.
-    #[serde(flatten)]
-    pub thing: Thing,
-    /// The calls, by name, with how often each succeeded and how often it was refused.
-    pub calls: BTreeMap<String, (u64, u64)>,
-    /// The first.
-    pub first: Timestamp,
-    /// The last.
-    pub last: Timestamp,
-}
-
-/// Something that may outlive the session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeftBehind {
-    /// `user`, `credential`, …
-    pub kind: &'static str,
-    /// What.
-    pub what: String,
-    /// The call that left it.
-    pub call: String,
-    /// When.
-    pub at: Timestamp,
-    /// The id of the call's event.
-    pub event_id: String,
+    /// Digest of what the ledger told: as long as it is the same, a report that is made again says nothing new.
+    pub gist: String,
 }
 
 /// A step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The episode that it belongs to.
     pub episode: u32,
@@ -213,12 +213,30 @@ pub struct Done {
 
 /// Makes the report.
 pub fn of(sources: &Sources<'_>) -> Report {
+    Report { gist: gist(sources), ..told(sources) }
+}
+
+/// What the ledger tells, as a digest: without the pages that follow from it.
+pub fn gist(sources: &Sources<'_>) -> String {
+    let report = told(&Sources {
+        made_at: Timestamp::UNIX_EPOCH,
+        pages: &[],
+        deeds: &Tally::default(),
+        deeds_complete_to: None,
+        evidence: &[],
+        ..*sources
+    });
+    sha256_hex(&serde_json::to_vec(&report).unwrap_or_default())
+}
+
+fn told(sources: &Sources<'_>) -> Report {
     let incident = sources.incident;
     let (verdict, sentence) = verdict(sources);
     let (timeline, left_out) = timeline::of(sources);
-    let mut touched = touched(sources.deeds);
-    let touched_more = touched.len().saturating_sub(MOST_TOUCHED);
-    touched.truncate(MOST_TOUCHED);
+    let touched = sources.deeds.touched();
+    let more = |all: usize, most: usize| all.saturating_sub(most) as u64;
+    let touched_more = more(touched.len(), MOST_TOUCHED) + sources.deeds.touched_more();
+    let left_behind_more = more(sources.deeds.left().count(), MOST_LEFT) + sources.deeds.left_more();
     let mut steps: Vec<Done> = sources.steps.iter().map(done).collect();
     steps.sort_by(|a, b| (a.episode, a.applied_at, &a.step).cmp(&(b.episode, b.applied_at, &b.step)));
     Report {
@@ -237,13 +255,15 @@ pub fn of(sources: &Sources<'_>) -> Report {
         timeline,
         left_out,
         affected: affected(sources),
-        touched,
+        touched: touched.into_iter().take(MOST_TOUCHED).cloned().collect(),
         touched_more,
-        left_behind: left_behind(sources.deeds),
+        left_behind: sources.deeds.left().take(MOST_LEFT).cloned().collect(),
+        left_behind_more,
         steps,
-        evidence: sources.evidence.to_vec(),
+        evidence: sources.evidence.iter().map(Snapshot::listed).collect(),
         open: open(sources),
         release: release(sources),
+        gist: String::new(),
     }
 }
 
@@ -324,9 +344,20 @@ fn facts(sources: &Sources<'_>) -> Vec<(String, String)> {
             fact("Order to deny", millis(denied.duration_since(ordered)));
         }
     }
+    if let Some(until) = sources.deeds_complete_to {
+        fact("Calls on record", calls(sources.deeds));
+        fact("CloudTrail complete up to", seconds(until));
+    }
     fact("Rule", incident.rule.clone());
     fact("Reason", incident.reason.clone());
     facts
+}
+
+/// How many calls there were, and whose.
+fn calls(deeds: &Tally) -> String {
+    let own = deeds.of_the_principal();
+    let own = if own == 0 { String::new() } else { format!("; {own} with keys that no finding names") };
+    format!("{}, of which {} were refused{own}", deeds.calls(), deeds.refused())
 }
 
 fn affected(sources: &Sources<'_>) -> Vec<(String, String)> {
@@ -355,46 +386,6 @@ fn affected(sources: &Sources<'_>) -> Vec<(String, String)> {
         line("Session made from a stolen one", format!("{role}, by {}, {}", link.call, seconds(link.at)));
     }
     lines
-}
-
-fn touched(deeds: &[Deed]) -> Vec<Touched> {
-    let mut all: BTreeMap<&Thing, Touched> = BTreeMap::new();
-    for deed in deeds {
-        for thing in &deed.touched {
-            let touched = all.entry(thing).or_insert_with(|| Touched {
-                thing: thing.clone(),
-                calls: BTreeMap::new(),
-                first: deed.at,
-                last: deed.at,
-            });
-            let (succeeded, refused) = touched.calls.entry(deed.name.clone()).or_default();
-            *(if deed.refused.is_none() { succeeded } else { refused }) += 1;
-            touched.first = touched.first.min(deed.at);
-            touched.last = touched.last.max(deed.at);
-        }
-    }
-    // What something was done to stands before what was only tried, and the most before the least.
-    let mut all: Vec<Touched> = all.into_values().collect();
-    let weight = |touched: &Touched| {
-        let (succeeded, refused) = touched.calls.values().fold((0, 0), |(s, r), (a, b)| (s + a, r + b));
-        (succeeded > 0, succeeded + refused)
-    };
-    all.sort_by(|a, b| weight(b).cmp(&weight(a)).then_with(|| a.thing.cmp(&b.thing)));
-    all
-}
-
-fn left_behind(deeds: &[Deed]) -> Vec<LeftBehind> {
-    let mut left: Vec<LeftBehind> = deeds
-        .iter()
-        .filter_map(|deed| {
-            let kind = deed.leaves?.as_str();
-            let what: Vec<String> = deed.touched.iter().map(|thing| format!("{} {}", thing.kind, thing.id)).collect();
-            let (call, event_id) = (deed.name.clone(), deed.event_id.clone());
-            Some(LeftBehind { kind, what: what.join(", "), call, at: deed.at, event_id })
-        })
-        .collect();
-    left.sort_by(|a, b| (a.at, &a.event_id).cmp(&(b.at, &b.event_id)));
-    left
 }
 
 fn done(step: &StepRecord) -> Done {
@@ -453,7 +444,7 @@ fn open(sources: &Sources<'_>) -> Vec<String> {
         }
         Some(_) => {}
     }
-    if !left_behind(sources.deeds).is_empty() {
+    if sources.deeds.left().next().is_some() {
         open.push("What was left behind stays until somebody removes it: look at each".to_owned());
     }
     let gaps: usize = sources.evidence.iter().map(|snapshot| snapshot.gaps.len()).sum();

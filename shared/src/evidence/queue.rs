@@ -1,7 +1,7 @@
 //! How an invocation has others go on: messages of a queue, which say which incident, and which share of its units.
 
 use firebreak_model::ids::IncidentId;
-use firebreak_model::outcome;
+use firebreak_model::outcome::{self, OutcomeKind};
 use serde_json::{Value, json};
 
 use crate::action::ActionError;
@@ -12,8 +12,21 @@ pub(super) struct Order {
     pub(super) id: IncidentId,
     /// Whether the log is to be read again.
     pub(super) follow_up: bool,
+    /// Whether the report is to be made again, where it is to be; and how often that was put off.
+    pub(super) report: Option<u32>,
     pub(super) lane: Lane,
 }
+
+/// What an incident's report is made again for. The rule `report` lets through no other.
+pub(super) const RETOLD: [OutcomeKind; 7] = [
+    OutcomeKind::ContainmentReleased,
+    OutcomeKind::ContainmentSettled,
+    OutcomeKind::ContainmentUnsettled,
+    OutcomeKind::ContainmentUndone,
+    OutcomeKind::TamperingFound,
+    OutcomeKind::SessionsTraced,
+    OutcomeKind::RecordRefused,
+];
 
 /// A share of a run's units: those whose number leaves `lane` over when divided by `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +59,10 @@ impl Order {
     pub(super) fn read(event: &Value) -> Option<Self> {
         let id = outcome::incident_id(event)?;
         let follow_up = event.pointer("/detail/follow_up").and_then(Value::as_bool).unwrap_or(false);
+        // What happened to an incident is an event; what is put off is a message.
+        let happened = event.get("detail-type").and_then(Value::as_str).and_then(OutcomeKind::from_name);
+        let put_off = event.pointer("/detail/report").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        let report = happened.filter(|kind| RETOLD.contains(kind)).map(|_| 0).or(put_off);
         let number = |name: &str| {
             let value = event.pointer("/detail/lane")?.get(name)?.as_u64()?;
             u32::try_from(value).ok()
@@ -54,12 +71,16 @@ impl Order {
             (Some(lane), Some(of)) if lane < of && of <= 64 => Lane { lane, of },
             _ => Lane::WHOLE,
         };
-        Some(Self { id, follow_up, lane })
+        Some(Self { id, follow_up, report, lane })
     }
 
     fn message(&self) -> String {
-        let Self { id, follow_up, lane: Lane { lane, of } } = self;
-        json!({"detail": {"incident_id": id, "follow_up": follow_up, "lane": {"lane": lane, "of": of}}}).to_string()
+        let Self { id, follow_up, report, lane: Lane { lane, of } } = self;
+        let mut detail = json!({"incident_id": id, "follow_up": follow_up, "lane": {"lane": lane, "of": of}});
+        if let (Some(put_off), Some(detail)) = (report, detail.as_object_mut()) {
+            detail.insert("report".to_owned(), json!(put_off));
+        }
+        json!({"detail": detail}).to_string()
     }
 }
 
@@ -90,7 +111,7 @@ mod tests {
     use super::*;
 
     fn order(lane: Lane) -> Order {
-        Order { id: "fb-0123456789abcdef01234567".parse().unwrap(), follow_up: true, lane }
+        Order { id: "fb-0123456789abcdef01234567".parse().unwrap(), follow_up: true, report: Some(3), lane }
     }
 
     #[test]

@@ -17,7 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
+use super::calls::Trail;
+use super::pace::Pace;
 use super::queue::{Lane, Order, Queue};
+use super::report::{self, Place};
 use super::seal::Sealing;
 use super::store::Store;
 use super::units::{self, Scene};
@@ -42,6 +45,12 @@ const AT_ONCE: usize = 3;
 /// So long an order waits where AWS does not answer, in seconds.
 const STALLED: u64 = 60;
 
+/// Reports of one incident are made no more often than this, in seconds.
+const REPORTS_APART: u64 = 60;
+
+/// So often a report is put off: by then somebody else has made it, or something is wrong that a report does not mend.
+const MOST_PUT_OFF: u32 = 30;
+
 /// Takes snapshots.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
@@ -53,6 +62,7 @@ pub struct Snapshots {
     ledger: Ledger,
     settings: Settings,
     limits: Limits,
+    pace: Pace,
 }
 
 /// What there is to do for an incident.
@@ -77,6 +87,7 @@ impl Snapshots {
             ledger,
             settings,
             limits,
+            pace: Pace::every(limits.pace),
         }
     }
 
@@ -84,7 +95,10 @@ impl Snapshots {
     pub async fn handle(&self, payload: &Value, deadline: SystemTime) -> Result<Handled, Failure> {
         let deadline = Timestamp::try_from(deadline).unwrap_or(Timestamp::UNIX_EPOCH);
         if !messages::is_batch(payload) {
-            return self.on_event(payload, deadline).await.map(Handled::Order);
+            return match self.to_be_told(payload).await? {
+                Some(answer) => Ok(Handled::Order(answer)),
+                None => self.on_event(payload, deadline).await.map(Handled::Order),
+            };
         }
         let mut batch = Batch::of(payload)?;
         for (id, event) in batch.events() {
@@ -95,6 +109,18 @@ impl Snapshots {
             batch.ended(id, end)?;
         }
         Ok(batch.answer())
+    }
+
+    /// Has the report made again in a while, where that is what an event is for: what happens together is told together.
+    async fn to_be_told(&self, event: &Value) -> Result<Option<Answer>, Failure> {
+        let Some(order) = Order::read(event).filter(|order| order.report.is_some()) else { return Ok(None) };
+        self.queue.send(&order, self.report_delay()).await?;
+        Ok(Some(Answer::on("the report is made again", &order.id, &[])))
+    }
+
+    /// So long what is to be told waits, in seconds.
+    fn report_delay(&self) -> u64 {
+        self.settings.follow_up.as_secs().min(REPORTS_APART)
     }
 
     async fn on_event(&self, event: &Value, deadline: Timestamp) -> Result<Answer, Failure> {
@@ -127,12 +153,18 @@ impl Snapshots {
 
     /// A run that is open goes on, whatever became of the incident: the next one names its manifest.
     async fn due(&self, order: &Order, incident: &Incident, step: &Step) -> Result<Due, Failure> {
-        let latest = self.ledger.latest_run(&incident.incident_id).await?;
+        let runs = self.ledger.runs(&incident.incident_id).await?;
+        let followed = runs.iter().rev().take_while(|run| run.purpose != Purpose::Snapshot);
+        let followed = followed.fold(false, |any, run| any || run.purpose == Purpose::FollowUp);
+        let latest = runs.into_iter().next_back();
+        if let Some(put_off) = order.report {
+            return self.report_due(order, incident, step, latest, put_off).await;
+        }
         let contained = matches!(incident.state, IncidentState::Ordered | IncidentState::Releasing);
         let previous = match latest {
             Some(run) if run.done_at.is_none() => return Ok(Due::Run(Box::new(run))),
             Some(run) if run.covers(incident.episode, &incident.functions) => {
-                if !order.follow_up || run.purpose == Purpose::FollowUp {
+                if !order.follow_up || followed {
                     return Ok(Due::Done);
                 }
                 return self.begin(incident, step, Purpose::FollowUp, Some(run)).await;
@@ -146,6 +178,42 @@ impl Snapshots {
         self.begin(incident, step, Purpose::Snapshot, previous).await
     }
 
+    /// Whether the report is made again now. A collection that is under way ends with one, though perhaps with one that was
+    /// made before what is to be told.
+    async fn report_due(
+        &self,
+        order: &Order,
+        incident: &Incident,
+        step: &Step,
+        latest: Option<EvidenceRun>,
+        put_off: u32,
+    ) -> Result<Due, Failure> {
+        let Some(run) = latest else { return Ok(Due::Nothing("no evidence of it was collected")) };
+        let apart = SignedDuration::from_secs(self.report_delay().cast_signed());
+        let just_told = run.purpose == Purpose::Report && clock::now().duration_since(run.began_at) < apart;
+        match run.done_at {
+            None if run.purpose == Purpose::Report => return Ok(Due::Run(Box::new(run))),
+            Some(_) if !just_told => {}
+            _ if put_off >= MOST_PUT_OFF => return Ok(Due::Nothing("a collection is under way, for long")),
+            _ => {
+                let later = Order { report: Some(put_off + 1), ..order.clone() };
+                self.queue.send(&later, self.report_delay().max(1)).await?;
+                return Ok(Due::Nothing("a collection is under way: the report is made again after it"));
+            }
+        }
+        let outdated = report::is_outdated(&self.store, &self.ledger, self.place(), incident, &run).await;
+        match outdated {
+            Ok(true) => self.begin(incident, step, Purpose::Report, Some(run)).await,
+            Ok(false) => Ok(Due::Nothing("the report says it already")),
+            Err(error) => self.failed(incident, step, chain(&error), error.is_transient()).await,
+        }
+    }
+
+    fn place(&self) -> Place<'_> {
+        let region = self.config.region().map(AsRef::as_ref).unwrap_or_default();
+        Place { stack: &self.settings.stack, region }
+    }
+
     /// Fixes what a run reads, and puts it on record before anything is read.
     async fn begin(
         &self,
@@ -157,7 +225,9 @@ impl Snapshots {
         let now = clock::now();
         let before = previous.as_ref().filter(|run| run.episode == incident.episode);
         let functions: Vec<_> = incident.functions.iter().map(firebreak_model::ids::FunctionArn::unqualified).collect();
-        let (from, mut log_groups) = if let Some(run) = before.filter(|_| purpose == Purpose::FollowUp) {
+        let (from, mut log_groups) = if let Some(run) = previous.as_ref().filter(|_| purpose == Purpose::Report) {
+            (run.window.from, run.log_groups.clone())
+        } else if let Some(run) = before.filter(|_| purpose == Purpose::FollowUp) {
             (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone())
         } else {
             let each = stream::iter(&functions)
@@ -166,6 +236,13 @@ impl Snapshots {
         };
         log_groups.sort();
         log_groups.dedup();
+        // A report reads nothing: what comes after it goes on behind what was read before it.
+        let told = previous.as_ref().filter(|_| purpose == Purpose::Report);
+        let to = told.map_or(now, |run| run.window.to);
+        let calls = match told {
+            Some(run) => run.calls.clone(),
+            None => self.asked(incident, before).await?,
+        };
         let run = EvidenceRun {
             schema: SCHEMA,
             incident_id: incident.incident_id.clone(),
@@ -174,14 +251,15 @@ impl Snapshots {
             purpose,
             account: incident.account.clone(),
             principal: incident.principal.name.to_string(),
-            functions: incident.functions.clone(),
+            functions: told.map_or(&incident.functions, |run| &run.functions).clone(),
             log_groups,
+            calls,
             playbook_digest: incident.playbook_digest.clone(),
             drill: incident.drill,
             collected_by: concat!("firebreak snapshot-logs ", env!("CARGO_PKG_VERSION")).to_owned(),
             codec: self.settings.codec,
             began_at: now,
-            window: Window { from, to: now },
+            window: Window { from, to },
             previous: previous.and_then(|run| run.sealed).map(|sealed| sealed.manifest),
             stalls: 0,
             signer: None,
@@ -222,13 +300,24 @@ impl Snapshots {
         deadline: Timestamp,
     ) -> Result<Answer, Failure> {
         let Self { store, ledger, limits, .. } = self;
-        if run.sealed.is_none() {
-            let latest = latest_of_each(ledger.pieces(&run).await?.pieces);
+        let mut worked = false;
+        while run.sealed.is_none() {
+            let pieces = ledger.pieces(&run).await?.pieces;
             let work = Work { store, ledger, run: &run, limits: *limits, deadline };
-            let mut open = units::open(work, &latest);
-            open.retain(|unit| order.lane.holds(unit.number));
-            let scene = Scene { config: &self.config, iam: &self.iam, incident };
-            let ends = units::collect(work, scene, open, &latest).await;
+            let mut ready = units::ready(&units::open(work, &latest_of_each(pieces.clone())));
+            // What follows from the rest is whoever's that comes to it.
+            ready.retain(|unit| order.lane.holds(unit.number) || unit.subject.is_late());
+            if ready.is_empty() {
+                break;
+            }
+            let trail = Trail { config: &self.config, pace: &self.pace };
+            let scene = Scene { config: &self.config, iam: &self.iam, incident, trail, place: self.place() };
+            let ends = if worked && clock::now() >= deadline {
+                ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
+            } else {
+                units::collect(work, scene, ready, &pieces).await
+            };
+            worked = true;
             if let Some(answer) = self.goes_on(order, incident, step, &mut run, ends).await? {
                 return Ok(answer);
             }
@@ -287,7 +376,7 @@ impl Snapshots {
             let next = Order { lane: *lane, ..order.clone() };
             self.queue.send(&next, if stalled && !moved { STALLED } else { 0 }).await?;
         }
-        let why = if cut { "the time of this invocation is over" } else { "CloudWatch Logs does not answer for now" };
+        let why = if cut { "the time of this invocation is over" } else { "AWS does not answer for now" };
         info!(evidence.lanes = lanes.len(), "collecting goes on in other invocations: {why}");
         Ok(Some(Answer::on("collecting", &incident.incident_id, &[]).saying(why)))
     }
@@ -298,7 +387,7 @@ impl Snapshots {
             return Err(Failure::Transient("the run has no end yet".to_owned()));
         };
         if run.purpose == Purpose::Snapshot {
-            let order = Order { id: incident.incident_id.clone(), follow_up: true, lane: Lane::WHOLE };
+            let order = Order { id: incident.incident_id.clone(), follow_up: true, report: None, lane: Lane::WHOLE };
             self.queue.send(&order, self.settings.follow_up.as_secs()).await?;
         }
         let now = clock::now();
@@ -318,7 +407,7 @@ impl Snapshots {
         info!(evidence.objects = objects, evidence.gaps = gaps, "collected, manifest `{}`", sealed.manifest.key);
         if !run.covers(incident.episode, &incident.functions) {
             // The incident has grown meanwhile.
-            let order = Order { id: incident.incident_id.clone(), follow_up: false, lane: Lane::WHOLE };
+            let order = Order { id: incident.incident_id.clone(), follow_up: false, report: None, lane: Lane::WHOLE };
             self.queue.send(&order, 0).await?;
         }
         self.ledger.end_run(&EvidenceRun { done_at: Some(now), ..run.clone() }).await?;
@@ -348,10 +437,12 @@ fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
     let what = match run.purpose {
         Purpose::Snapshot => "",
         Purpose::FollowUp => "followed up: ",
+        Purpose::Report => "report made again: ",
     };
     format!(
         "{what}{objects} objects and {gaps} gaps, in manifest `{key}`, SHA-256 `{sha256}`, signed with the key of \
-         fingerprint `{fingerprint}`"
+         fingerprint `{fingerprint}`; the report is `{}`",
+        run.report()
     )
 }
 
@@ -361,7 +452,13 @@ fn window_begins(incident: &Incident) -> Timestamp {
     seen.saturating_sub(LEAD).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
 }
 
+mod asked;
+
 #[cfg(test)]
 mod account;
+#[cfg(test)]
+mod calls_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The evidence bucket: put once, never overwritten, encrypted with our key, checked by S3 on the way in.
 
+mod read;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;

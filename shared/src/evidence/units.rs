@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
-use firebreak_model::evidence::{Piece, Subject, Unit};
+use firebreak_model::evidence::{Piece, Subject, Unit, latest_of_each};
 use firebreak_model::ledger::Incident;
+use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 
-use super::{End, UnitError, Work, documents, function, ledger, logs, principal};
+use super::calls::{self, Trail};
+use super::report::{self, Place};
+use super::{End, UnitError, Work, deeds, documents, function, ledger, logs, principal};
 use crate::clients;
 use crate::clock;
 
@@ -17,7 +20,12 @@ pub(super) struct Scene<'a> {
     pub(super) config: &'a SdkConfig,
     pub(super) iam: &'a aws_sdk_iam::Client,
     pub(super) incident: &'a Incident,
+    pub(super) trail: Trail<'a>,
+    pub(super) place: Place<'a>,
 }
+
+/// Regions whose calls are read at the same time: each waits for its own turns.
+const REGIONS_AT_ONCE: usize = 40;
 
 /// The units that are not done.
 pub(super) fn open<'a>(work: Work<'a>, latest: &BTreeMap<u32, Piece>) -> Vec<Unit<'a>> {
@@ -25,27 +33,39 @@ pub(super) fn open<'a>(work: Work<'a>, latest: &BTreeMap<u32, Piece>) -> Vec<Uni
     work.run.units().into_iter().filter(|unit| !done(unit)).collect()
 }
 
+/// Those of them that nothing else is to be collected before.
+pub(super) fn ready<'a>(open: &[Unit<'a>]) -> Vec<Unit<'a>> {
+    let awaits = |unit: &Unit<'_>| open.iter().any(|other| unit.subject.awaits(&other.subject));
+    open.iter().filter(|unit| !awaits(unit)).cloned().collect()
+}
+
 /// Carries units on, and says of each how far it came.
 pub(super) async fn collect(
     work: Work<'_>,
     scene: Scene<'_>,
     units: Vec<Unit<'_>>,
-    latest: &BTreeMap<u32, Piece>,
+    pieces: &[Piece],
 ) -> Vec<(u32, Result<End, UnitError>)> {
     // However little time there is, the first ones do something: an invocation that does nothing has nobody go on.
-    let first = work.limits.at_once;
-    let each = stream::iter(units).enumerate().map(async |(n, unit)| {
+    let first: Vec<u32> = units.iter().take(work.limits.at_once).map(|unit| unit.number).collect();
+    let (calls, others): (Vec<_>, Vec<_>) =
+        units.into_iter().partition(|unit| matches!(unit.subject, Subject::Calls(_)));
+    let each = async |unit: Unit<'_>| {
         let number = unit.number;
-        (number, one(work, scene, unit, latest, n < first).await)
-    });
-    each.buffer_unordered(work.limits.at_once).collect().await
+        (number, one(work, scene, unit, pieces, first.contains(&number)).await)
+    };
+    let calls = stream::iter(calls).map(&each).buffer_unordered(REGIONS_AT_ONCE).collect::<Vec<_>>();
+    let others = stream::iter(others).map(&each).buffer_unordered(work.limits.at_once).collect::<Vec<_>>();
+    let (mut all, calls) = join(others, calls).await;
+    all.extend(calls);
+    all
 }
 
 async fn one(
     work: Work<'_>,
     scene: Scene<'_>,
     unit: Unit<'_>,
-    latest: &BTreeMap<u32, Piece>,
+    pieces: &[Piece],
     must: bool,
 ) -> Result<End, UnitError> {
     if !must && clock::now() >= work.deadline {
@@ -54,8 +74,20 @@ async fn one(
     let (what, answers) = match unit.subject {
         Subject::Logs(group, slice) => {
             let client = logs::client_in(scene.config, &group.region);
+            let latest = latest_of_each(pieces.to_vec());
             let latest = latest.get(&unit.number);
             return Box::pin(logs::collect(&client, work, &unit, (group, slice), latest)).await;
+        }
+        Subject::Calls(_) | Subject::Chained => {
+            return Box::pin(calls::collect(scene.trail, work, &unit, pieces, must)).await;
+        }
+        Subject::Deeds => {
+            Box::pin(deeds::collect(work, &unit, pieces)).await?;
+            return Ok(End::Done);
+        }
+        Subject::Report => {
+            Box::pin(report::collect(work, scene.place, scene.incident, &unit, pieces)).await?;
+            return Ok(End::Done);
         }
         Subject::Ledger => (scene.incident.incident_id.to_string(), ledger::answers(work.ledger, scene.incident).await),
         Subject::Principal => {

@@ -44,7 +44,7 @@ enum To {
 }
 
 /// Every rule without which something would not be contained, undone, told or watched; whether it is on our own bus.
-const RULES: [(&str, bool, To); 14] = [
+const RULES: [(&str, bool, To); 15] = [
     ("findings", false, To::Function(FunctionName::QuarantinePrincipal)),
     ("sweep", false, To::Function(FunctionName::GuardContainment)),
     ("changes", false, To::Function(FunctionName::GuardContainment)),
@@ -52,6 +52,7 @@ const RULES: [(&str, bool, To); 14] = [
     ("revoke", true, To::Function(FunctionName::RevokeSessions)),
     ("isolate", true, To::Function(FunctionName::IsolateFunction)),
     ("snapshot", true, To::Function(FunctionName::SnapshotLogs)),
+    ("report", true, To::Function(FunctionName::SnapshotLogs)),
     ("notify", true, To::Function(FunctionName::NotifyResponders)),
     ("recycle", true, To::Queue("recycle")),
     ("watch", true, To::Queue("recheck")),

@@ -35,6 +35,17 @@ impl Ledger {
         })
     }
 
+    /// All runs of an incident, in order.
+    pub async fn runs(&self, id: &IncidentId) -> Result<Vec<EvidenceRun>, LedgerError> {
+        let mut runs = Vec::new();
+        for item in self.items(run_partition(id), "").await? {
+            if let Record::Evidence(run) = self.trusted(item, id).await? {
+                runs.push(*run);
+            }
+        }
+        Ok(runs)
+    }
+
     /// A run as it stands now.
     pub async fn run(&self, run: &EvidenceRun) -> Result<Option<EvidenceRun>, LedgerError> {
         let Some(item) = self.fetch(run_keys(run)).await? else { return Ok(None) };

@@ -2,6 +2,7 @@
 //! desk, light and dark.
 
 use super::{Report, Verdict, seconds};
+use crate::evidence::Purpose;
 use crate::ledger::StepState;
 
 const STYLE: &str = include_str!("report.css");
@@ -168,7 +169,8 @@ fn timeline(page: &mut Page, report: &Report) {
     page.markup("</ol>\n");
     if report.left_out > 0 {
         page.markup("<p>").text(&report.left_out.to_string());
-        page.markup(" more moments are in the evidence: this page has no room for them.</p>\n");
+        page.markup(" more calls are in the evidence, in the objects of the collector <code>calls</code>: this page has no room for \
+             them.</p>\n");
     }
     page.end();
 }
@@ -181,12 +183,15 @@ fn affected(page: &mut Page, report: &Report) {
     match report.left_behind.as_slice() {
         [] => page.none("Nothing that CloudTrail tells of."),
         left => page.table(
-            &["When", "Kind", "What", "Call", "Event"],
+            &["When", "Kind", "What", "Call", "Whose key", "Event"],
             left.iter().map(|one| {
-                vec![seconds(one.at), one.kind.to_owned(), one.what.clone(), one.call.clone(), one.event_id.clone()]
+                let whose = one.whose.as_str().to_owned();
+                let (kind, what) = (one.kind.as_str().to_owned(), one.what.clone());
+                vec![seconds(one.at), kind, what, one.call.clone(), whose, one.event_id.clone()]
             }),
         ),
     }
+    more(page, report.left_behind_more);
     page.end();
     page.section("What was touched");
     match report.touched.as_slice() {
@@ -203,9 +208,7 @@ fn affected(page: &mut Page, report: &Report) {
             }),
         ),
     }
-    if report.touched_more > 0 {
-        page.markup("<p>And ").text(&report.touched_more.to_string()).markup(" more.</p>\n");
-    }
+    more(page, report.touched_more);
     page.end();
     page.section("What Firebreak did");
     page.table(
@@ -222,20 +225,30 @@ fn affected(page: &mut Page, report: &Report) {
     page.end();
 }
 
+/// What a list leaves out.
+fn more(page: &mut Page, count: u64) {
+    if count > 0 {
+        page.markup("<p>And ").text(&count.to_string()).markup(" more, in the objects of the collector ");
+        page.markup("<code>deeds</code>.</p>\n");
+    }
+}
+
 fn evidence(page: &mut Page, report: &Report) {
     page.section("Evidence");
     if report.evidence.is_empty() {
         page.none("None was collected.");
     }
     for snapshot in &report.evidence {
-        page.markup("<h3>").text(&seconds(snapshot.ended_at)).markup("</h3>\n<p>Manifest <code>");
-        page.text(&snapshot.manifest)
-            .markup("</code><br>SHA-256 <code>")
-            .text(&snapshot.sha256)
-            .markup("</code></p>\n");
+        page.markup("<h3>").text(purpose(snapshot.purpose)).markup(", ").text(&seconds(snapshot.began_at));
+        page.markup("</h3>\n<p>Manifest <code>").text(&snapshot.manifest).markup("</code><br>");
+        match &snapshot.sha256 {
+            Some(sha256) => page.markup("SHA-256 <code>").text(sha256).markup("</code></p>\n"),
+            None => page.markup("names this report too: its SHA-256 stands in the ledger and on the page.</p>\n"),
+        };
         if !snapshot.gaps.is_empty() {
             page.markup("<p>Could not be collected:</p>\n");
             page.list(&snapshot.gaps);
+            uncounted(page, snapshot.gaps_more);
         }
         page.markup("<details><summary>").text(&snapshot.objects.len().to_string()).markup(" objects</summary>\n");
         page.table(
@@ -245,8 +258,25 @@ fn evidence(page: &mut Page, report: &Report) {
             }),
         );
         page.markup("</details>\n");
+        uncounted(page, snapshot.objects_more);
     }
     page.end();
+}
+
+/// What this page does not list and the manifest does.
+fn uncounted(page: &mut Page, count: usize) {
+    if count > 0 {
+        page.markup("<p>And ").text(&count.to_string()).markup(" more, which the manifest names.</p>\n");
+    }
+}
+
+/// Why a collection was made, as a heading.
+pub(super) fn purpose(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Snapshot => "When the containment was ordered",
+        Purpose::FollowUp => "Read again after the deny",
+        Purpose::Report => "Report made again",
+    }
 }
 
 fn release(page: &mut Page, report: &Report) {

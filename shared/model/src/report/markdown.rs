@@ -72,17 +72,20 @@ pub fn markdown(report: &Report) -> String {
         md.ours("\n");
     }
     if report.left_out > 0 {
-        md.ours("- and ").text(&report.left_out.to_string()).ours(" more, which are in the evidence\n");
+        md.ours("- and ").text(&report.left_out.to_string()).ours(" more calls, which are in the evidence\n");
     }
     md.ours("\n## Who and what is affected\n\n");
     md.pairs(&report.affected);
     md.ours("\n## What was left behind\n\n");
     for left in &report.left_behind {
-        md.ours("- ").text(&seconds(left.at)).ours(" ").ours(left.kind).ours(": ").text(&left.what).ours(", by ");
-        md.text(&left.call).ours(", event ").code(&left.event_id).ours("\n");
+        md.ours("- ").text(&seconds(left.at)).ours(" ").ours(left.kind.as_str()).ours(": ").text(&left.what).ours(", by ");
+        md.text(&left.call).ours(", key: ").ours(left.whose.as_str()).ours(", event ").code(&left.event_id).ours("\n");
     }
     if report.left_behind.is_empty() {
         md.ours("Nothing that CloudTrail tells of.\n");
+    }
+    if report.left_behind_more > 0 {
+        md.ours("- and ").text(&report.left_behind_more.to_string()).ours(" more\n");
     }
     md.ours("\n## What was touched\n\n");
     for touched in &report.touched {
@@ -103,8 +106,13 @@ pub fn markdown(report: &Report) -> String {
     }
     md.ours("\n## Evidence\n\n");
     for snapshot in &report.evidence {
-        md.ours("- Manifest ").code(&snapshot.manifest).ours(", SHA-256 ").code(&snapshot.sha256).ours(", ");
-        md.text(&snapshot.objects.len().to_string()).ours(" objects\n");
+        md.ours("- ").ours(super::html::purpose(snapshot.purpose)).ours(", ").text(&seconds(snapshot.began_at));
+        md.ours(": manifest ").code(&snapshot.manifest).ours(", ");
+        match &snapshot.sha256 {
+            Some(sha256) => md.ours("SHA-256 ").code(sha256),
+            None => md.ours("whose SHA-256 stands in the ledger"),
+        };
+        md.ours(", ").text(&(snapshot.objects.len() + snapshot.objects_more).to_string()).ours(" objects\n");
         for gap in &snapshot.gaps {
             md.ours("  - not collected: ").text(gap).ours("\n");
         }

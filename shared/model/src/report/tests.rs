@@ -5,7 +5,7 @@ use pulldown_cmark::{Event, Options, Parser};
 
 use super::*;
 use crate::decision::{Decision, Mode};
-use crate::deeds::Leftover;
+use crate::deeds::{Deed, Leftover, Thing, Whose};
 use crate::finding::Format;
 use crate::ids::FindingKey;
 use crate::ledger::tests::incident;
@@ -31,6 +31,7 @@ fn deed(second: i64, name: &str, thing: (&str, &str), refused: bool, leaves: Opt
         refused: refused.then(|| "AccessDenied".to_owned()),
         touched: vec![Thing { kind: thing.0.to_owned(), id: thing.1.to_owned() }],
         leaves,
+        whose: Whose::Stolen,
     }
 }
 
@@ -138,9 +139,12 @@ impl Story {
         };
         let snapshot = Snapshot {
             manifest: "incidents/1/manifest.json".to_owned(),
-            sha256: "b".repeat(64),
-            ended_at: at(60),
+            sha256: Some("b".repeat(64)),
+            purpose: Purpose::Snapshot,
+            began_at: at(60),
             objects: vec![object],
+            objects_more: 0,
+            gaps_more: 0,
             gaps: vec![with("logs:FilterLogEvents on /aws/lambda/x: the group is gone")],
         };
         Self {
@@ -156,7 +160,13 @@ impl Story {
         }
     }
 
-    fn sources(&self) -> Sources<'_> {
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.deeds.iter().for_each(|deed| tally.take(deed.clone()));
+        tally
+    }
+
+    fn sources<'a>(&'a self, deeds: &'a Tally) -> Sources<'a> {
         Sources {
             made_at: at(600),
             stack: "firebreak",
@@ -170,14 +180,14 @@ impl Story {
             revocations: &[],
             forgeries: &self.forgeries,
             pages: &self.pages,
-            deeds: &self.deeds,
+            deeds,
             deeds_complete_to: Some(at(-100)),
             evidence: &self.evidence,
         }
     }
 
     fn report(&self) -> Report {
-        of(&self.sources())
+        of(&self.sources(&self.tally()))
     }
 }
 
@@ -215,7 +225,7 @@ fn a_flood_of_calls_leaves_room_for_what_matters_and_is_counted() {
     assert_eq!((report.touched.len(), report.touched_more), (200, 4_801));
     let without = Story { deeds: Vec::new(), ..Story::told("") };
     let others = without.report().timeline.len();
-    assert_eq!(report.left_out, 5_001 - (600 - others));
+    assert_eq!(report.left_out, 5_001 - (600 - others as u64));
     assert!(html(&report).len() < 600_000);
 }
 

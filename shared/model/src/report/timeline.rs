@@ -1,11 +1,11 @@
 //! One timeline of everything: findings, the thief's calls, what Firebreak did and read back, what persons did.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Sources, seconds};
 use crate::action::named;
-use crate::deeds::Deed;
+use crate::deeds::{Deed, Tally, Whose};
 use crate::ledger::{Incident, Origin, StepRecord, StepState};
 use crate::tamper::Nature;
 use crate::watch::Standing;
@@ -21,6 +21,8 @@ named!(
     Who {
         /// Whoever uses what was stolen.
         Thief = "thief",
+        /// The contained principal, with a key that no finding names: its own work, or a thief's.
+        Principal = "principal",
         /// A finding's source.
         Detection = "detection",
         /// One of our functions.
@@ -45,7 +47,7 @@ named!(
 );
 
 /// A moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     /// When.
     pub at: Timestamp,
@@ -60,7 +62,7 @@ pub struct Moment {
 }
 
 /// The moments in order, and how many there was no room for.
-pub(super) fn of(sources: &Sources<'_>) -> (Vec<Moment>, usize) {
+pub(super) fn of(sources: &Sources<'_>) -> (Vec<Moment>, u64) {
     let mut all = Vec::new();
     findings(sources, &mut all);
     orders(sources.incident, &mut all);
@@ -69,10 +71,11 @@ pub(super) fn of(sources: &Sources<'_>) -> (Vec<Moment>, usize) {
     let room = MOST.saturating_sub(all.len());
     let mut calls = calls(sources.deeds);
     // Where there is no room for all, what left something behind and what succeeded stays.
-    calls.sort_by_key(|(weight, moment)| (*weight, moment.at));
-    let mut left_out = calls.len().saturating_sub(room);
-    all.extend(calls.into_iter().take(room).map(|(_, moment)| moment));
-    left_out += all.len().saturating_sub(MOST);
+    calls.sort_by_key(|(weight, _, moment)| (*weight, moment.at));
+    let mut left_out = calls.iter().skip(room).map(|(.., times, _)| *times).sum::<u64>();
+    left_out += sources.deeds.calls() - sources.deeds.kept().len() as u64;
+    all.extend(calls.into_iter().take(room).map(|(.., moment)| moment));
+    left_out += all.len().saturating_sub(MOST) as u64;
     // A sort that is stable: what has one time stays in the order of the story.
     all.sort_by_key(|moment| moment.at);
     all.truncate(MOST);
@@ -189,12 +192,11 @@ fn guarded(sources: &Sources<'_>, all: &mut Vec<Moment>) {
     }
 }
 
-/// The calls, those of one name that follow closely as one moment; each with what it weighs, the least first.
-fn calls(deeds: &[Deed]) -> Vec<(u8, Moment)> {
-    let mut sorted: Vec<&Deed> = deeds.iter().collect();
-    sorted.sort_by(|a, b| (a.at, &a.event_id).cmp(&(b.at, &b.event_id)));
+/// The calls, those of one name that follow closely as one moment; each with what it weighs, the least first, and how many
+/// calls it is.
+fn calls(deeds: &Tally) -> Vec<(u8, u64, Moment)> {
     let mut runs: Vec<Run<'_>> = Vec::new();
-    for deed in sorted {
+    for deed in deeds.kept() {
         let run = runs.iter_mut().rev().take(8).find(|run| run.takes(deed));
         match run {
             Some(run) => run.count(deed),
@@ -208,12 +210,14 @@ fn calls(deeds: &[Deed]) -> Vec<(u8, Moment)> {
 struct Run<'a> {
     first: &'a Deed,
     last: &'a Deed,
-    times: usize,
+    times: u64,
 }
 
 impl<'a> Run<'a> {
     fn takes(&self, deed: &Deed) -> bool {
-        let of = |deed: &Deed| (deed.name.clone(), deed.refused.clone(), deed.access_key.clone(), deed.address.clone());
+        let of = |deed: &Deed| {
+            (deed.name.clone(), deed.refused.clone(), deed.access_key.clone(), deed.address.clone(), deed.whose)
+        };
         deed.leaves.is_none() && of(self.first) == of(deed) && deed.at.duration_since(self.last.at) <= CLOSE
     }
 
@@ -222,18 +226,21 @@ impl<'a> Run<'a> {
         self.times += 1;
     }
 
-    fn told(&self) -> (u8, Moment) {
+    fn told(&self) -> (u8, u64, Moment) {
         let deed = self.first;
+        let own = deed.whose == Whose::Principal;
         let (weight, tone) = match (&deed.refused, deed.leaves) {
             (None, Some(_)) => (0, Tone::Bad),
+            (None, None) if own => (3, Tone::Plain),
             (None, None) => (1, Tone::Bad),
-            (Some(_), _) => (2, Tone::Good),
+            (Some(_), _) => (2 + 2 * u8::from(own), Tone::Good),
         };
+        let who = if own { Who::Principal } else { Who::Thief };
         let times = if self.times > 1 { format!(" {} times", self.times) } else { String::new() };
         let end = deed.refused.as_ref().map(|code| format!(": {code}")).unwrap_or_default();
-        let about: Vec<String> = deed.touched.iter().map(|thing| format!("{} {}", thing.kind, thing.id)).collect();
+        let about: Vec<String> = deed.touched.iter().map(ToString::to_string).collect();
         let until = if self.times > 1 { format!("; until {}", seconds(self.last.at)) } else { String::new() };
         let detail = format!("{}; from {} in {}{until}", about.join(", "), deed.address, deed.region);
-        (weight, moment(deed.at, Who::Thief, tone, format!("{}{times}{end}", deed.name), detail))
+        (weight, self.times, moment(deed.at, who, tone, format!("{}{times}{end}", deed.name), detail))
     }
 }

@@ -314,6 +314,7 @@ pub const PARTS: [&str; 31] = [
     "recycle",
     "recycle-failures",
     "recycle-waiting",
+    "report",
     "revoke",
     "snapshot",
     "sweep",

@@ -26,6 +26,11 @@ struct State {
     /// Answers of the log that come before its pages.
     log_answers: VecDeque<Answer>,
     log_calls: Vec<Value>,
+    /// What CloudTrail holds in each Region, the latest first.
+    trail: BTreeMap<String, Vec<Value>>,
+    /// Answers of CloudTrail in a Region that come before its records.
+    trail_answers: BTreeMap<String, VecDeque<Answer>>,
+    trail_calls: Vec<Value>,
     sent: Vec<Value>,
     kms: Option<Answer>,
 }
@@ -81,6 +86,26 @@ impl Account {
         self.state().log_calls.clone()
     }
 
+    /// What CloudTrail holds in a Region, the latest first.
+    pub(super) fn trail(&self, region: &str, records: Vec<Value>) {
+        self.state().trail.insert(region.to_owned(), records);
+    }
+
+    /// What CloudTrail answers first in a Region.
+    pub(super) fn trail_answers(&self, region: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.state().trail_answers.entry(region.to_owned()).or_default().extend(answers);
+    }
+
+    /// `region attribute value token` of every call of CloudTrail, in order.
+    pub(super) fn trail_calls(&self) -> Vec<String> {
+        let told = |call: &Value| {
+            let attribute = |name: &str| text(call, &format!("/LookupAttributes/0/{name}"));
+            let told = [text(call, "/region"), attribute("AttributeKey"), attribute("AttributeValue"), text(call, "/NextToken")];
+            told.join(" ").trim().to_owned()
+        };
+        self.state().trail_calls.iter().map(told).collect()
+    }
+
     /// The messages that were sent, each with its delay; and takes them away.
     pub(super) fn take_messages(&self) -> Vec<(Value, u64)> {
         let sent = std::mem::take(&mut self.state().sent);
@@ -98,6 +123,38 @@ impl Account {
 }
 
 impl State {
+    /// Fifty records a page, of which a token names the next one.
+    fn lookup(&mut self, region: &str, body: &Value) -> Answer {
+        let mut call = body.clone();
+        call["region"] = json!(region);
+        self.trail_calls.push(call);
+        if let Some(answer) = self.trail_answers.get_mut(region).and_then(VecDeque::pop_front) {
+            return answer;
+        }
+        let value = text(body, "/LookupAttributes/0/AttributeValue");
+        let by_key = body.pointer("/LookupAttributes/0/AttributeKey") == Some(&json!("AccessKeyId"));
+        let at = |record: &Value| {
+            text(record, "/eventTime").parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+        };
+        let within = |record: &Value| {
+            let [from, to] = ["/StartTime", "/EndTime"].map(|end| body.pointer(end).and_then(Value::as_f64).unwrap_or(0.0));
+            #[expect(clippy::cast_precision_loss, reason = "a time of today")]
+            let at = at(record) as f64;
+            (from..=to).contains(&at)
+        };
+        let user = |record: &Value| text(record, "/userIdentity/principalId").split(':').next_back() == Some(&value);
+        let matches = |record: &&Value| {
+            let named = if by_key { text(record, "/userIdentity/accessKeyId") == value } else { user(record) };
+            named && within(record)
+        };
+        let of_it: Vec<&Value> = self.trail.get(region).into_iter().flatten().filter(matches).collect();
+        let from: usize = text(body, "/NextToken").parse().unwrap_or(0);
+        let event = |record: &&&Value| json!({"EventId": record["eventID"], "CloudTrailEvent": record.to_string()});
+        let page: Vec<Value> = of_it.iter().skip(from).take(50).map(|record| event(&record)).collect();
+        let next = (from + 50 < of_it.len()).then(|| (from + 50).to_string());
+        ok(json!({"Events": page, "NextToken": next}).to_string())
+    }
+
     fn answer(&mut self, target: &str, body: &Value) -> Answer {
         match target.rsplit('.').next().unwrap_or_default() {
             "GetItem" => {
@@ -185,7 +242,13 @@ impl HttpConnector for Account {
             None => String::new(),
         };
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        let Answer::Http(status, body) = self.state().answer(&target, &body) else {
+        let answer = if target.ends_with("LookupEvents") {
+            let region = request.uri().split('.').nth(1).unwrap_or_default().to_owned();
+            self.state().lookup(&region, &body)
+        } else {
+            self.state().answer(&target, &body)
+        };
+        let Answer::Http(status, body) = answer else {
             let lost = aws_smithy_runtime_api::client::result::ConnectorError::timeout("the answer was lost".into());
             return HttpConnectorFuture::ready(Err(lost));
         };

@@ -13,7 +13,7 @@ use crate::evidence::testing::{Bucket, documents, unpacked};
 use crate::ledger::Seal;
 use crate::testing::{Answer as Wired, json_error, role_order};
 
-fn incident() -> Incident {
+pub(super) fn incident() -> Incident {
     let (mut incident, _) = role_order("orders");
     incident.response.push(Response::Snapshot);
     incident.functions = vec![function("orders")];
@@ -23,23 +23,26 @@ fn incident() -> Incident {
     incident
 }
 
-fn function(name: &str) -> FunctionArn {
+pub(super) fn function(name: &str) -> FunctionArn {
     format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}").parse().unwrap()
 }
 
 /// An account with an incident in its ledger, and an evidence bucket.
-struct House {
-    account: Account,
-    bucket: Bucket,
-    limits: Limits,
+pub(super) struct House {
+    pub(super) account: Account,
+    pub(super) bucket: Bucket,
+    pub(super) limits: Limits,
+    pub(super) follow_up: std::time::Duration,
 }
 
 impl House {
-    fn with(incident: &Incident) -> Self {
+    pub(super) fn with(incident: &Incident) -> Self {
         let account = Account::default();
         account.put(&Record::Incident(Box::new(incident.clone())));
         account.logs(&[&["a", "b"], &[], &["c"]]);
-        Self { account, bucket: Bucket::default(), limits: Limits::default() }
+        Self { account, bucket: Bucket::default(), limits: Limits { pace: std::time::Duration::ZERO, ..Limits::default() },
+            follow_up: std::time::Duration::from_mins(10),
+        }
     }
 
     fn snapshots(&self) -> Snapshots {
@@ -50,7 +53,9 @@ impl House {
             signing_key_arn: "arn:aws:kms:eu-west-1:111122223333:key/s".to_owned(),
             queue_url: "https://sqs/q".to_owned(),
             codec: Codec::Zstd,
-            follow_up: std::time::Duration::from_mins(10),
+            follow_up: self.follow_up,
+            regions: ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap()).to_vec(),
+            stack: "firebreak".to_owned(),
         };
         let client = aws_sdk_dynamodb::Client::new(&config);
         let mut snapshots =
@@ -59,7 +64,7 @@ impl House {
         snapshots
     }
 
-    async fn invoke(&self, event: &Value, deadline: &str) -> Result<Answer, Failure> {
+    pub(super) async fn invoke(&self, event: &Value, deadline: &str) -> Result<Answer, Failure> {
         let deadline = deadline.parse::<Timestamp>().unwrap();
         match self.snapshots().handle(event, deadline.into()).await? {
             Handled::Order(answer) => Ok(answer),
@@ -67,12 +72,12 @@ impl House {
         }
     }
 
-    async fn take(&self) -> Result<Answer, Failure> {
+    pub(super) async fn take(&self) -> Result<Answer, Failure> {
         self.invoke(&json!({"detail": {"incident_id": incident().incident_id, "bucket": "elsewhere"}}), AMPLE).await
     }
 
     /// The manifest of that number, and its digest.
-    fn manifest(&self, run: u32) -> (Manifest, String) {
+    pub(super) fn manifest(&self, run: u32) -> (Manifest, String) {
         let keys = self.bucket.keys();
         let key = keys.iter().find(|key| key.ends_with(&format!("/{run:06}/manifest.json")));
         let body = self.bucket.object(key.unwrap_or_else(|| panic!("{keys:?}"))).unwrap();
@@ -92,8 +97,8 @@ impl House {
     }
 }
 
-const AMPLE: &str = "9000-01-01T00:00:00Z";
-const OVER: &str = "1970-01-01T00:00:00Z";
+pub(super) const AMPLE: &str = "9000-01-01T00:00:00Z";
+pub(super) const OVER: &str = "1970-01-01T00:00:00Z";
 
 #[test]
 fn logs_are_asked_for_from_a_time_that_there_is() {
@@ -125,7 +130,8 @@ async fn a_snapshot_is_applied_when_its_manifest_was_read_back_and_signed() {
     assert!(manifest.gaps.iter().all(|gap| gap.lack == Lack::Gone) && manifest.gaps.len() >= 3, "{:?}", manifest.gaps);
     for entry in &manifest.entries {
         let stored = house.bucket.object(&entry.key).unwrap();
-        let content = unpacked(&stored);
+        let content =
+            if entry.collector == "report" { String::from_utf8(stored.clone()).unwrap() } else { unpacked(&stored) };
         assert_eq!((entry.bytes, &entry.sha256), (stored.len() as u64, &sha256_hex(&stored)));
         assert_eq!(
             (entry.content_bytes, &entry.content_sha256),

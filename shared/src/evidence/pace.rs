@@ -1,0 +1,66 @@
+//! The pace of calls that AWS counts by Region: one for the whole process, whoever asks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use firebreak_model::ids::Region;
+
+/// When the next call may go out, Region by Region.
+#[derive(Debug, Clone)]
+pub(super) struct Pace {
+    gap: Duration,
+    next: Arc<Mutex<BTreeMap<Region, Instant>>>,
+}
+
+impl Pace {
+    /// One call in each Region every so often.
+    pub(super) fn every(gap: Duration) -> Self {
+        Self { gap, next: Arc::default() }
+    }
+
+    /// Takes the next turn in a Region. Answers how long it is until then.
+    fn reserve(&self, region: &Region, now: Instant) -> Duration {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = next.get(region).copied().unwrap_or(now).max(now);
+        next.insert(region.clone(), turn + self.gap);
+        turn.duration_since(now)
+    }
+
+    /// Waits for a turn in a Region.
+    pub(super) async fn turn(&self, region: &Region) {
+        let wait = self.reserve(region, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Lets so many turns in a Region go by: AWS has turned somebody away, who may be another function.
+    pub(super) fn skip(&self, region: &Region, turns: u32) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = next.get_mut(region) {
+            *at += self.gap * turns;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn turns_in_a_region_are_apart_whoever_takes_them_and_regions_do_not_wait_for_each_other() {
+        let ms = Duration::from_millis;
+        let (pace, now) = (Pace::every(ms(500)), Instant::now());
+        let (here, there): (Region, Region) = ("eu-west-1".parse().unwrap(), "us-east-1".parse().unwrap());
+        let other = pace.clone();
+        assert_eq!([pace.reserve(&here, now), other.reserve(&here, now)], [ms(0), ms(500)]);
+        assert_eq!(pace.reserve(&there, now), ms(0));
+        assert_eq!(pace.reserve(&here, now + ms(200)), ms(800));
+        assert_eq!(pace.reserve(&here, now + ms(5_000)), ms(0), "a turn that nobody took is no credit");
+        pace.skip(&here, 4);
+        assert_eq!(pace.reserve(&here, now + ms(5_000)), ms(2_500));
+    }
+}

@@ -1,0 +1,308 @@
+//! What CloudTrail tells, collected from a CloudTrail of two Regions that pages, throttles and forgets its tokens.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use firebreak_model::evidence::{Entry, Lack};
+use firebreak_model::ledger::Record;
+use serde_json::{Value, json};
+
+use super::tests::{AMPLE, House, OVER, incident};
+use super::*;
+use crate::evidence::testing::documents;
+use crate::testing::{Answer as Wired, json_error, ok};
+
+const HERE: &str = "eu-west-1";
+const GLOBAL: &str = "us-east-1";
+
+fn key(n: u32) -> String {
+    format!("ASIAEXAMPLE{n:09}")
+}
+
+/// An incident whose finding names one key of a session that is named after nothing else.
+fn robbed() -> Incident {
+    let mut robbed = incident();
+    robbed.principal.unique_id = Some("AROAEXAMPLE000000001".parse().unwrap());
+    robbed.access_keys = vec![key(0).parse().unwrap()];
+    robbed
+}
+
+/// A call by the key of that number.
+fn call(id: &str, by: u32, name: &str) -> Value {
+    json!({"eventSource": "iam.amazonaws.com", "eventName": name, "eventID": id, "eventTime": clock::now(),
+        "userIdentity": {"type": "AssumedRole", "principalId": "AROAEXAMPLE000000001:orders", "accessKeyId": key(by)},
+        "requestParameters": {"userName": id}})
+}
+
+/// The key of one number makes that of the other, in another role.
+fn assumed(from: u32, to: u32) -> Value {
+    let mut record = call(&format!("{from}-{to}"), from, "AssumeRole");
+    record["eventSource"] = json!("sts.amazonaws.com");
+    record["userIdentity"]["principalId"] = json!(format!("AROAEXAMPLE{from:09}:s{from}"));
+    record["responseElements"] = json!({
+        "credentials": {"accessKeyId": key(to), "expiration": "Nov 21, 2036, 4:00:00 AM"},
+        "assumedRoleUser": {"assumedRoleId": format!("AROAEXAMPLE{to:09}:s{to}"),
+            "arn": format!("arn:aws:sts::111122223333:assumed-role/role-{to}/s{to}")}});
+    record
+}
+
+fn many(prefix: &str, count: u32) -> Vec<Value> {
+    (0..count).map(|n| call(&format!("{prefix}{n}"), 0, "GetRole")).collect()
+}
+
+fn entries(house: &House, run: u32, collector: &str) -> Vec<Entry> {
+    house.manifest(run).0.entries.into_iter().filter(|entry| entry.collector == collector).collect()
+}
+
+/// The ids of the events on record, in order of objects and lines.
+fn ids(house: &House, run: u32) -> Vec<String> {
+    let objects = entries(house, run, "calls").into_iter().map(|entry| house.bucket.object(&entry.key).unwrap());
+    let lines = objects.flat_map(|object| documents(&object));
+    lines.map(|line| line["eventID"].as_str().unwrap().to_owned()).collect()
+}
+
+fn gaps(house: &House, run: u32) -> Vec<(Lack, String)> {
+    let gaps = house.manifest(run).0.gaps.into_iter().filter(|gap| gap.source.api == "cloudtrail:LookupEvents");
+    gaps.map(|gap| (gap.lack, gap.reason)).collect()
+}
+
+#[tokio::test]
+async fn every_record_is_there_once_and_no_page_is_asked_for_twice() {
+    let house = House::with(&robbed());
+    house.account.trail(HERE, many("e", 120));
+    house.account.trail(GLOBAL, vec![call("g", 0, "CreateUser")]);
+    house.take().await.unwrap();
+    let ids = ids(&house, 1);
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (121, 121));
+    let key = key(0);
+    let mut calls = house.account.trail_calls();
+    calls.sort();
+    // A record of the session `orders` by that key answers both questions, and is there once.
+    let wanted = [
+        format!("{HERE} AccessKeyId {key}"),
+        format!("{HERE} AccessKeyId {key} 100"),
+        format!("{HERE} AccessKeyId {key} 50"),
+        format!("{HERE} Username orders"),
+        format!("{HERE} Username orders 100"),
+        format!("{HERE} Username orders 50"),
+        format!("{GLOBAL} AccessKeyId {key}"),
+        format!("{GLOBAL} Username orders"),
+    ];
+    assert_eq!(calls, wanted);
+    let calls = entries(&house, 1, "calls");
+    assert_eq!(calls.len(), 2, "an object a Region");
+    assert!(calls[0].key.ends_with("/calls/eu-west-1-0001.jsonl.zst"), "{}", calls[0].key);
+    assert!(calls[0].what.starts_with("calls recorded in eu-west-1, complete up to "), "{}", calls[0].what);
+    assert_eq!(calls[0].sources.len(), 1);
+    assert_eq!(calls[0].sources[0].call.parameters["lookupAttribute"], json!({"AccessKeyId": key}));
+    assert_eq!(gaps(&house, 1), []);
+}
+
+#[tokio::test]
+async fn where_nothing_is_recorded_there_is_no_object_and_the_document_says_who_was_asked() {
+    let house = House::with(&robbed());
+    house.take().await.unwrap();
+    assert_eq!(entries(&house, 1, "calls"), []);
+    let deeds = entries(&house, 1, "deeds").remove(0);
+    assert_eq!(deeds.sources[0].call.parameters["regions"], json!([HERE, GLOBAL]));
+    let lines = documents(&house.bucket.object(&deeds.key).unwrap());
+    assert_eq!((lines.len(), &lines[0]["kind"], &lines[0]["calls"]), (1, &json!("about"), &json!(0)));
+    let (manifest, _) = house.manifest(1);
+    let complete: Timestamp = lines[0]["complete_to"].as_str().unwrap().parse().unwrap();
+    assert_eq!(complete, manifest.log_window.to - firebreak_model::evidence::LATE);
+}
+
+#[tokio::test]
+async fn sessions_that_were_made_are_asked_about_in_every_region() {
+    let house = House::with(&robbed());
+    house.account.trail(HERE, vec![assumed(0, 2), call("h", 3, "ListBuckets")]);
+    house.account.trail(GLOBAL, vec![assumed(2, 3), call("g", 3, "CreateAccessKey"), call("other", 9, "CreateUser")]);
+    house.take().await.unwrap();
+    let mut found = ids(&house, 1);
+    found.sort();
+    assert_eq!(found, ["0-2", "2-3", "g", "h"]);
+    let about = |n: u32| house.account.trail_calls().iter().filter(|call| call.contains(&key(n))).count();
+    assert_eq!([about(0), about(2), about(3), about(9)], [2, 2, 2, 0]);
+    // The next run asks about them from the beginning of what this one could not know.
+    house.account.take_messages();
+    let follow = json!({"detail": {"incident_id": incident().incident_id, "follow_up": true}});
+    assert_eq!(house.invoke(&follow, AMPLE).await.unwrap().outcome, "collected");
+    assert_eq!([about(0), about(2), about(3)], [4, 4, 4]);
+    let deeds = entries(&house, 1, "deeds").remove(0);
+    let lines = documents(&house.bucket.object(&deeds.key).unwrap());
+    let left: Vec<_> = lines.iter().filter(|line| line["kind"] == "left_behind").collect();
+    let left: Vec<_> = left.iter().map(|line| (line["call"].as_str().unwrap(), line["whose"].as_str().unwrap())).collect();
+    assert_eq!(left, [("sts:AssumeRole", "stolen"), ("iam:CreateAccessKey", "chained"), ("sts:AssumeRole", "chained")]);
+}
+
+/// Objects end with each page, and no invocation has any time.
+#[tokio::test]
+async fn calls_that_take_many_invocations_come_to_the_same_records() {
+    let (whole, mut cut) = (House::with(&robbed()), House::with(&robbed()));
+    cut.limits.object_bytes = 1;
+    for house in [&whole, &cut] {
+        let mut here = many("e", 120);
+        here.push(assumed(0, 2));
+        house.account.trail(HERE, here);
+        house.account.trail(GLOBAL, (0..120).map(|n| call(&format!("c{n}"), 2, "GetRole")).collect());
+    }
+    whole.take().await.unwrap();
+    let order = json!({"detail": {"incident_id": incident().incident_id}});
+    let mut messages = vec![(order, 0)];
+    let mut invocations = 0;
+    while let Some((message, _)) = messages.pop() {
+        if message["detail"]["follow_up"] == true {
+            continue;
+        }
+        invocations += 1;
+        assert!(invocations < 100, "it goes on for ever");
+        cut.invoke(&message, OVER).await.unwrap();
+        messages.extend(cut.account.take_messages());
+    }
+    assert!(invocations > 6 && entries(&cut, 1, "calls").len() >= 6, "{invocations}");
+    let (mut one, mut other) = (ids(&whole, 1), ids(&cut, 1));
+    assert_eq!(other.len(), 241);
+    one.sort();
+    other.sort();
+    assert_eq!(one, other, "every record once");
+    let digest = |house: &House| entries(house, 1, "deeds").remove(0).lines;
+    assert_eq!(digest(&whole), digest(&cut));
+}
+
+#[tokio::test]
+async fn a_token_that_has_run_out_costs_the_question_again_and_no_record_twice() {
+    let mut house = House::with(&robbed());
+    house.limits.object_bytes = 1;
+    house.account.trail(HERE, many("e", 120));
+    let order = json!({"detail": {"incident_id": incident().incident_id}});
+    while house.account.records("piece").iter().all(|piece| piece.get("pending").is_none()) {
+        house.invoke(&order, OVER).await.unwrap();
+    }
+    house.account.take_messages();
+    house.account.trail_answers(HERE, [json_error(400, "InvalidNextTokenException")]);
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let ids = ids(&house, 1);
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (120, 120));
+    let anew = house.account.trail_calls().iter().filter(|call| **call == format!("{HERE} AccessKeyId {}", key(0))).count();
+    assert_eq!(anew, 2);
+    assert_eq!(gaps(&house, 1), []);
+}
+
+#[tokio::test]
+async fn a_region_that_refuses_is_a_gap_once_and_the_others_are_read() {
+    for (answer, lack) in [
+        (json_error(400, "AccessDeniedException"), Lack::Denied),
+        (json_error(400, "OptInRequired"), Lack::Rejected),
+        (json_error(400, "InvalidTimeRangeException"), Lack::Rejected),
+    ] {
+        let house = House::with(&robbed());
+        house.account.trail(GLOBAL, vec![call("g", 0, "CreateUser")]);
+        house.account.trail_answers(HERE, std::iter::repeat_n(answer, 100));
+        assert_eq!(house.take().await.unwrap().outcome, "collected");
+        assert_eq!(ids(&house, 1), ["g"]);
+        let gaps = gaps(&house, 1);
+        assert_eq!(gaps.iter().map(|(lack, _)| *lack).collect::<Vec<_>>(), [lack], "{gaps:?}");
+        let asked = house.account.trail_calls().iter().filter(|call| call.starts_with(HERE)).count();
+        assert_eq!(asked, 1, "what refuses one question refuses all");
+    }
+}
+
+#[tokio::test]
+async fn a_cloudtrail_that_is_busy_is_asked_again_and_in_the_end_a_gap() {
+    // It answers in the end.
+    let house = House::with(&robbed());
+    house.account.trail(HERE, vec![call("h", 0, "CreateUser")]);
+    house.account.trail_answers(HERE, std::iter::repeat_n(json_error(400, "ThrottlingException"), 5));
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    assert_eq!((ids(&house, 1), gaps(&house, 1)), (vec!["h".to_owned()], vec![]));
+    assert_eq!(house.account.trail_calls().iter().filter(|call| call.starts_with(HERE)).count(), 5 + 2);
+    // It never does.
+    for (answer, lack) in [(json_error(400, "ThrottlingException"), Lack::Throttled), (Wired::Lost, Lack::NoAnswer)] {
+        let house = House::with(&robbed());
+        house.account.trail(GLOBAL, vec![call("g", 0, "CreateUser")]);
+        house.account.trail_answers(HERE, std::iter::repeat_n(answer, 1_000));
+        let mut order = json!({"detail": {"incident_id": incident().incident_id}});
+        let mut waits = 0;
+        while house.invoke(&order, AMPLE).await.unwrap().outcome != "collected" {
+            let (message, delay) = house.account.take_messages().remove(0);
+            assert!(delay == STALLED || waits == 0, "{delay}");
+            (order, waits) = (message, waits + 1);
+        }
+        assert!(waits >= 5, "{waits}");
+        let gaps = gaps(&house, 1);
+        assert!(gaps.len() == 1 && gaps[0].0 == lack, "{gaps:?}");
+        assert_eq!(ids(&house, 1), ["g"]);
+    }
+}
+
+#[tokio::test]
+async fn more_pages_than_there_is_patience_for_and_a_page_that_repeats_itself_are_said() {
+    let mut house = House::with(&robbed());
+    house.limits.pages = 2;
+    house.account.trail(HERE, many("e", 300));
+    house.take().await.unwrap();
+    assert_eq!(ids(&house, 1).len(), 100);
+    let told = gaps(&house, 1);
+    assert!(told.len() == 2 && told[0].1.contains("more than the 100 calls"), "{told:?}");
+
+    let house = House::with(&robbed());
+    let round = || ok(json!({"Events": [], "NextToken": "round"}).to_string());
+    house.account.trail_answers(HERE, [round(), round()]);
+    house.take().await.unwrap();
+    assert!(gaps(&house, 1).iter().any(|(_, reason)| reason.contains("repeated a page")));
+}
+
+#[tokio::test]
+async fn a_follow_up_asks_for_what_came_late_and_a_new_key_from_the_beginning() {
+    let house = House::with(&robbed());
+    house.take().await.unwrap();
+    let mut grown = robbed();
+    grown.access_keys.push(key(7).parse().unwrap());
+    house.account.put(&Record::Incident(Box::new(grown)));
+    house.account.take_messages();
+    let follow = json!({"detail": {"incident_id": incident().incident_id, "follow_up": true}});
+    assert_eq!(house.invoke(&follow, AMPLE).await.unwrap().outcome, "collected");
+    let [first, second] = [1, 2].map(|run| house.manifest(run).0);
+    let sources = |run| entries(&house, run, "deeds").remove(0).sources.remove(0).call.parameters;
+    assert_eq!(sources(2)["lookupAttributes"].as_array().unwrap().len(), 3);
+    let runs = house.account.records("evidence");
+    let from = |run: usize, value: &str| {
+        let questions = runs[run].pointer("/calls/M/questions/L").unwrap().as_array().unwrap();
+        let of_it = questions.iter().find(|question| question.pointer("/M/value/S") == Some(&json!(value))).unwrap();
+        of_it.pointer("/M/from/S").unwrap().as_str().unwrap().parse::<Timestamp>().unwrap()
+    };
+    assert_eq!(from(1, &key(0)), first.log_window.to - firebreak_model::evidence::LATE);
+    assert_eq!(from(1, &key(7)), from(0, &key(0)));
+    assert!(second.log_window.to > first.log_window.to);
+}
+
+#[tokio::test]
+async fn hostile_records_stay_on_their_lines_as_they_are() {
+    let house = House::with(&robbed());
+    let mut hostile = call("h", 0, "PutObject");
+    hostile["userAgent"] = json!("<script>alert(1)</script>\r\n\u{202e}".repeat(1_000));
+    let text = serde_json::to_string_pretty(&hostile).unwrap();
+    let page = json!({"Events": [
+        {"EventId": "h", "CloudTrailEvent": text},
+        {"EventId": "j", "CloudTrailEvent": "no {json"},
+        {"EventId": "n"},
+    ]});
+    house.account.trail_answers(HERE, [ok(page.to_string())]);
+    house.take().await.unwrap();
+    let entry = entries(&house, 1, "calls").remove(0);
+    let lines = documents(&house.bucket.object(&entry.key).unwrap());
+    assert_eq!((lines.len(), &lines[0]), (3, &hostile));
+    assert_eq!((&lines[1]["eventID"], &lines[1]["text"]), (&json!("j"), &json!("no {json")));
+    assert_eq!(lines[2]["eventID"], "n");
+}
+
+#[tokio::test]
+async fn without_a_key_a_session_or_a_user_nobody_is_asked() {
+    let mut nothing = incident();
+    nothing.functions = Vec::new();
+    nothing.access_keys = Vec::new();
+    let house = House::with(&nothing);
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    assert_eq!(house.account.trail_calls(), Vec::<String>::new());
+    assert_eq!(entries(&house, 1, "deeds"), []);
+}
