@@ -65,7 +65,14 @@ pub(super) fn plain(path: &Path) -> io::Result<Measure> {
 /// Measures a compressed file as it lies there and unpacked; `Err` within says that it cannot be unpacked.
 pub(super) fn both(path: &Path) -> io::Result<(Measure, io::Result<Measure>)> {
     let mut stored = Measuring::new(BufReader::with_capacity(64 << 10, File::open(path)?), false);
-    let unpacked = if path.extension().is_some_and(|extension| extension == "gz") {
+    let is = |of: &str| path.extension().is_some_and(|extension| extension == of);
+    if is("zip") {
+        // A code package is kept as it came: nothing is unpacked here, and no name in it becomes a path.
+        stored.drain()?;
+        let measure = stored.measure();
+        return Ok((measure.clone(), Ok(measure)));
+    }
+    let unpacked = if is("gz") {
         unpacked(flate2::read::MultiGzDecoder::new(&mut stored))
     } else {
         zstd::stream::read::Decoder::new(&mut stored).and_then(unpacked)

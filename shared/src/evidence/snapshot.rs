@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::{Chained, EvidenceRun, Purpose, Sealed, Window, latest_of_each};
+use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, Subject, Window, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use futures_util::{StreamExt as _, stream};
@@ -222,24 +222,29 @@ impl Snapshots {
         deadline: Timestamp,
     ) -> Result<Answer, Failure> {
         let Self { store, ledger, limits, .. } = self;
-        if run.sealed.is_none() {
-            let latest = latest_of_each(ledger.pieces(&run).await?.pieces);
-            let work = Work { store, ledger, run: &run, limits: *limits, deadline };
-            let mut open = units::open(work, &latest);
-            open.retain(|unit| order.lane.holds(unit.number));
+        let pieces = loop {
+            let pieces = ledger.pieces(&run).await?;
+            if run.sealed.is_some() {
+                break pieces;
+            }
+            let before = of_each(pieces.pieces.clone());
+            let work = Work { store, ledger, run: &run, limits: *limits, deadline, before: &before };
+            let mut open = units::open(work);
+            if open.is_empty() {
+                break pieces;
+            }
+            // What comes last is done by whoever finds all else done.
+            open.retain(|unit| order.lane.holds(unit.number) || unit.subject == Subject::Ledger);
+            if open.is_empty() {
+                let why = "what is left of the run is being collected elsewhere";
+                return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
+            }
             let scene = Scene { config: &self.config, iam: &self.iam, incident };
-            let ends = units::collect(work, scene, open, &latest).await;
+            let ends = units::collect(work, scene, open).await;
             if let Some(answer) = self.goes_on(order, incident, step, &mut run, ends).await? {
                 return Ok(answer);
             }
-        }
-        let pieces = ledger.pieces(&run).await?;
-        let work = Work { store, ledger, run: &run, limits: *limits, deadline };
-        let open = units::open(work, &latest_of_each(pieces.pieces.clone())).len();
-        if open > 0 && run.sealed.is_none() {
-            let why = format!("{open} units of the run are being collected elsewhere");
-            return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
-        }
+        };
         let sealing = Sealing { store, ledger, kms: &self.kms, settings: &self.settings };
         match Box::pin(sealing.seal(run, pieces)).await {
             Ok(run) => self.conclude(incident, step, &run).await,
@@ -287,7 +292,7 @@ impl Snapshots {
             let next = Order { lane: *lane, ..order.clone() };
             self.queue.send(&next, if stalled && !moved { STALLED } else { 0 }).await?;
         }
-        let why = if cut { "the time of this invocation is over" } else { "CloudWatch Logs does not answer for now" };
+        let why = if cut { "the time of this invocation is over" } else { "AWS does not answer for now" };
         info!(evidence.lanes = lanes.len(), "collecting goes on in other invocations: {why}");
         Ok(Some(Answer::on("collecting", &incident.incident_id, &[]).saying(why)))
     }
@@ -341,18 +346,27 @@ impl Snapshots {
     }
 }
 
-/// The step's detail: enough to find the evidence, and to tell whether it is what was kept.
+/// The step's detail: enough to find the evidence, to tell whether it is what was kept, and to know what is missing.
 fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
-    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, .. } = sealed;
+    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, missing, .. } = sealed;
     let fingerprint = run.signer.as_ref().map_or("", |signer| signer.fingerprint.as_str());
     let what = match run.purpose {
         Purpose::Snapshot => "",
         Purpose::FollowUp => "followed up: ",
     };
-    format!(
+    let mut said = format!(
         "{what}{objects} objects and {gaps} gaps, in manifest `{key}`, SHA-256 `{sha256}`, signed with the key of \
          fingerprint `{fingerprint}`"
-    )
+    );
+    for gap in missing {
+        said.push_str(MISSING);
+        said.push_str(gap);
+    }
+    let told = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+    if *gaps > told {
+        said.push_str(&format!("{MISSING}{} more, which the manifest names", gaps - told));
+    }
+    said
 }
 
 /// When the logs begin that are collected. A finding may name any time at all; there are no logs from before 1970.
