@@ -43,9 +43,11 @@ import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
 import keys  # noqa: E402
+import last_used  # noqa: E402
 import logs  # noqa: E402
 import lookups  # noqa: E402
 import organisation  # noqa: E402
+import packages  # noqa: E402
 import propagation  # noqa: E402
 import rules  # noqa: E402
 import simulation  # noqa: E402
@@ -396,6 +398,12 @@ keys.install(replace, iam_actions, kms)
 
 # 20. FilterLogEvents gives pages (`logs.py`).
 logs.install(replace, cloudwatch_logs, responses.error_response_json)
+
+# 21. The packages of functions and layers (`packages.py`).
+packages.install(replace, lambda_svc, iam_actions)
+
+# 22. What IAM looks up about the use of a principal is asked for by its ARN (`last_used.py`).
+last_used.install(replace, iam_actions)
 
 if __name__ == "__main__":
     gateway.main()

@@ -222,7 +222,7 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
             assert!(told.contains(line), "{told}");
         }
         let told = well(&firebreak(theatre, &["redrive"]));
-        assert_eq!(told.matches(" 0 sent again, 0 left").count(), 5, "{told}");
+        assert_eq!(told.matches(" 0 sent again, 0 left").count(), 6, "{told}");
         let version = book.incident(&id).unwrap().version;
         for _ in 0..20 {
             let now = Book::read(aws, stack).await.unwrap();

@@ -4,12 +4,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::time::Duration;
 
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::{Environment, FunctionCode, LayerVersionContentInput, Runtime};
 use common::mortal::{Kill, Mortal};
 use common::table;
 use firebreak_model::action::Response;
@@ -71,6 +73,26 @@ impl House {
         let signing_key = create.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
         let key = aws.kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
         Self { _emulator: emulator, aws, signing_key, key, opened: clock::now() }
+    }
+
+    /// A function with two versions that differ, an alias for the first of them, a layer, and a secret.
+    async fn with_a_function(self) -> Self {
+        let lambda = &self.aws.lambda;
+        let zip = |text: &str| Blob::new(gameday::archive::of_one_file("index.py", text).unwrap());
+        let content = LayerVersionContentInput::builder().zip_file(zip("TOOLS = 7")).build();
+        let layer = lambda.publish_layer_version().layer_name("tools").content(content).send().await.unwrap();
+        let variables = HashMap::from([("DB_PASSWORD".to_owned(), "hunter2".to_owned())]);
+        let create = lambda.create_function().function_name("orders").runtime(Runtime::Python312);
+        let create = create.handler("index.handler").role(format!("arn:aws:iam::{ACCOUNT}:role/orders"));
+        let create = create.environment(Environment::builder().set_variables(Some(variables)).build());
+        let create = create.layers(layer.layer_version_arn.unwrap());
+        create.code(FunctionCode::builder().zip_file(zip("OLD = 1")).build()).send().await.unwrap();
+        gameday::scene::until_active(&self.aws, "orders").await.unwrap();
+        let version = lambda.publish_version().function_name("orders").send().await.unwrap().version.unwrap();
+        lambda.create_alias().function_name("orders").name("live").function_version(version).send().await.unwrap();
+        lambda.update_function_code().function_name("orders").zip_file(zip("NEW = 2")).send().await.unwrap();
+        gameday::scene::until_active(&self.aws, "orders").await.unwrap();
+        self
     }
 
     /// Writes lines into a stream of the log, so many bytes each.
@@ -209,12 +231,15 @@ impl Case<'_> {
                     report["gist"] = json!("a digest");
                     for run in report["evidence"].as_array_mut().unwrap() {
                         run["sha256"] = json!("a digest");
-                        run["objects"].as_array_mut().unwrap().retain(|one| one["what"] != "the incident report");
+                        // What the ledger held has times in it.
+                        let objects = run["objects"].as_array_mut().unwrap();
+                        objects.retain(|one| ["/report/", "/ledger/"].iter().all(|of| !one["key"].as_str().unwrap().contains(of)));
                     }
                     gameday::world::without_times(&report.to_string())
                 }
                 // They are made from the JSON.
                 "report.md" | "report.html" => "the report".to_owned(),
+                _ if key.contains("/ledger/") => ledger_lines(&body),
                 _ => sha256_hex(&body),
             };
             (key, told)
@@ -236,12 +261,25 @@ impl Case<'_> {
     }
 }
 
-/// An object's entry without the window that it was asked for: it begins and ends with the run. A report has times in it.
+fn unpacked(body: &[u8]) -> String {
+    let mut text = String::new();
+    zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What the ledger held, without the times, and without the record of the collection itself: a kill before that is written
+/// leaves it to the end.
+fn ledger_lines(body: &[u8]) -> String {
+    let text = unpacked(body);
+    let others = text.lines().filter(|line| !line.contains("step#snapshot-logs"));
+    others.map(gameday::world::without_times).collect::<Vec<_>>().join("\n")
+}
+
+/// An object's entry without what differs with the time: the window that it was asked for, what the ledger held.
 fn without_window(entry: &mut Value) {
-    if entry["collector"] == "report" {
-        for digest in ["sha256", "content_sha256", "bytes", "content_bytes"] {
-            entry[digest] = json!("of the report");
-        }
+    if entry["collector"] == "ledger" || entry["collector"] == "report" {
+        *entry = json!(entry["key"]);
+        return;
     }
     for source in entry.get_mut("sources").and_then(Value::as_array_mut).into_iter().flatten() {
         let parameters = source["call"]["parameters"].as_object_mut().unwrap();
@@ -294,6 +332,36 @@ async fn a_collection_that_is_killed_at_any_call_ends_with_the_same_objects() {
 }
 
 #[tokio::test]
+async fn a_function_that_is_collected_and_killed_at_any_call_ends_with_the_same_objects() {
+    let house = House::set_up().await.with_a_function().await;
+    killed_at_any_call(&house, false, Limits::default()).await;
+}
+
+#[tokio::test]
+async fn the_code_of_each_version_and_layer_is_kept_as_lambda_has_it() {
+    let house = House::set_up().await.with_a_function().await;
+    let case = house.case("code", Limits::default()).await;
+    assert_eq!(case.collect(false).await, "collected");
+    let (manifest, _) = case.manifests().await.remove(0);
+    let lambda = |gap: &&firebreak_model::evidence::Gap| gap.source.api.starts_with("lambda:");
+    assert_eq!(manifest.gaps.iter().filter(lambda).count(), 0, "{:?}", manifest.gaps);
+    let objects = case.objects().await;
+    let mut packages = Vec::new();
+    for entry in manifest.entries.iter().filter(|entry| entry.key.ends_with(".zip")) {
+        let mut zip = zip::ZipArchive::new(std::io::Cursor::new(&objects[&entry.key])).unwrap();
+        let mut text = String::new();
+        zip.by_name("index.py").unwrap().read_to_string(&mut text).unwrap();
+        packages.push((entry.what.rsplit(':').next().unwrap().trim().to_owned(), text));
+    }
+    packages.sort();
+    let wanted = [("$LATEST", "NEW = 2"), ("1", "OLD = 1"), ("1", "TOOLS = 7")];
+    assert_eq!(packages, wanted.map(|(of, text)| (of.to_owned(), text.to_owned())));
+    let holding = objects.iter().filter(|(key, body)| key.ends_with(".zst") && unpacked(body).contains("hunter2"));
+    let holding: Vec<&String> = holding.map(|(key, _)| key).collect();
+    assert!(holding.len() == 1 && holding[0].contains(".secrets."), "{holding:?}");
+}
+
+#[tokio::test]
 async fn a_follow_up_that_is_killed_at_any_call_ends_with_the_same_objects() {
     let house = House::set_up().await;
     house.log("one", 3, 100, |n| format!("line {n} ")).await;
@@ -332,7 +400,7 @@ async fn more_than_an_object_holds_is_read_page_by_page_in_as_many_invocations_a
     let content = async |case: &Case<'_>| {
         let mut all = String::new();
         for (_, body) in case.objects().await.into_iter().filter(|(key, _)| key.contains("/logs/")) {
-            zstd::stream::read::Decoder::new(body.as_slice()).unwrap().read_to_string(&mut all).unwrap();
+            all.push_str(&unpacked(&body));
         }
         all
     };

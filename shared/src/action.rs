@@ -264,8 +264,12 @@ pub enum Resource {
     UserAndDenyAll,
     /// Any managed policy, AWS's own included.
     Policy,
+    /// Any group of the account.
+    Group,
     /// Any function of the account, in any Region.
     Function,
+    /// Any version of a layer, of other accounts too, in any Region.
+    LayerVersion,
     /// Any instance profile of the account.
     InstanceProfile,
     /// Any ECS task of the account, in any Region.

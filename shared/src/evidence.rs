@@ -26,6 +26,7 @@ mod report;
 pub(crate) mod testing;
 mod units;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use firebreak_model::SCHEMA;
@@ -42,26 +43,45 @@ use store::{Store, StoreError};
 /// What collecting evidence needs, beside the ledger.
 pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "cloudtrail:LookupEvents", on: Resource::Any },
+    Permission { action: "iam:GenerateServiceLastAccessedDetails", on: Resource::Role },
+    Permission { action: "iam:GenerateServiceLastAccessedDetails", on: Resource::User },
+    Permission { action: "iam:GetAccessKeyLastUsed", on: Resource::User },
+    Permission { action: "iam:GetGroupPolicy", on: Resource::Group },
+    Permission { action: "iam:GetLoginProfile", on: Resource::User },
     Permission { action: "iam:GetPolicy", on: Resource::Policy },
     Permission { action: "iam:GetPolicyVersion", on: Resource::Policy },
     Permission { action: "iam:GetRole", on: Resource::Role },
     Permission { action: "iam:GetRolePolicy", on: Resource::Role },
+    Permission { action: "iam:GetServiceLastAccessedDetails", on: Resource::Any },
     Permission { action: "iam:GetUser", on: Resource::User },
     Permission { action: "iam:GetUserPolicy", on: Resource::User },
     Permission { action: "iam:ListAccessKeys", on: Resource::User },
+    Permission { action: "iam:ListAttachedGroupPolicies", on: Resource::Group },
     Permission { action: "iam:ListAttachedRolePolicies", on: Resource::Role },
     Permission { action: "iam:ListAttachedUserPolicies", on: Resource::User },
+    Permission { action: "iam:ListGroupPolicies", on: Resource::Group },
+    Permission { action: "iam:ListGroupsForUser", on: Resource::User },
+    Permission { action: "iam:ListMFADevices", on: Resource::User },
+    Permission { action: "iam:ListPolicyVersions", on: Resource::Policy },
     Permission { action: "iam:ListRolePolicies", on: Resource::Role },
     Permission { action: "iam:ListUserPolicies", on: Resource::User },
     Permission { action: "kms:Decrypt", on: Resource::Key },
     Permission { action: "kms:GenerateDataKey", on: Resource::Key },
     Permission { action: "kms:GetPublicKey", on: Resource::EvidenceSigningKey },
     Permission { action: "kms:Sign", on: Resource::EvidenceSigningKey },
+    Permission { action: "lambda:GetFunction", on: Resource::Function },
+    Permission { action: "lambda:GetFunctionCodeSigningConfig", on: Resource::Function },
     Permission { action: "lambda:GetFunctionConcurrency", on: Resource::Function },
     Permission { action: "lambda:GetFunctionConfiguration", on: Resource::Function },
+    Permission { action: "lambda:GetLayerVersion", on: Resource::LayerVersion },
     Permission { action: "lambda:GetPolicy", on: Resource::Function },
+    Permission { action: "lambda:ListAliases", on: Resource::Function },
     Permission { action: "lambda:ListEventSourceMappings", on: Resource::Any },
+    Permission { action: "lambda:ListFunctionEventInvokeConfigs", on: Resource::Function },
     Permission { action: "lambda:ListFunctionUrlConfigs", on: Resource::Function },
+    Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
+    Permission { action: "lambda:ListTags", on: Resource::Function },
+    Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "s3:GetObject", on: Resource::EvidenceObject },
     Permission { action: "s3:PutObject", on: Resource::EvidenceObject },
@@ -169,6 +189,8 @@ struct Work<'a> {
     limits: Limits,
     /// When collecting must end.
     deadline: Timestamp,
+    /// What each unit has on record.
+    before: &'a BTreeMap<u32, Vec<Piece>>,
 }
 
 /// So often an object is tried under another key, where something else lies already.
@@ -183,12 +205,47 @@ struct Slot<'a> {
     tries: u32,
 }
 
+/// What an object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Documents or events, one a line.
+    Lines,
+    /// The same, with what nobody should read who reads the rest: their keys tell them apart.
+    Secrets,
+    /// A code package, as it came.
+    Package,
+}
+
 impl<'a> Work<'a> {
     fn sink(&self, slot: Slot<'_>) -> Result<Sink<'a>, StoreError> {
+        self.sink_of(slot, Form::Lines)
+    }
+
+    fn sink_of(&self, slot: Slot<'_>, form: Form) -> Result<Sink<'a>, StoreError> {
         let again = if slot.tries == 0 { String::new() } else { format!(".{}", slot.tries + 1) };
         let codec = self.run.codec;
-        let key = format!("{}-{:04}{again}.jsonl.{}", slot.unit.base, slot.part, codec.extension());
+        let (ending, codec) = match form {
+            Form::Lines => (format!("jsonl.{}", codec.extension()), Some(codec)),
+            Form::Secrets => (format!("secrets.jsonl.{}", codec.extension()), Some(codec)),
+            Form::Package => ("zip".to_owned(), None),
+        };
+        let key = format!("{}-{:04}{again}.{ending}", slot.unit.base, slot.part);
         Sink::in_parts_of(self.store, key, codec, self.limits.part_bytes)
+    }
+
+    /// What a unit has on record, in order.
+    fn before(&self, unit: &Unit<'_>) -> &'a [Piece] {
+        self.before.get(&unit.number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything that the run has on record.
+    fn pieces(&self) -> Vec<Piece> {
+        self.before.values().flatten().cloned().collect()
+    }
+
+    /// Whether what AWS does not answer for now is asked for once more, rather than a gap.
+    fn is_patient(&self) -> bool {
+        self.run.stalls < self.limits.stalls
     }
 
     fn piece(&self, slot: Slot<'_>) -> Piece {

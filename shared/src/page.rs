@@ -11,7 +11,7 @@ mod finding;
 mod forgery;
 mod incident;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod undo;
 mod watched;

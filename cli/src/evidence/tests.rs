@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_smithy_types::base64;
 use firebreak_model::SCHEMA;
 use firebreak_model::evidence::{
     ApiCall, Chained, Entry, Gap, Lack, Manifest, PublicKey, Purpose, SetAside, Signer, Source, Window,
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::verify::{Held, base64, verify};
+use super::verify::{Held, verify};
 use super::{ANCHOR, Anchor};
 
 const ACCOUNT: &str = "111122223333";
@@ -45,7 +46,7 @@ impl Key {
         let signature = self.0.sign(&SystemRandom::new(), manifest).unwrap();
         write(root, &format!("{prefix}/manifest.json"), manifest);
         write(root, &format!("{prefix}/manifest.json.sig"), signature.as_ref());
-        write(root, &format!("{prefix}/public-key.pem"), self.public().to_pem(base64).as_bytes());
+        write(root, &format!("{prefix}/public-key.pem"), self.public().to_pem(|der| base64::encode(der)).as_bytes());
     }
 }
 
@@ -336,7 +337,7 @@ const TAMPERINGS: &[Tampering] = &[
     (
         "another key laid beside",
         |d| {
-            let other = Key::new().public().to_pem(base64).into_bytes();
+            let other = Key::new().public().to_pem(|der| base64::encode(der)).into_bytes();
             d.change(&format!("{FIRST}/public-key.pem"), |b| *b = other);
         },
         "public-key.pem",
@@ -532,11 +533,65 @@ fn evidence_is_held_to_the_page_whatever_lies_beside_it() {
     assert!(held(&last, &key).is_err());
 }
 
+/// Makes the manifest of the last run anew, signed, under a name.
+fn remade(download: &Download, name: &str, edit: impl FnOnce(&mut Value)) {
+    let below = prefix(INCIDENT, 2, 1);
+    let mut manifest: Value = serde_json::from_slice(&download.read(&format!("{below}/manifest.json"))).unwrap();
+    edit(&mut manifest);
+    let bytes = serde_json::to_vec_pretty(&manifest).unwrap();
+    let signature = download.key.0.sign(&SystemRandom::new(), &bytes).unwrap();
+    let key = format!("{below}/{name}");
+    write(download.root(), &key, &bytes);
+    write(download.root(), &format!("{key}.sig"), signature.as_ref());
+    download.anchor(INCIDENT, Chained { key, sha256: sha256_hex(&bytes) }, &download.key);
+}
+
 #[test]
-fn base64_is_what_it_is_elsewhere() {
-    for (bytes, text) in
-        [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}\u{3fe}", "w7/Pvg==")]
-    {
-        assert_eq!(base64(bytes.as_bytes()), text);
-    }
+fn a_manifest_under_a_later_name_accounts_for_what_lies_under_the_first() {
+    let first = format!("{}/manifest.json", prefix(INCIDENT, 2, 1));
+    let aside = json!({"key": first, "bytes": 7, "sha256": sha256_hex(b"planted")});
+    let made = |with: Option<Value>| {
+        let download = Download::new();
+        remade(&download, "manifest.2.json", |manifest| {
+            manifest["set_aside"].as_array_mut().unwrap().extend(with);
+        });
+        write(download.root(), &first, b"planted");
+        download.remove(&format!("{first}.sig"));
+        download
+    };
+    let download = made(Some(aside));
+    let sound = download.verify().unwrap();
+    assert!(sound.contains("in 3 manifests") && sound.contains("manifest.2.json"), "{sound}");
+    write(download.root(), &first, b"PLANTED");
+    assert!(download.verify().unwrap_err().contains("manifest.json"));
+    assert!(made(None).verify().is_err(), "it must say so");
+}
+
+#[test]
+fn a_code_package_is_checked_as_it_lies() {
+    let download = Download::new();
+    let package = b"PK a package, whose names are nobody's paths: ../../x";
+    let key = format!("{}/function/dd-0003.zip", prefix(INCIDENT, 2, 1));
+    write(download.root(), &key, package);
+    remade(&download, "manifest.json", |manifest| {
+        let mut entry = manifest["entries"][0].clone();
+        let (bytes, sha256) = (package.len(), sha256_hex(package));
+        for (name, value) in [
+            ("key", json!(key)),
+            ("collector", json!("function")),
+            ("lines", json!(0)),
+            ("bytes", json!(bytes)),
+            ("content_bytes", json!(bytes)),
+            ("sha256", json!(sha256)),
+            ("content_sha256", json!(sha256)),
+        ] {
+            entry[name] = value;
+        }
+        manifest["entries"].as_array_mut().unwrap().push(entry);
+    });
+    download.verify().unwrap();
+    download.change(&key, |bytes| bytes[3] ^= 1);
+    assert!(download.verify().unwrap_err().contains("dd-0003.zip"));
+    download.change(&key, |bytes| bytes.truncate(20));
+    assert!(download.verify().unwrap_err().contains("20 bytes"));
 }

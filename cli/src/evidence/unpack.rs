@@ -66,11 +66,20 @@ pub(super) fn plain(path: &Path) -> io::Result<Measure> {
 /// be unpacked.
 pub(super) fn both(path: &Path) -> io::Result<(Measure, io::Result<Measure>)> {
     let mut stored = Measuring::new(BufReader::with_capacity(64 << 10, File::open(path)?), false);
-    let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => unpacked(flate2::read::MultiGzDecoder::new(&mut stored)),
+    let is = |of: &str| path.extension().is_some_and(|extension| extension == of);
+    if is("zip") {
+        // A code package is kept as it came: nothing is unpacked here, and no name in it becomes a path.
+        stored.drain()?;
+        let measure = stored.measure();
+        return Ok((measure.clone(), Ok(measure)));
+    }
+    let unpacked = if is("gz") {
+        unpacked(flate2::read::MultiGzDecoder::new(&mut stored))
+    } else if ["json", "md", "html"].into_iter().any(is) {
         // The report is stored as it is read.
-        Some("json" | "md" | "html") => unpacked(&mut stored),
-        _ => zstd::stream::read::Decoder::new(&mut stored).and_then(unpacked),
+        unpacked(&mut stored)
+    } else {
+        zstd::stream::read::Decoder::new(&mut stored).and_then(unpacked)
     };
     // What the decoder left unread is measured too.
     stored.drain()?;

@@ -1,14 +1,16 @@
 //! Checks a download against its manifests, the manifests against their signatures and each other, and the last of them
 //! against what the ledger says. What is wrong first is named.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use aws_smithy_types::base64;
 use firebreak_model::SCHEMA;
-use firebreak_model::evidence::{Chained, Entry, MANIFEST, Manifest, PUBLIC_KEY, PublicKey, SIGNATURE, SetAside};
+use firebreak_model::evidence::{Chained, Entry, MANIFEST, Manifest, PUBLIC_KEY, PublicKey, SetAside, is_manifest};
 use firebreak_model::ids::{sha256_hex, shown, shown_id};
 
 use super::{ANCHOR, Anchor, unpack};
@@ -173,10 +175,18 @@ impl Signed {
 
 /// All manifests, in order, each with a good signature of that key.
 fn manifests(files: &Files, fingerprint: &str) -> Result<Vec<Signed>, Wrong> {
-    let mut all = Vec::new();
-    for key in files.keys.iter().filter(|key| key.ends_with(&format!("/{MANIFEST}"))) {
+    let mut all: Vec<Signed> = Vec::new();
+    // Of a run whose manifest has a later name, that is read first: it says what lies under the earlier ones.
+    let mut keys: Vec<(&str, &str)> = files.keys.iter().filter_map(|key| key.rsplit_once('/')).collect();
+    keys.retain(|(_, name)| is_manifest(name));
+    keys.sort_by_key(|(prefix, name)| (*prefix, Reverse((name.len(), *name))));
+    for (prefix, name) in keys {
+        let (key, prefix) = (&format!("{prefix}/{name}"), prefix.to_owned());
+        let set_aside = |last: &Signed| last.prefix == prefix && last.manifest.set_aside.iter().any(|a| a.key == *key);
+        if all.last().is_some_and(set_aside) {
+            continue;
+        }
         let bytes = files.read(key)?;
-        let prefix = key.trim_end_matches(MANIFEST).trim_end_matches('/').to_owned();
         let manifest: Manifest = match serde_json::from_slice(&bytes) {
             Ok(manifest) => manifest,
             Err(error) => return wrong(key, format!("is no manifest: {error}")),
@@ -206,7 +216,7 @@ fn signed(
     manifest: &Manifest,
     fingerprint: &str,
 ) -> Result<(), Wrong> {
-    let signature = files.read(&format!("{prefix}/{SIGNATURE}"))?;
+    let signature = files.read(&format!("{key}.sig"))?;
     let Ok(public) = PublicKey::from_hex(&manifest.signed_with.public_key) else {
         return wrong(key, "names no P-256 key that it was signed with");
     };
@@ -220,26 +230,10 @@ fn signed(
     }
     let beside = format!("{prefix}/{PUBLIC_KEY}");
     let pem = String::from_utf8_lossy(&files.read(&beside)?).into_owned();
-    if pem != public.to_pem(base64) {
+    if pem != public.to_pem(|der| base64::encode(der)) {
         return wrong(beside, "is not the key that the manifest names");
     }
     Ok(())
-}
-
-/// Base64, for the one short text that needs it.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for (n, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let index = usize::try_from(bits >> shift & 63).unwrap_or(0);
-            let letter = ALPHABET.get(index).copied().unwrap_or(b'=');
-            text.push(if n <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
 }
 
 /// Each manifest names the one before it, none is missing in between, and the last is the one that the ledger knows.
@@ -278,9 +272,7 @@ fn objects(files: &Files, manifests: &[Signed]) -> Result<BTreeSet<String>, Wron
     let mut named = BTreeSet::new();
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for read in manifests {
-        for name in [MANIFEST, SIGNATURE, PUBLIC_KEY] {
-            named.insert(format!("{}/{name}", read.prefix));
-        }
+        named.extend([read.key.clone(), format!("{}.sig", read.key), format!("{}/{PUBLIC_KEY}", read.prefix)]);
         for entry in &read.manifest.entries {
             let Some(below) = entry.key.strip_prefix(&format!("{}/", read.prefix)) else {
                 return wrong(&read.key, format!("names `{}`, which is no object of its run", shown(&entry.key)));

@@ -8,7 +8,8 @@ mod manifest;
 pub use calls::{Ask, Asked, By, LATE, MOST_QUESTIONS, Question};
 pub use key::{PublicKey, Unsuitable};
 pub use manifest::{
-    ApiCall, Chained, Entry, Gap, Lack, MANIFEST, Manifest, PUBLIC_KEY, SIGNATURE, SetAside, Signer, Source, Window,
+    ApiCall, Chained, Entry, Gap, Lack, MANIFEST, Manifest, PUBLIC_KEY, SetAside, Signer, Source, Window, is_manifest,
+    manifest_name,
 };
 
 use std::collections::BTreeMap;
@@ -123,16 +124,18 @@ impl Subject<'_> {
     /// Whether it can be collected only once the other one is.
     pub fn awaits(&self, other: &Subject<'_>) -> bool {
         match self {
+            // What the ledger holds is read at the end of the run.
+            Self::Ledger => !matches!(other, Subject::Ledger | Subject::Report),
             Self::Chained => matches!(other, Subject::Calls(_)),
             Self::Deeds => matches!(other, Subject::Calls(_) | Subject::Chained),
             Self::Report => !matches!(other, Subject::Report),
-            Self::Ledger | Self::Principal | Self::Function(_) | Self::Logs(..) | Self::Calls(_) => false,
+            Self::Principal | Self::Function(_) | Self::Logs(..) | Self::Calls(_) => false,
         }
     }
 
     /// Whether it awaits any: then it is whoever's that finds it can be collected.
     pub fn is_late(&self) -> bool {
-        matches!(self, Self::Chained | Self::Deeds | Self::Report)
+        matches!(self, Self::Ledger | Self::Chained | Self::Deeds | Self::Report)
     }
 }
 
@@ -200,9 +203,18 @@ pub struct Sealed {
     pub objects: u32,
     /// How many gaps.
     pub gaps: u32,
+    /// The first of them, in a few words each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// When it was signed.
     pub at: Timestamp,
 }
+
+/// So many gaps are told on the page; all of them are in the manifest.
+pub const TOLD_GAPS: usize = 6;
+
+/// What stands in the step's detail before the gaps that are told.
+pub const MISSING: &str = "; not collected: ";
 
 /// A slice of the window is no shorter than this.
 const SHORTEST_SLICE: SignedDuration = SignedDuration::from_hours(1);
@@ -282,12 +294,19 @@ impl EvidenceRun {
 /// Where reading goes on behind an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The API's own token.
+    /// The API's own token. Where it is no list that goes on: what is left to be collected, as the collector wrote it.
     pub token: String,
     /// The begin of what the token belongs to, in milliseconds since 1970.
     pub from_ms: i64,
     /// The time of the latest event so far, in milliseconds since 1970: a token lives for a day.
     pub latest_ms: i64,
+}
+
+impl Cursor {
+    /// Behind something that is no list of events.
+    pub fn left(token: String) -> Self {
+        Self { token, from_ms: 0, latest_ms: 0 }
+    }
 }
 
 /// One object of a unit, or the end of a unit that has none.
@@ -352,15 +371,16 @@ pub struct Aside {
     pub key: String,
 }
 
-/// The latest piece of each unit that has one.
-pub fn latest_of_each(pieces: Vec<Piece>) -> BTreeMap<u32, Piece> {
-    let mut latest: BTreeMap<u32, Piece> = BTreeMap::new();
+/// The pieces of each unit that has some, in the order in which they were kept.
+pub fn of_each(pieces: Vec<Piece>) -> BTreeMap<u32, Vec<Piece>> {
+    let mut of_each: BTreeMap<u32, Vec<Piece>> = BTreeMap::new();
     for piece in pieces {
-        if latest.get(&piece.unit).is_none_or(|other| other.part < piece.part) {
-            latest.insert(piece.unit, piece);
-        }
+        of_each.entry(piece.unit).or_default().push(piece);
     }
-    latest
+    for pieces in of_each.values_mut() {
+        pieces.sort_by_key(|piece| piece.part);
+    }
+    of_each
 }
 
 /// The partition of an incident's runs.

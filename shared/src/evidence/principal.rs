@@ -1,22 +1,40 @@
-//! The documents of a role or user: what it may do, and who may become it.
+//! The documents of a role or user: what it may do, who may become it, and what it was used for.
+
+mod policies;
+mod usage;
 
 use aws_sdk_iam::Client;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use firebreak_model::action::FunctionName;
 use firebreak_model::evidence::ApiCall;
 use firebreak_model::ids::{RoleName, UserName};
+use firebreak_model::ledger::Incident;
+use firebreak_model::plan::Target;
 use firebreak_model::principal::PrincipalName;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::documents::Answers;
+use super::ledger::found_before;
 use crate::action::ActionError;
+use crate::ledger::Ledger;
 
-/// The documents of a principal: itself, the policies attached to it, its inline policies, its keys.
-pub(super) async fn answers(client: &Client, principal: &PrincipalName) -> Answers {
+/// The documents of a principal: itself, the policies attached to it, its inline policies, its keys and groups, what it
+/// was used for; and what our own steps found before they changed it.
+pub(super) async fn answers(client: &Client, ledger: &Ledger, incident: &Incident) -> Answers {
+    let mut answers = documents(client, &incident.principal.name).await;
+    let about = |target: &Target| *target == Target::from(&incident.principal.name);
+    for owner in [FunctionName::QuarantinePrincipal, FunctionName::RevokeSessions] {
+        found_before(ledger, incident, owner, about, &mut answers).await;
+    }
+    answers
+}
+
+async fn documents(client: &Client, principal: &PrincipalName) -> Answers {
     match principal {
-        PrincipalName::Role(role) => role_documents(client, role).await,
-        PrincipalName::User(user) => user_documents(client, user).await,
+        PrincipalName::Role(role) => Box::pin(role_documents(client, role)).await,
+        PrincipalName::User(user) => Box::pin(user_documents(client, user)).await,
     }
 }
 
@@ -24,12 +42,13 @@ async fn role_documents(client: &Client, role: &RoleName) -> Answers {
     let name = role.as_str();
     let parameters = || json!({"RoleName": name});
     let mut answers = Answers::default();
-    let mut policies = Vec::new();
+    let (mut arn, mut policies) = (None, Vec::new());
     let read = client.get_role().role_name(name).send().await;
     let read = read.map_err(|e| ActionError::of("iam:GetRole", name, e)).map(|answer| answer.role);
     let read = read.map(|role| match role {
         None => Value::Null,
         Some(role) => {
+            arn = Some(role.arn.clone());
             policies.extend(role.permissions_boundary().and_then(|b| b.permissions_boundary_arn.clone()));
             json!({
                 "Arn": role.arn, "Path": role.path, "RoleName": role.role_name, "RoleId": role.role_id,
@@ -66,7 +85,8 @@ async fn role_documents(client: &Client, role: &RoleName) -> Answers {
         let call = ApiCall::new("iam:GetRolePolicy", json!({"RoleName": name, "PolicyName": policy}));
         answers.push(call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)})));
     }
-    managed_policies(client, &policies, &mut answers).await;
+    policies::managed(client, &policies, &mut answers).await;
+    usage::last_accessed(client, arn.as_deref(), &usage::WAITS, &mut answers).await;
     answers
 }
 
@@ -74,12 +94,13 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
     let name = user.as_str();
     let parameters = || json!({"UserName": name});
     let mut answers = Answers::default();
-    let mut policies = Vec::new();
+    let (mut arn, mut policies) = (None, Vec::new());
     let read = client.get_user().user_name(name).send().await;
     let read = read.map_err(|e| ActionError::of("iam:GetUser", name, e)).map(|answer| answer.user);
     let read = read.map(|user| match user {
         None => Value::Null,
         Some(user) => {
+            arn = Some(user.arn.clone());
             policies.extend(user.permissions_boundary().and_then(|b| b.permissions_boundary_arn.clone()));
             json!({
                 "Arn": user.arn, "Path": user.path, "UserName": user.user_name, "UserId": user.user_id,
@@ -93,7 +114,9 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
 
     let pages = client.list_access_keys().user_name(name).into_paginator().items().send();
     let keys = pages.collect::<Result<Vec<_>, _>>().await;
-    let keys = keys.map_err(|e| ActionError::of("iam:ListAccessKeys", name, e)).map(|keys| {
+    let keys = keys.map_err(|e| ActionError::of("iam:ListAccessKeys", name, e));
+    let ids: Vec<String> = keys.iter().flatten().filter_map(|key| key.access_key_id.clone()).collect();
+    let keys = keys.map(|keys| {
         let key = |k: &aws_sdk_iam::types::AccessKeyMetadata| {
             json!({"AccessKeyId": k.access_key_id, "Status": k.status.as_ref().map(aws_sdk_iam::types::StatusType::as_str),
                    "CreateDate": date(k.create_date())})
@@ -101,6 +124,7 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
         json!({"AccessKeyMetadata": keys.iter().map(key).collect::<Vec<_>>()})
     });
     answers.push(ApiCall::new("iam:ListAccessKeys", parameters()), keys);
+    usage::keys(client, &ids, &mut answers).await;
 
     let pages = client.list_attached_user_policies().user_name(name).into_paginator().items().send();
     let attached = pages.collect::<Result<Vec<_>, _>>().await;
@@ -122,32 +146,11 @@ async fn user_documents(client: &Client, user: &UserName) -> Answers {
         let call = ApiCall::new("iam:GetUserPolicy", json!({"UserName": name, "PolicyName": policy}));
         answers.push(call, answer.map(|a| json!({"PolicyDocument": decoded(&a.policy_document)})));
     }
-    managed_policies(client, &policies, &mut answers).await;
+    policies.extend(policies::of_groups(client, name, &mut answers).await);
+    policies::managed(client, &policies, &mut answers).await;
+    usage::sign_in(client, name, &mut answers).await;
+    usage::last_accessed(client, arn.as_deref(), &usage::WAITS, &mut answers).await;
     answers
-}
-
-/// The default version of each managed policy.
-async fn managed_policies(client: &Client, arns: &[String], answers: &mut Answers) {
-    for arn in arns {
-        let read = client.get_policy().policy_arn(arn).send().await;
-        let read = read.map_err(|e| ActionError::of("iam:GetPolicy", arn, e)).map(|answer| answer.policy);
-        let version = read.as_ref().ok().and_then(|p| p.as_ref()?.default_version_id.clone());
-        let read = read.map(|policy| {
-            policy.map(|p| {
-                json!({"Arn": p.arn, "PolicyId": p.policy_id, "DefaultVersionId": p.default_version_id,
-                       "CreateDate": date(p.create_date()), "UpdateDate": date(p.update_date())})
-            })
-        });
-        answers.push(ApiCall::new("iam:GetPolicy", json!({"PolicyArn": arn})), read.map(|p| json!(p)));
-        let Some(version) = version else { continue };
-        let document = client.get_policy_version().policy_arn(arn).version_id(&version).send().await;
-        let document = document.map_err(|e| ActionError::of("iam:GetPolicyVersion", arn, e)).map(|answer| {
-            let version = answer.policy_version.unwrap_or_else(|| aws_sdk_iam::types::PolicyVersion::builder().build());
-            json!({"Document": version.document().map(decoded), "CreateDate": date(version.create_date())})
-        });
-        let call = ApiCall::new("iam:GetPolicyVersion", json!({"PolicyArn": arn, "VersionId": version}));
-        answers.push(call, document);
-    }
 }
 
 fn date(at: Option<&DateTime>) -> Option<String> {
@@ -191,8 +194,21 @@ mod tests {
         ]
     }
 
+    /// What IAM looks up of what a principal was used for.
+    fn last_accessed() -> [Answer; 2] {
+        let service = "<member><ServiceName>S3</ServiceName><ServiceNamespace>s3</ServiceNamespace></member>";
+        let details = format!(
+            "<JobStatus>COMPLETED</JobStatus><JobCreationDate>2026-11-21T03:00:00Z</JobCreationDate><JobCompletionDate>\
+             2026-11-21T03:00:01Z</JobCompletionDate><ServicesLastAccessed>{service}</ServicesLastAccessed>"
+        );
+        [
+            answer("GenerateServiceLastAccessedDetails", "<JobId>j1</JobId>"),
+            answer("GetServiceLastAccessedDetails", &details),
+        ]
+    }
+
     async fn answered(wire: &Wire, principal: &PrincipalName) -> Answers {
-        super::answers(&Client::new(&wire.config()), principal).await
+        documents(&Client::new(&wire.config()), principal).await
     }
 
     fn role() -> PrincipalName {
@@ -216,7 +232,7 @@ mod tests {
             ),
             answer(
                 "ListAttachedRolePolicies",
-                "<AttachedPolicies><member><PolicyName>B</PolicyName><PolicyArn>arn:aws:iam::aws:policy/B</PolicyArn></member>\
+                "<AttachedPolicies><member><PolicyName>B</PolicyName><PolicyArn>arn:aws:iam::111122223333:policy/B</PolicyArn></member>\
                  </AttachedPolicies>",
             ),
             answer("ListRolePolicies", "<PolicyNames><member>in line</member></PolicyNames>"),
@@ -225,9 +241,16 @@ mod tests {
                 "<RoleName>orders</RoleName><PolicyName>x</PolicyName><PolicyDocument>%7B%7D</PolicyDocument>",
             ),
         ];
-        for arn in ["arn:aws:iam::aws:policy/Edge", "arn:aws:iam::aws:policy/A", "arn:aws:iam::aws:policy/B"] {
+        for arn in ["arn:aws:iam::aws:policy/Edge", "arn:aws:iam::aws:policy/A"] {
             script.extend(policy(arn));
         }
+        let [read, in_force] = policy("arn:aws:iam::111122223333:policy/B");
+        let earlier =
+            answer("GetPolicyVersion", "<PolicyVersion><Document>%7B%22v%22%3A2%7D</Document></PolicyVersion>");
+        let versions = "<Versions><member><VersionId>v3</VersionId><IsDefaultVersion>true</IsDefaultVersion></member>\
+                        <member><VersionId>v2</VersionId></member></Versions>";
+        script.extend([read, answer("ListPolicyVersions", versions), in_force, earlier]);
+        script.extend(last_accessed());
         let wire = Wire::answering(script);
         let answers = answered(&wire, &role()).await;
         assert_eq!(answers.gaps(), []);
@@ -243,19 +266,26 @@ mod tests {
                 "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FEdge&VersionId=v3",
                 "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA",
                 "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FA&VersionId=v3",
-                "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FB",
-                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3Aaws%3Apolicy%2FB&VersionId=v3",
+                "GetPolicy&PolicyArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Apolicy%2FB",
+                "ListPolicyVersions&PolicyArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Apolicy%2FB",
+                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Apolicy%2FB&VersionId=v3",
+                "GetPolicyVersion&PolicyArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Apolicy%2FB&VersionId=v2",
+                "GenerateServiceLastAccessedDetails&Arn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fteam%2Forders",
+                "GetServiceLastAccessedDetails&JobId=j1",
             ]
         );
         let responses = answers.responses();
         assert_eq!(responses[0]["AssumeRolePolicyDocument"]["Statement"][0]["Sid"], "a b+");
         assert_eq!(responses[0]["Path"], "/team/");
-        assert_eq!(responses.last().unwrap()["Document"], json!({"v": 3}));
+        assert_eq!(responses[responses.len() - 2]["Document"], json!({"v": 2}), "every version of the account's own");
+        assert_eq!(responses.last().unwrap()["ServicesLastAccessed"][0]["ServiceNamespace"], "s3");
+        let last = responses.last().unwrap().to_string();
+        assert!(!last.contains("j1") && !last.contains("03:00:01"), "the same answer is the same object: {last}");
     }
 
     #[tokio::test]
-    async fn a_user_with_its_keys() {
-        let wire = Wire::answering([
+    async fn a_user_with_its_keys_its_groups_and_how_it_signs_in() {
+        let mut script = vec![
             answer(
                 "GetUser",
                 "<User><UserName>ana</UserName><UserId>AIDAEXAMPLE000000001</UserId><Path>/</Path>\
@@ -266,18 +296,54 @@ mod tests {
                 "<AccessKeyMetadata><member><AccessKeyId>AKIAEXAMPLE0000001</AccessKeyId>\
                     <Status>Active</Status></member></AccessKeyMetadata>",
             ),
+            answer(
+                "GetAccessKeyLastUsed",
+                "<UserName>ana</UserName><AccessKeyLastUsed><LastUsedDate>2026-11-20T00:00:00Z</LastUsedDate>\
+                    <ServiceName>s3</ServiceName><Region>eu-west-1</Region></AccessKeyLastUsed>",
+            ),
             answer("ListAttachedUserPolicies", "<AttachedPolicies/>"),
             answer("ListUserPolicies", "<PolicyNames><member>p</member></PolicyNames>"),
             answer(
                 "GetUserPolicy",
                 "<UserName>ana</UserName><PolicyName>p</PolicyName><PolicyDocument>no json</PolicyDocument>",
             ),
-        ]);
+            answer(
+                "ListGroupsForUser",
+                "<Groups><member><Path>/</Path><GroupName>ops</GroupName><GroupId>AGPAEXAMPLE000000001</GroupId>\
+                    <Arn>arn:aws:iam::111122223333:group/ops</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
+                    </member></Groups>",
+            ),
+            answer(
+                "ListAttachedGroupPolicies",
+                "<AttachedPolicies><member><PolicyName>A</PolicyName><PolicyArn>arn:aws:iam::aws:policy/A</PolicyArn></member>\
+                 </AttachedPolicies>",
+            ),
+            answer("ListGroupPolicies", "<PolicyNames><member>g</member></PolicyNames>"),
+            answer(
+                "GetGroupPolicy",
+                "<GroupName>ops</GroupName><PolicyName>g</PolicyName><PolicyDocument>%7B%7D</PolicyDocument>",
+            ),
+        ];
+        script.extend(policy("arn:aws:iam::aws:policy/A"));
+        script.push(query_error(404, "NoSuchEntity"));
+        script.push(answer(
+            "ListMFADevices",
+            "<MFADevices><member><UserName>ana</UserName><SerialNumber>arn:aws:iam::111122223333:mfa/ana</SerialNumber>\
+                <EnableDate>2026-01-01T00:00:00Z</EnableDate></member></MFADevices>",
+        ));
+        script.extend(last_accessed());
+        let wire = Wire::answering(script);
         let answers = answered(&wire, &PrincipalName::User("ana".parse().unwrap())).await;
         let responses = answers.responses();
-        assert_eq!((answers.gaps(), responses.len()), (vec![], 5));
+        assert_eq!((answers.gaps(), responses.len()), (vec![], 15));
         assert_eq!(responses[1]["AccessKeyMetadata"][0]["Status"], "Active");
-        assert_eq!(responses[4]["PolicyDocument"], "no json");
+        assert_eq!(responses[2]["AccessKeyLastUsed"]["ServiceName"], "s3");
+        assert_eq!(responses[5]["PolicyDocument"], "no json");
+        assert_eq!(responses[6]["Groups"][0]["GroupName"], "ops");
+        assert_eq!(responses[9]["PolicyDocument"], json!({}));
+        assert_eq!(responses[11]["Document"], json!({"v": 3}), "what a group is given is read too");
+        assert_eq!(responses[12], &Value::Null, "no password is no gap");
+        assert_eq!(responses[13]["MFADevices"][0]["SerialNumber"], "arn:aws:iam::111122223333:mfa/ana");
     }
 
     #[tokio::test]

@@ -40,7 +40,10 @@ fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> 
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(Snapshot {
-        manifest: format!("{}/{MANIFEST}", run.prefix()),
+        manifest: run.sealed.as_ref().map_or_else(
+            || format!("{}/{MANIFEST}", run.prefix()),
+            |sealed| sealed.manifest.key.clone(),
+        ),
         sha256: run.sealed.as_ref().map(|sealed| sealed.manifest.sha256.clone()),
         purpose: run.purpose,
         began_at: run.began_at,

@@ -6,14 +6,17 @@
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::base64;
+use firebreak_model::SCHEMA;
 use firebreak_model::evidence::{
-    Chained, EvidenceRun, MANIFEST, Manifest, PUBLIC_KEY, PublicKey, SIGNATURE, Sealed, SetAside, Signer,
+    Aside, Chained, EvidenceRun, Gap, Manifest, PUBLIC_KEY, Piece, PublicKey, Sealed, SetAside, Signer, TOLD_GAPS,
+    manifest_name,
 };
 use firebreak_model::ids::{hex, unhex};
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
-use super::Settings;
 use super::store::{Store, StoreError};
+use super::{MOST_TRIES, Settings};
 use crate::action::ActionError;
 use crate::clock;
 use crate::ledger::{Ledger, LedgerError, Pieces};
@@ -67,7 +70,8 @@ impl Sealing<'_> {
         let run = if run.sealed.is_some() { run } else { self.sign(run, &signer, pieces, &prefix).await? };
         let Some(sealed) = &run.sealed else { return Ok(run) };
         let signature = unhex(&sealed.signature).unwrap_or_default();
-        self.store.put(&format!("{prefix}/{SIGNATURE}"), "application/octet-stream", signature).await?;
+        // Beside the manifest, under whichever name that has.
+        self.store.put(&format!("{}.sig", sealed.manifest.key), "application/octet-stream", signature).await?;
         let key = PublicKey::from_hex(&signer.public_key).map_err(|_| SealError::Key(signer.key_arn.clone()))?;
         let pem = key.to_pem(|bytes| base64::encode(bytes)).into_bytes();
         self.store.put(&format!("{prefix}/{PUBLIC_KEY}"), "application/x-pem-file", pem).await?;
@@ -101,22 +105,28 @@ impl Sealing<'_> {
         pieces: Pieces,
         prefix: &str,
     ) -> Result<EvidenceRun, SealError> {
-        let found = pieces.pieces.iter().map(firebreak_model::evidence::Piece::read).collect::<Result<Vec<_>, _>>()?;
-        let named: Vec<&str> = found.iter().filter_map(|f| f.entry.as_ref()).map(|entry| entry.key.as_str()).collect();
-        let mut set_aside = Vec::new();
-        for aside in &pieces.asides {
-            if named.contains(&aside.key.as_str()) {
-                continue;
+        let mut asides = pieces.asides;
+        let mut taken = 0;
+        let (manifest, chained, digest) = loop {
+            let manifest = self.manifest(&run, signer, &pieces.pieces, &asides).await?;
+            let body = manifest.to_bytes()?;
+            let digest = Sha256::digest(&body);
+            let chained = Chained { key: format!("{prefix}/{}", manifest_name(taken)), sha256: hex(&digest) };
+            match self.store.put(&chained.key, "application/json", body).await {
+                Ok(()) => break (manifest, chained, digest),
+                // Put there by a try that found other records, or by someone else.
+                Err(StoreError::Taken { key }) if taken + 1 < MOST_TRIES => {
+                    warn!("`{key}` holds something else: it is set aside");
+                    let EvidenceRun { incident_id, episode, run: number, .. } = &run;
+                    let incident_id = incident_id.clone();
+                    let aside = Aside { schema: SCHEMA, incident_id, episode: *episode, run: *number, key };
+                    self.ledger.set_aside(&aside).await?;
+                    asides = self.ledger.pieces(&run).await?.asides;
+                    taken += 1;
+                }
+                Err(error) => return Err(error.into()),
             }
-            if let Some((bytes, sha256)) = self.store.digest(&aside.key).await? {
-                set_aside.push(SetAside { key: aside.key.clone(), bytes, sha256 });
-            }
-        }
-        let manifest = Manifest::of(&run, signer, found, set_aside);
-        let body = manifest.to_bytes()?;
-        let digest = Sha256::digest(&body);
-        let chained = Chained { key: format!("{prefix}/{MANIFEST}"), sha256: hex(&digest) };
-        self.store.put(&chained.key, "application/json", body).await?;
+        };
         self.store.verify(&chained.key, &chained.sha256).await?;
 
         let signing = self
@@ -134,6 +144,7 @@ impl Sealing<'_> {
             signature,
             objects: count(manifest.entries.len()),
             gaps: count(manifest.gaps.len()),
+            missing: manifest.gaps.iter().take(TOLD_GAPS).map(Gap::said).collect(),
             at: clock::now(),
         });
         if !self.ledger.keep_run(&run).await? {
@@ -141,5 +152,23 @@ impl Sealing<'_> {
             run = self.ledger.run(&run).await?.unwrap_or(run);
         }
         Ok(run)
+    }
+
+    async fn manifest(
+        &self,
+        run: &EvidenceRun,
+        signer: &Signer,
+        pieces: &[Piece],
+        asides: &[Aside],
+    ) -> Result<Manifest, SealError> {
+        let found = pieces.iter().map(Piece::read).collect::<Result<Vec<_>, _>>()?;
+        let named: Vec<&str> = found.iter().filter_map(|f| f.entry.as_ref()).map(|entry| entry.key.as_str()).collect();
+        let mut set_aside = Vec::new();
+        for aside in asides.iter().filter(|aside| !named.contains(&aside.key.as_str())) {
+            if let Some((bytes, sha256)) = self.store.digest(&aside.key).await? {
+                set_aside.push(SetAside { key: aside.key.clone(), bytes, sha256 });
+            }
+        }
+        Ok(Manifest::of(run, signer, found, set_aside))
     }
 }

@@ -21,14 +21,17 @@ const BITE: usize = 1 << 20;
 enum Encoder {
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Gzip(GzEncoder<Vec<u8>>),
+    /// What is compressed already stays as it is.
+    AsItIs(Vec<u8>),
 }
 
 impl Encoder {
-    fn new(codec: Codec, room: usize) -> Result<Self, StoreError> {
+    fn new(codec: Option<Codec>, room: usize) -> Result<Self, StoreError> {
         let out = Vec::with_capacity(room);
         Ok(match codec {
-            Codec::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, 1)?),
-            Codec::Gzip => Self::Gzip(GzEncoder::new(out, Compression::default())),
+            Some(Codec::Zstd) => Self::Zstd(zstd::stream::write::Encoder::new(out, 1)?),
+            Some(Codec::Gzip) => Self::Gzip(GzEncoder::new(out, Compression::default())),
+            None => Self::AsItIs(out),
         })
     }
 
@@ -36,6 +39,7 @@ impl Encoder {
         match self {
             Self::Zstd(zstd) => zstd.write_all(bytes),
             Self::Gzip(gzip) => gzip.write_all(bytes),
+            Self::AsItIs(out) => out.write_all(bytes),
         }
     }
 
@@ -43,6 +47,7 @@ impl Encoder {
         match self {
             Self::Zstd(zstd) => zstd.get_mut(),
             Self::Gzip(gzip) => gzip.get_mut(),
+            Self::AsItIs(out) => out,
         }
     }
 
@@ -50,6 +55,7 @@ impl Encoder {
         match self {
             Self::Zstd(zstd) => zstd.finish(),
             Self::Gzip(gzip) => gzip.finish(),
+            Self::AsItIs(out) => Ok(out),
         }
     }
 }
@@ -58,7 +64,7 @@ impl Encoder {
 pub struct Sink<'a> {
     store: &'a Store,
     key: String,
-    codec: Codec,
+    codec: Option<Codec>,
     part_bytes: usize,
     encoder: Encoder,
     content: Sha256,
@@ -73,6 +79,11 @@ impl std::fmt::Debug for Sink<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sink").field("key", &self.key).finish_non_exhaustive()
     }
+}
+
+/// What S3 is told that it is. What stays as it is are code packages.
+fn content_type(codec: Option<Codec>) -> &'static str {
+    codec.map_or("application/zip", Codec::content_type)
 }
 
 /// An object that is there.
@@ -98,13 +109,13 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// Where there is no room to compress in.
     pub fn new(store: &'a Store, key: String, codec: Codec) -> Result<Self, StoreError> {
-        Self::in_parts_of(store, key, codec, PART_BYTES)
+        Self::in_parts_of(store, key, Some(codec), PART_BYTES)
     }
 
     pub(super) fn in_parts_of(
         store: &'a Store,
         key: String,
-        codec: Codec,
+        codec: Option<Codec>,
         part_bytes: usize,
     ) -> Result<Self, StoreError> {
         Ok(Self {
@@ -120,6 +131,11 @@ impl<'a> Sink<'a> {
             lines: 0,
             upload: None,
         })
+    }
+
+    /// SHA-256 of what was taken so far.
+    pub(super) fn content_sha256(&self) -> String {
+        hex(&self.content.clone().finalize())
     }
 
     /// How many bytes are compressed so far.
@@ -161,7 +177,7 @@ impl<'a> Sink<'a> {
         self.stored_bytes += part.len() as u64;
         let upload = match self.upload.as_mut() {
             Some(upload) => upload,
-            None => self.upload.insert(self.store.begin(&self.key, self.codec.content_type()).await?),
+            None => self.upload.insert(self.store.begin(&self.key, content_type(self.codec)).await?),
         };
         self.store.part(&self.key, upload, part).await
     }
@@ -177,7 +193,7 @@ impl<'a> Sink<'a> {
             None => {
                 self.stored.update(&rest);
                 self.stored_bytes += rest.len() as u64;
-                self.store.put(&self.key, self.codec.content_type(), rest).await?;
+                self.store.put(&self.key, content_type(self.codec), rest).await?;
             }
             Some(upload) => {
                 self.upload = Some(upload);
@@ -227,7 +243,7 @@ mod tests {
             let bucket = Bucket::default();
             let store = bucket.store();
             let content = noise(8_000);
-            let mut sink = Sink::in_parts_of(&store, "p/x".into(), codec, part_bytes).unwrap();
+            let mut sink = Sink::in_parts_of(&store, "p/x".into(), Some(codec), part_bytes).unwrap();
             for line in content.lines() {
                 sink.line(&serde_json::value::RawValue::from_string(line.to_owned()).unwrap()).await.unwrap();
             }
@@ -260,6 +276,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_compressed_already_is_stored_as_it_is() {
+        for part_bytes in [PART_BYTES, 100_000] {
+            let bucket = Bucket::default();
+            let store = bucket.store();
+            let package = noise(8_000);
+            let mut sink = Sink::in_parts_of(&store, "p/x.zip".into(), None, part_bytes).unwrap();
+            for bytes in package.as_bytes().chunks(30_000) {
+                sink.write(bytes).await.unwrap();
+            }
+            assert_eq!(sink.content_sha256(), sha256_hex(package.as_bytes()));
+            let stored = sink.finish().await.unwrap();
+            assert!(bucket.object("p/x.zip").unwrap() == package.as_bytes());
+            assert_eq!(bucket.requests()[0].headers["content-type"], "application/zip");
+            assert_eq!(
+                (stored.bytes, stored.content_bytes, stored.lines),
+                (package.len() as u64, package.len() as u64, 0)
+            );
+            assert_eq!(
+                (&stored.sha256, &stored.content_sha256),
+                (&stored.content_sha256, &sha256_hex(package.as_bytes()))
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_found_is_an_object_without_lines() {
         let bucket = Bucket::default();
         let store = bucket.store();
@@ -273,7 +314,7 @@ mod tests {
         let content = noise(24_000);
         let stored = async |bucket: &Bucket| {
             let store = bucket.store();
-            let mut sink = Sink::in_parts_of(&store, "p/x".into(), Codec::Zstd, 100_000)?;
+            let mut sink = Sink::in_parts_of(&store, "p/x".into(), Some(Codec::Zstd), 100_000)?;
             sink.write(content.as_bytes()).await?;
             sink.finish().await
         };

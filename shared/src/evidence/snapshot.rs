@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::{Chained, EvidenceRun, Purpose, Sealed, Window, latest_of_each};
+use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, Subject, Window, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use futures_util::{StreamExt as _, stream};
@@ -301,34 +301,36 @@ impl Snapshots {
     ) -> Result<Answer, Failure> {
         let Self { store, ledger, limits, .. } = self;
         let mut worked = false;
-        while run.sealed.is_none() {
-            let pieces = ledger.pieces(&run).await?.pieces;
-            let work = Work { store, ledger, run: &run, limits: *limits, deadline };
-            let mut ready = units::ready(&units::open(work, &latest_of_each(pieces.clone())));
-            // What follows from the rest is whoever's that comes to it.
+        let pieces = loop {
+            let pieces = ledger.pieces(&run).await?;
+            if run.sealed.is_some() {
+                break pieces;
+            }
+            let before = of_each(pieces.pieces.clone());
+            let work = Work { store, ledger, run: &run, limits: *limits, deadline, before: &before };
+            let open = units::open(work);
+            if open.is_empty() {
+                break pieces;
+            }
+            // What follows from the rest is done by whoever finds that done.
+            let mut ready = units::ready(&open);
             ready.retain(|unit| order.lane.holds(unit.number) || unit.subject.is_late());
             if ready.is_empty() {
-                break;
+                let why = "what is left of the run is being collected elsewhere";
+                return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
             }
             let trail = Trail { config: &self.config, pace: &self.pace };
             let scene = Scene { config: &self.config, iam: &self.iam, incident, trail, place: self.place() };
             let ends = if worked && clock::now() >= deadline {
                 ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
             } else {
-                units::collect(work, scene, ready, &pieces).await
+                units::collect(work, scene, ready).await
             };
             worked = true;
             if let Some(answer) = self.goes_on(order, incident, step, &mut run, ends).await? {
                 return Ok(answer);
             }
-        }
-        let pieces = ledger.pieces(&run).await?;
-        let work = Work { store, ledger, run: &run, limits: *limits, deadline };
-        let open = units::open(work, &latest_of_each(pieces.pieces.clone())).len();
-        if open > 0 && run.sealed.is_none() {
-            let why = format!("{open} units of the run are being collected elsewhere");
-            return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
-        }
+        };
         let sealing = Sealing { store, ledger, kms: &self.kms, settings: &self.settings };
         match Box::pin(sealing.seal(run, pieces)).await {
             Ok(run) => self.conclude(incident, step, &run).await,
@@ -430,20 +432,29 @@ impl Snapshots {
     }
 }
 
-/// The step's detail: enough to find the evidence, and to tell whether it is what was kept.
+/// The step's detail: enough to find the evidence, to tell whether it is what was kept, and to know what is missing.
 fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
-    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, .. } = sealed;
+    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, missing, .. } = sealed;
     let fingerprint = run.signer.as_ref().map_or("", |signer| signer.fingerprint.as_str());
     let what = match run.purpose {
         Purpose::Snapshot => "",
         Purpose::FollowUp => "followed up: ",
         Purpose::Report => "report made again: ",
     };
-    format!(
+    let mut said = format!(
         "{what}{objects} objects and {gaps} gaps, in manifest `{key}`, SHA-256 `{sha256}`, signed with the key of \
          fingerprint `{fingerprint}`; the report is `{}`",
         run.report()
-    )
+    );
+    for gap in missing {
+        said.push_str(MISSING);
+        said.push_str(gap);
+    }
+    let told = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+    if *gaps > told {
+        said.push_str(&format!("{MISSING}{} more, which the manifest names", gaps - told));
+    }
+    said
 }
 
 /// When the logs begin that are collected. A finding may name any time at all; there are no logs from before 1970.

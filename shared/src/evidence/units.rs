@@ -1,9 +1,7 @@
 //! Carries the units of a run on, several at once, each from where it stands.
 
-use std::collections::BTreeMap;
-
 use aws_config::SdkConfig;
-use firebreak_model::evidence::{Piece, Subject, Unit, latest_of_each};
+use firebreak_model::evidence::{Subject, Unit};
 use firebreak_model::ledger::Incident;
 use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
@@ -11,7 +9,6 @@ use futures_util::{StreamExt as _, stream};
 use super::calls::{self, Trail};
 use super::report::{self, Place};
 use super::{End, UnitError, Work, deeds, documents, function, ledger, logs, principal};
-use crate::clients;
 use crate::clock;
 
 /// What the units are about, and how AWS is asked.
@@ -28,8 +25,8 @@ pub(super) struct Scene<'a> {
 const REGIONS_AT_ONCE: usize = 40;
 
 /// The units that are not done.
-pub(super) fn open<'a>(work: Work<'a>, latest: &BTreeMap<u32, Piece>) -> Vec<Unit<'a>> {
-    let done = |unit: &Unit<'_>| latest.get(&unit.number).is_some_and(|piece| piece.next.is_none());
+pub(super) fn open(work: Work<'_>) -> Vec<Unit<'_>> {
+    let done = |unit: &Unit<'_>| work.before(unit).last().is_some_and(|piece| piece.next.is_none());
     work.run.units().into_iter().filter(|unit| !done(unit)).collect()
 }
 
@@ -44,7 +41,6 @@ pub(super) async fn collect(
     work: Work<'_>,
     scene: Scene<'_>,
     units: Vec<Unit<'_>>,
-    pieces: &[Piece],
 ) -> Vec<(u32, Result<End, UnitError>)> {
     // However little time there is, the first ones do something: an invocation that does nothing has nobody go on.
     let first: Vec<u32> = units.iter().take(work.limits.at_once).map(|unit| unit.number).collect();
@@ -52,7 +48,7 @@ pub(super) async fn collect(
         units.into_iter().partition(|unit| matches!(unit.subject, Subject::Calls(_)));
     let each = async |unit: Unit<'_>| {
         let number = unit.number;
-        (number, one(work, scene, unit, pieces, first.contains(&number)).await)
+        (number, one(work, scene, unit, first.contains(&number)).await)
     };
     let calls = stream::iter(calls).map(&each).buffer_unordered(REGIONS_AT_ONCE).collect::<Vec<_>>();
     let others = stream::iter(others).map(&each).buffer_unordered(work.limits.at_once).collect::<Vec<_>>();
@@ -61,45 +57,38 @@ pub(super) async fn collect(
     all
 }
 
-async fn one(
-    work: Work<'_>,
-    scene: Scene<'_>,
-    unit: Unit<'_>,
-    pieces: &[Piece],
-    must: bool,
-) -> Result<End, UnitError> {
+async fn one(work: Work<'_>, scene: Scene<'_>, unit: Unit<'_>, must: bool) -> Result<End, UnitError> {
     if !must && clock::now() >= work.deadline {
         return Ok(End::Cut(false));
     }
     let (what, answers) = match unit.subject {
         Subject::Logs(group, slice) => {
             let client = logs::client_in(scene.config, &group.region);
-            let latest = latest_of_each(pieces.to_vec());
-            let latest = latest.get(&unit.number);
+            let latest = work.before(&unit).last();
             return Box::pin(logs::collect(&client, work, &unit, (group, slice), latest)).await;
         }
         Subject::Calls(_) | Subject::Chained => {
-            return Box::pin(calls::collect(scene.trail, work, &unit, pieces, must)).await;
+            return Box::pin(calls::collect(scene.trail, work, &unit, &work.pieces(), must)).await;
         }
         Subject::Deeds => {
-            Box::pin(deeds::collect(work, &unit, pieces)).await?;
+            Box::pin(deeds::collect(work, &unit, &work.pieces())).await?;
             return Ok(End::Done);
         }
         Subject::Report => {
-            Box::pin(report::collect(work, scene.place, scene.incident, &unit, pieces)).await?;
+            Box::pin(report::collect(work, scene.place, scene.incident, &unit, &work.pieces())).await?;
             return Ok(End::Done);
         }
-        Subject::Ledger => (scene.incident.incident_id.to_string(), ledger::answers(work.ledger, scene.incident).await),
+        Subject::Ledger => {
+            let id = &scene.incident.incident_id;
+            (id.to_string(), Box::pin(ledger::answers(work.ledger, id)).await)
+        }
         Subject::Principal => {
             let name = &scene.incident.principal.name;
-            (name.to_string(), Box::pin(principal::answers(scene.iam, name)).await)
+            (name.to_string(), Box::pin(principal::answers(scene.iam, work.ledger, scene.incident)).await)
         }
         Subject::Function(function) => {
-            let function = function.unqualified();
-            let client = clients::lambda_in(scene.config, function.region());
-            (function.to_string(), Box::pin(function::answers(&client, &function)).await)
+            return Box::pin(function::collect(scene, work, &unit, function, must)).await;
         }
     };
-    documents::keep(work, &unit, &what, answers).await?;
-    Ok(End::Done)
+    documents::keep(work, &unit, &what, answers).await
 }

@@ -3,6 +3,7 @@
 use firebreak_model::evidence::{Aside, EvidenceRun, Piece, piece_partition, run_keys, run_partition};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::Record;
+use serde_json::Value;
 
 use super::{Ledger, LedgerError, held, text};
 
@@ -97,6 +98,18 @@ impl Ledger {
             }
         }
         Ok(all)
+    }
+
+    /// What lies in a partition, under sort keys that begin so, each as it lies there: for people to read, and for nobody to
+    /// act on.
+    pub async fn as_it_lies(&self, partition: String, prefix: &str) -> Result<Vec<(String, Value)>, LedgerError> {
+        let mut records = Vec::new();
+        for item in self.items(partition, prefix).await? {
+            let sort = item.get("sk").and_then(|sort| sort.as_s().ok()).cloned().unwrap_or_default();
+            let record = serde_dynamo::from_item(item);
+            records.push((sort.clone(), record.map_err(|source| LedgerError::Unreadable { key: sort, source })?));
+        }
+        Ok(records)
     }
 
     /// Records an object, once. Answers whether it did: another invocation may have stored the same.

@@ -1,6 +1,7 @@
 //! The page about an incident: how each step stands, and how to undo it.
 
 use firebreak_model::action::{ActionId, FunctionName};
+use firebreak_model::evidence::MISSING;
 use firebreak_model::ladder::{self, Standing};
 use firebreak_model::ledger::{FindingRecord, Incident, Origin, StepRecord, StepState};
 use firebreak_model::plan::Step;
@@ -266,7 +267,11 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
         }
         let at = record.reverted_at.or(record.verified_at).unwrap_or(record.updated_at);
         draft.line(&format!("[x] {}", clean(key, 300)));
-        draft.line(&format!("    {} {at}: {}", record.state, clean(&record.detail, 600)));
+        let mut told = record.detail.split(MISSING);
+        draft.line(&format!("    {} {at}: {}", record.state, clean(told.next().unwrap_or_default(), 600)));
+        for gap in told {
+            draft.line(&format!("    not collected: {}", clean(gap, 250)));
+        }
     }
     if !open.is_empty() {
         draft.section("What is not");

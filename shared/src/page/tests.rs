@@ -43,7 +43,7 @@ pub(super) fn setting() -> Setting {
     }
 }
 
-pub(super) fn finding(kind: &str) -> FindingRecord {
+pub(crate) fn finding(kind: &str) -> FindingRecord {
     let principal = Principal::from_arn("arn:aws:iam::111122223333:role/team/orders-role").unwrap();
     FindingRecord {
         schema: SCHEMA,
@@ -136,7 +136,11 @@ fn a_containment_in_part() {
         (StepState::Applied, "URLs need IAM authentication", PRIORS[2]),
         (StepState::Applied, "public statements are removed", PRIORS[3]),
         (StepState::Failed, "`lambda:PutFunctionEventInvokeConfig` on `orders` was denied", PRIORS[4]),
-        (StepState::Applied, "4 objects and 0 gaps", None),
+        (
+            StepState::Applied,
+            "4 objects and 2 gaps, in manifest `m`; not collected: log group /aws/lambda/orders in eu-west-1, logs:FilterLogEvents: it does not exist, or no longer; not collected: role/orders, iam:GetRole: Firebreak was denied it",
+            None,
+        ),
     ];
     let step = |(at, (state, detail, prior))| record(&incident, at, state, detail, prior);
     let steps: Vec<StepRecord> = states.into_iter().enumerate().map(step).collect();

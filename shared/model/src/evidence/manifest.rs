@@ -11,11 +11,21 @@ use crate::SCHEMA;
 use crate::action::named;
 use crate::ids::{AccountId, FunctionArn, IncidentId};
 
-/// The name of a manifest, beside what it names.
+/// The name of a manifest, beside what it names. Its signature has the same and `.sig`: DER, as
+/// `openssl dgst -sha256 -verify` reads it.
 pub const MANIFEST: &str = "manifest.json";
 
-/// The name of its signature: DER, as `openssl dgst -sha256 -verify` reads it.
-pub const SIGNATURE: &str = "manifest.json.sig";
+/// The name of a run's manifest where so many of its places held something else: another name for each.
+pub fn manifest_name(taken: u32) -> String {
+    if taken == 0 { MANIFEST.to_owned() } else { format!("manifest.{}.json", taken + 1) }
+}
+
+/// Whether an object of that name could be a manifest.
+pub fn is_manifest(name: &str) -> bool {
+    let number = name.strip_prefix("manifest.").and_then(|rest| rest.strip_suffix(".json"));
+    let again = number.and_then(|number| number.parse::<u32>().ok()).filter(|number| *number > 1);
+    name == MANIFEST || again.is_some_and(|number| manifest_name(number - 1) == name)
+}
 
 /// The name of the key that it was signed with: PEM.
 pub const PUBLIC_KEY: &str = "public-key.pem";
@@ -83,8 +93,24 @@ named!(
         NoAnswer = "no_answer",
         /// AWS refused the call as it stood, or answered what makes no sense.
         Rejected = "rejected",
+        /// It came, and is not what AWS says that it is.
+        Differs = "differs",
     }
 );
+
+impl Lack {
+    /// The same for a person.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Gone => "it does not exist, or no longer",
+            Self::Denied => "Firebreak was denied it",
+            Self::Throttled => "AWS turned Firebreak away",
+            Self::NoAnswer => "no answer came",
+            Self::Rejected => "AWS refused the call, or its answer made no sense",
+            Self::Differs => "it is not what AWS says that it is",
+        }
+    }
+}
 
 /// Something that could not be collected, or not wholly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +123,13 @@ pub struct Gap {
     pub lack: Lack,
     /// Why, in a sentence.
     pub reason: String,
+}
+
+impl Gap {
+    /// In a few words: what is missing, the call that would have got it, and why.
+    pub fn said(&self) -> String {
+        format!("{}, {}: {}", self.what, self.source.api, self.lack.said())
+    }
 }
 
 /// An object that lies under the run's keys and is not what the run found.

@@ -33,6 +33,11 @@ struct State {
     trail_calls: Vec<Value>,
     sent: Vec<Value>,
     kms: Option<Answer>,
+    /// What lies at an address, or is answered to a call without a body: the last answer stays.
+    places: BTreeMap<String, VecDeque<Answer>>,
+    /// So many bytes more are announced than come.
+    cut_off: BTreeMap<String, u64>,
+    asked: Vec<String>,
 }
 
 /// An account.
@@ -116,6 +121,21 @@ impl Account {
         sent.into_iter().map(message).collect()
     }
 
+    /// What a place answers, such as `/2015-03-31/functions/orders`: one after the other, the last one for ever.
+    pub(super) fn place(&self, place: &str, answers: impl IntoIterator<Item = Answer>) {
+        self.state().places.insert(place.to_owned(), answers.into_iter().collect());
+    }
+
+    /// An answer that ends early, so many times.
+    pub(super) fn cut_off(&self, place: &str, times: u64) {
+        self.state().cut_off.insert(place.to_owned(), times);
+    }
+
+    /// The places that were asked.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.state().asked.clone()
+    }
+
     /// What KMS answers from now on.
     pub(super) fn kms_answers(&self, answer: Option<Answer>) {
         self.state().kms = answer;
@@ -123,6 +143,20 @@ impl Account {
 }
 
 impl State {
+    /// What a place answers, and how many bytes it announces.
+    fn at(&mut self, place: &str) -> Option<(Answer, Option<u64>)> {
+        let answers = self.places.get_mut(place)?;
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }?;
+        self.asked.push(place.to_owned());
+        let Answer::Http(status, body) = &answer else { return Some((answer, None)) };
+        let left = self.cut_off.get_mut(place).filter(|left| **left > 0);
+        let Some(left) = left else {
+            let length = body.len() as u64;
+            return Some((answer, Some(length)));
+        };
+        *left -= 1;
+        let half = body.chars().take(body.len() / 2).collect();
+        Some((Answer::Http(*status, half), Some(body.len() as u64)))
     /// Fifty records a page, of which a token names the next one.
     fn lookup(&mut self, region: &str, body: &Value) -> Answer {
         let mut call = body.clone();
@@ -242,17 +276,23 @@ impl HttpConnector for Account {
             None => String::new(),
         };
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        let answer = if target.ends_with("LookupEvents") {
+        let place = request.uri().split_once("amazonaws.com").map_or(request.uri(), |(_, place)| place);
+        let at = if target.is_empty() || target == "Lambda.Gone" { self.state().at(place) } else { None };
+        let looked_up = target.ends_with("LookupEvents").then(|| {
             let region = request.uri().split('.').nth(1).unwrap_or_default().to_owned();
-            self.state().lookup(&region, &body)
-        } else {
-            self.state().answer(&target, &body)
-        };
+            (self.state().lookup(&region, &body), None)
+        });
+        let at = at.or(looked_up);
+        let (answer, announced) = at.unwrap_or_else(|| (self.state().answer(&target, &body), None));
         let Answer::Http(status, body) = answer else {
             let lost = aws_smithy_runtime_api::client::result::ConnectorError::timeout("the answer was lost".into());
             return HttpConnectorFuture::ready(Err(lost));
         };
         let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
-        HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        if let Some(length) = announced {
+            response.headers_mut().insert("content-length", length.to_string());
+        }
+        HttpConnectorFuture::ready(Ok(response))
     }
 }

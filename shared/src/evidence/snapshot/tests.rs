@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::account::Account;
 use super::*;
+
+mod function;
 use crate::evidence::testing::{Bucket, documents, unpacked};
 use crate::ledger::Seal;
 use crate::testing::{Answer as Wired, json_error, role_order};
@@ -261,6 +263,12 @@ async fn what_cannot_be_read_is_a_gap_with_its_reason() {
         let gap = manifest.gaps.iter().find(|gap| gap.source.api == "logs:FilterLogEvents").unwrap();
         assert_eq!((gap.lack, &gap.source.parameters["logGroupName"]), (lack, &json!("/aws/lambda/orders")));
         assert!(gap.reason.contains("/aws/lambda/orders"), "{}", gap.reason);
+        let detail = house.step()["detail"]["S"].as_str().unwrap().to_owned();
+        let told = format!(
+            "; not collected: log group /aws/lambda/orders in eu-west-1, logs:FilterLogEvents: {}",
+            lack.said()
+        );
+        assert!(detail.contains(&told), "{detail}");
         assert!(manifest.entries.iter().all(|entry| entry.collector != "logs"));
     }
 }
@@ -365,10 +373,67 @@ async fn a_manifest_that_cannot_be_signed_or_reads_back_otherwise_is_none() {
     assert_eq!(house.step()["state"]["S"], "failed");
 }
 
+/// Left there by a try that found other records, or by someone else.
+#[tokio::test]
+async fn a_manifest_whose_place_is_taken_gets_another_name() {
+    let undisturbed = House::with(&incident());
+    undisturbed.take().await.unwrap();
+    let of_it = |key: &&String| key.ends_with("/manifest.json");
+    let place = undisturbed.bucket.keys().iter().find(of_it).unwrap().clone();
+    let house = House::with(&incident());
+    house.bucket.replace(&place, b"planted");
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    assert_eq!(house.bucket.object(&place).unwrap(), b"planted", "nothing is overwritten");
+    let named = place.replace("manifest.json", "manifest.2.json");
+    let body = house.bucket.object(&named).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&manifest.set_aside[0].key, manifest.set_aside[0].bytes), (&place, 7));
+    assert!(house.bucket.keys().contains(&format!("{named}.sig")));
+    let detail = house.step()["detail"]["S"].as_str().unwrap().to_owned();
+    assert!(detail.contains(&named) && detail.contains(&sha256_hex(&body)), "{detail}");
+}
+
 #[tokio::test]
 async fn an_event_without_an_incident_id_is_malformed() {
     for event in [json!({}), json!({"detail": {"incident_id": "fb-../../x"}})] {
         let result = House::with(&incident()).invoke(&event, AMPLE).await;
         assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
     }
+}
+
+/// Records of every kind and episode, whoever wrote them, after all else is collected.
+#[tokio::test]
+async fn every_record_about_the_incident_is_kept_as_it_stands_in_the_end() {
+    let house = House::with(&incident());
+    let mut finding = crate::page::tests::finding("a");
+    finding.incident_id = Some(incident().incident_id);
+    finding.event = r#"{"detail": {"raw": "as received"}}"#.to_owned();
+    house.account.put(&Record::Finding(Box::new(finding.clone())));
+    finding.event_truncated = true;
+    finding.finding_key = firebreak_model::ids::FindingKey::of("f2", "u1");
+    house.account.put(&Record::Finding(Box::new(finding)));
+    let target = firebreak_model::plan::Target::Function(function("orders"));
+    let step = Step { action: firebreak_model::action::ActionId::ZeroConcurrency, target };
+    let earlier = StepRecord { episode: 0, ..incident().step_record(&step, clock::now()) };
+    let applied = StepRecord {
+        state: StepState::Applied,
+        verified_at: Some("2026-11-21T03:00:07Z".parse().unwrap()),
+        ..incident().step_record(&step, clock::now())
+    };
+    for record in [earlier, applied] {
+        house.account.put(&Record::Step(Box::new(record)));
+    }
+    house.take().await.unwrap();
+    let (manifest, _) = house.manifest(1);
+    let entry = manifest.entries.iter().find(|entry| entry.collector == "ledger").unwrap();
+    let others = manifest.entries.iter().filter(|entry| entry.collector != "ledger");
+    assert!(others.map(|entry| entry.collected_at).max() <= Some(entry.collected_at), "it is read last");
+    let records = documents(&house.bucket.object(&entry.key).unwrap());
+    let kinds: Vec<&str> = records.iter().map(|line| line["response"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["incident", "finding", "finding", "step", "step", "step"], "the collection's own step too");
+    assert_eq!(records[1]["response"]["event"], r#"{"detail": {"raw": "as received"}}"#);
+    let verified = records.iter().filter(|line| line["response"]["verified_at"] == "2026-11-21T03:00:07Z").count();
+    assert_eq!(verified, 1);
+    let cut: Vec<_> = manifest.gaps.iter().filter(|gap| gap.source.api == "events:PutEvents").collect();
+    assert_eq!(cut.len(), 1, "an event that was longer than a record may be: {:?}", manifest.gaps);
 }
