@@ -233,7 +233,9 @@ impl Case<'_> {
                         run["sha256"] = json!("a digest");
                         // What the ledger held has times in it.
                         let objects = run["objects"].as_array_mut().unwrap();
-                        objects.retain(|one| ["/report/", "/ledger/"].iter().all(|of| !one["key"].as_str().unwrap().contains(of)));
+                        objects.retain(|one| {
+                            ["/report/", "/ledger/"].iter().all(|of| !one["key"].as_str().unwrap().contains(of))
+                        });
                     }
                     gameday::world::without_times(&report.to_string())
                 }

@@ -194,14 +194,18 @@ fn the_report_tells_the_whole_story_of_a_thief() {
 
         let calls: Vec<(Timestamp, &str)> =
             report.timeline.iter().filter(|m| m.who == Who::Thief).map(|m| (m.at, m.what.as_str())).collect();
-        for call in ["iam:CreateUser", "iam:CreateAccessKey", "sts:AssumeRole", "iam:ListUsers", "iam:ListRoles: AccessDenied"] {
+        for call in
+            ["iam:CreateUser", "iam:CreateAccessKey", "sts:AssumeRole", "iam:ListUsers", "iam:ListRoles: AccessDenied"]
+        {
             assert!(calls.iter().any(|(_, what)| *what == call), "{call}: {calls:?}");
             assert!(page.contains(call), "{call}");
         }
         let deny = report.steps.iter().find(|step| step.step.starts_with("quarantine-role")).unwrap();
         let verified = deny.verified_at.unwrap();
         let at = |call: &str| calls.iter().find(|(_, what)| *what == call).unwrap().0;
-        assert!(at("iam:CreateUser") < verified && at("iam:ListRoles: AccessDenied").as_second() >= verified.as_second());
+        assert!(
+            at("iam:CreateUser") < verified && at("iam:ListRoles: AccessDenied").as_second() >= verified.as_second()
+        );
         let left: Vec<(&str, Whose)> = report.left_behind.iter().map(|left| (left.what.as_str(), left.whose)).collect();
         let made = format!("access key {}, user {backdoor}", key.access_key_id);
         for what in [format!("user {backdoor}"), made, format!("role {}", other.name)] {

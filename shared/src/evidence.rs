@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use firebreak_model::SCHEMA;
-use firebreak_model::evidence::{Ask, Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
+use firebreak_model::evidence::{Aside, Ask, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
 use firebreak_model::ids::{AccessKeyId, Region};
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;

@@ -159,10 +159,22 @@ impl<'a> Reader<'a> {
             _ => Vec::new(),
         };
         let suspects = Suspects::of(&run.calls);
-        let mut place = Place { pending, token: None, seen: BTreeSet::new(), suspects, followed: 0, made: Vec::new(), gaps: Vec::new() };
+        let mut place = Place {
+            pending,
+            token: None,
+            seen: BTreeSet::new(),
+            suspects,
+            followed: 0,
+            made: Vec::new(),
+            gaps: Vec::new(),
+        };
         if self.is_chained() {
-            let calls: Vec<u32> =
-                run.units().iter().filter(|unit| matches!(unit.subject, Subject::Calls(_))).map(|unit| unit.number).collect();
+            let calls: Vec<u32> = run
+                .units()
+                .iter()
+                .filter(|unit| matches!(unit.subject, Subject::Calls(_)))
+                .map(|unit| unit.number)
+                .collect();
             let mut new = Vec::new();
             for piece in pieces.iter().filter(|piece| calls.contains(&piece.unit)) {
                 new.extend(self.read_back(piece, &mut place).await?);
@@ -227,12 +239,7 @@ impl<'a> Reader<'a> {
     /// the invocation end.
     async fn object(&self, slot: Slot<'_>, from: &Place, must: bool) -> Result<(Closed, Place), UnitError> {
         let (work, run) = (self.work, self.work.run);
-        let mut draft = Draft {
-            sink: None,
-            place: from.clone(),
-            sources: Vec::new(),
-            answered: false,
-        };
+        let mut draft = Draft { sink: None, place: from.clone(), sources: Vec::new(), answered: false };
         let mut pages = 0_u32;
         while let Some(ask) = draft.place.pending.first().cloned() {
             let token = draft.place.token.clone();

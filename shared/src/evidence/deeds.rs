@@ -16,7 +16,14 @@ use crate::clock;
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line<'a> {
     /// The first one: what the others are made from.
-    About { calls: u64, refused: u64, of_the_principal: u64, complete_to: jiff::Timestamp, touched_more: u64, left_more: u64 },
+    About {
+        calls: u64,
+        refused: u64,
+        of_the_principal: u64,
+        complete_to: jiff::Timestamp,
+        touched_more: u64,
+        left_more: u64,
+    },
     /// Something that was left behind.
     LeftBehind(Left<'a>),
     /// Something that was touched.
@@ -42,10 +49,7 @@ pub(super) fn of_calls<'a>(run: &EvidenceRun, pieces: &'a [Piece]) -> Vec<&'a Pi
 
 /// Takes every call of some objects that is the suspects' into a tally. Reads them twice: a record may tell that another
 /// one, which came before it, is theirs.
-pub(super) async fn count(
-    store: &Store,
-    runs: &[(&EvidenceRun, Vec<&Piece>)],
-) -> Result<Tally, UnitError> {
+pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -> Result<Tally, UnitError> {
     let mut tally = Tally::default();
     let mut entries = Vec::new();
     for (run, pieces) in runs {

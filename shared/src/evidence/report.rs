@@ -36,14 +36,16 @@ fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> 
     for piece in pieces {
         let Found { entry, gaps: found } = piece.read()?;
         objects.extend(entry.map(|Entry { key, what, bytes, sha256, .. }| Object { key, what, bytes, sha256 }));
-        gaps.extend(found.into_iter().map(|gap| format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason)));
+        gaps.extend(
+            found.into_iter().map(|gap| format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason)),
+        );
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(Snapshot {
-        manifest: run.sealed.as_ref().map_or_else(
-            || format!("{}/{MANIFEST}", run.prefix()),
-            |sealed| sealed.manifest.key.clone(),
-        ),
+        manifest: run
+            .sealed
+            .as_ref()
+            .map_or_else(|| format!("{}/{MANIFEST}", run.prefix()), |sealed| sealed.manifest.key.clone()),
         sha256: run.sealed.as_ref().map(|sealed| sealed.manifest.sha256.clone()),
         purpose: run.purpose,
         began_at: run.began_at,

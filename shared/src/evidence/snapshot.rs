@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, Subject, Window, of_each};
+use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, Window, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use futures_util::{StreamExt as _, stream};

@@ -136,7 +136,8 @@ mod tests {
         let issued = json!({"userIdentity": {"type": "AssumedRole", "principalId": "x",
             "sessionContext": {"sessionIssuer": {"principalId": "AROAEXAMPLE000000001"}}}});
         assert_eq!(suspects.whose(&issued), Some(Whose::Principal));
-        for junk in [json!(null), json!({}), json!({"userIdentity": 7}), json!({"userIdentity": {"accessKeyId": [1]}})] {
+        for junk in [json!(null), json!({}), json!({"userIdentity": 7}), json!({"userIdentity": {"accessKeyId": [1]}})]
+        {
             assert_eq!(suspects.whose(&junk), None, "{junk}");
         }
     }

@@ -78,7 +78,13 @@ pub fn markdown(report: &Report) -> String {
     md.pairs(&report.affected);
     md.ours("\n## What was left behind\n\n");
     for left in &report.left_behind {
-        md.ours("- ").text(&seconds(left.at)).ours(" ").ours(left.kind.as_str()).ours(": ").text(&left.what).ours(", by ");
+        md.ours("- ")
+            .text(&seconds(left.at))
+            .ours(" ")
+            .ours(left.kind.as_str())
+            .ours(": ")
+            .text(&left.what)
+            .ours(", by ");
         md.text(&left.call).ours(", key: ").ours(left.whose.as_str()).ours(", event ").code(&left.event_id).ours("\n");
     }
     if report.left_behind.is_empty() {

@@ -288,7 +288,7 @@ impl Change {
 
 /// What the names of the stack's rules, queues and alarms have after the stack's own and a hyphen; functions and their
 /// roles are named by themselves.
-pub const PARTS: [&str; 31] = [
+pub const PARTS: [&str; 32] = [
     "assess-after-deployment",
     "changes",
     "delivery-failures",

@@ -105,7 +105,12 @@ impl Account {
     pub(super) fn trail_calls(&self) -> Vec<String> {
         let told = |call: &Value| {
             let attribute = |name: &str| text(call, &format!("/LookupAttributes/0/{name}"));
-            let told = [text(call, "/region"), attribute("AttributeKey"), attribute("AttributeValue"), text(call, "/NextToken")];
+            let told = [
+                text(call, "/region"),
+                attribute("AttributeKey"),
+                attribute("AttributeValue"),
+                text(call, "/NextToken"),
+            ];
             told.join(" ").trim().to_owned()
         };
         self.state().trail_calls.iter().map(told).collect()
@@ -157,6 +162,8 @@ impl State {
         *left -= 1;
         let half = body.chars().take(body.len() / 2).collect();
         Some((Answer::Http(*status, half), Some(body.len() as u64)))
+    }
+
     /// Fifty records a page, of which a token names the next one.
     fn lookup(&mut self, region: &str, body: &Value) -> Answer {
         let mut call = body.clone();
@@ -171,7 +178,8 @@ impl State {
             text(record, "/eventTime").parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
         };
         let within = |record: &Value| {
-            let [from, to] = ["/StartTime", "/EndTime"].map(|end| body.pointer(end).and_then(Value::as_f64).unwrap_or(0.0));
+            let [from, to] =
+                ["/StartTime", "/EndTime"].map(|end| body.pointer(end).and_then(Value::as_f64).unwrap_or(0.0));
             #[expect(clippy::cast_precision_loss, reason = "a time of today")]
             let at = at(record) as f64;
             (from..=to).contains(&at)

@@ -9,11 +9,7 @@ use crate::failure::Failure;
 
 impl Snapshots {
     /// The questions of a run that comes after `before` in its episode.
-    pub(super) async fn asked(
-        &self,
-        incident: &Incident,
-        before: Option<&EvidenceRun>,
-    ) -> Result<Asked, Failure> {
+    pub(super) async fn asked(&self, incident: &Incident, before: Option<&EvidenceRun>) -> Result<Asked, Failure> {
         let findings = self.ledger.findings(incident.incident_id.as_str()).await?;
         let chain = self.ledger.chain(incident).await?;
         let links = chain.iter().flat_map(|chain| &chain.sessions);

@@ -131,7 +131,8 @@ async fn sessions_that_were_made_are_asked_about_in_every_region() {
     let deeds = entries(&house, 1, "deeds").remove(0);
     let lines = documents(&house.bucket.object(&deeds.key).unwrap());
     let left: Vec<_> = lines.iter().filter(|line| line["kind"] == "left_behind").collect();
-    let left: Vec<_> = left.iter().map(|line| (line["call"].as_str().unwrap(), line["whose"].as_str().unwrap())).collect();
+    let left: Vec<_> =
+        left.iter().map(|line| (line["call"].as_str().unwrap(), line["whose"].as_str().unwrap())).collect();
     assert_eq!(left, [("sts:AssumeRole", "stolen"), ("iam:CreateAccessKey", "chained"), ("sts:AssumeRole", "chained")]);
 }
 
@@ -183,7 +184,8 @@ async fn a_token_that_has_run_out_costs_the_question_again_and_no_record_twice()
     assert_eq!(house.take().await.unwrap().outcome, "collected");
     let ids = ids(&house, 1);
     assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (120, 120));
-    let anew = house.account.trail_calls().iter().filter(|call| **call == format!("{HERE} AccessKeyId {}", key(0))).count();
+    let anew =
+        house.account.trail_calls().iter().filter(|call| **call == format!("{HERE} AccessKeyId {}", key(0))).count();
     assert_eq!(anew, 2);
     assert_eq!(gaps(&house, 1), []);
 }

@@ -38,11 +38,14 @@ fn call(id: &str, name: &str, user: &str, error: Option<&str>) -> Value {
 fn house() -> House {
     let house = House::with(&robbed());
     house.account.put(&Record::Finding(Box::new(finding())));
-    house.account.trail("eu-west-1", vec![
-        call("e2", "CreateAccessKey", "\"><script>alert(2)</script>", None),
-        call("e1", "CreateUser", "backdoor", None),
-        call("e3", "ListRoles", "x", Some("AccessDenied")),
-    ]);
+    house.account.trail(
+        "eu-west-1",
+        vec![
+            call("e2", "CreateAccessKey", "\"><script>alert(2)</script>", None),
+            call("e1", "CreateUser", "backdoor", None),
+            call("e3", "ListRoles", "x", Some("AccessDenied")),
+        ],
+    );
     house
 }
 
@@ -163,11 +166,14 @@ async fn what_happens_at_once_is_told_at_once_and_a_collection_is_not_disturbed(
     // One report a minute.
     house.account.put(&Record::Incident(Box::new(robbed())));
     assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "nothing to do");
-    assert_eq!(house.account.take_messages(), [(
-        json!({"detail": {"incident_id": incident().incident_id, "follow_up": false, "report": 1,
+    assert_eq!(
+        house.account.take_messages(),
+        [(
+            json!({"detail": {"incident_id": incident().incident_id, "follow_up": false, "report": 1,
             "lane": {"lane": 0, "of": 1}}}),
-        60
-    )]);
+            60
+        )]
+    );
     let last = json!({"detail": {"incident_id": incident().incident_id, "report": MOST_PUT_OFF}});
     assert_eq!(house.invoke(&last, AMPLE).await.unwrap().outcome, "nothing to do");
     assert_eq!(house.account.take_messages(), [], "not for ever");

@@ -42,7 +42,10 @@ impl House {
         let account = Account::default();
         account.put(&Record::Incident(Box::new(incident.clone())));
         account.logs(&[&["a", "b"], &[], &["c"]]);
-        Self { account, bucket: Bucket::default(), limits: Limits { pace: std::time::Duration::ZERO, ..Limits::default() },
+        Self {
+            account,
+            bucket: Bucket::default(),
+            limits: Limits { pace: std::time::Duration::ZERO, ..Limits::default() },
             follow_up: std::time::Duration::from_mins(10),
         }
     }
@@ -123,7 +126,7 @@ async fn a_snapshot_is_applied_when_its_manifest_was_read_back_and_signed() {
     assert_eq!(house.take().await.unwrap().outcome, "collected");
     let (manifest, digest) = house.manifest(1);
     let names: Vec<String> = house.bucket.keys();
-    let prefix = manifest.entries[0].key.split("/function/").next().unwrap().to_owned();
+    let prefix = manifest.entries[0].key.split("/deeds/").next().unwrap().to_owned();
     assert!(prefix.starts_with("incidents/111122223333/fb-") && prefix.ends_with("/000001/000001"), "{prefix}");
     for name in ["manifest.json", "manifest.json.sig", "public-key.pem", "ledger/records-0001.jsonl.zst"] {
         assert!(names.contains(&format!("{prefix}/{name}")), "{name}: {names:?}");
@@ -426,7 +429,7 @@ async fn every_record_about_the_incident_is_kept_as_it_stands_in_the_end() {
     house.take().await.unwrap();
     let (manifest, _) = house.manifest(1);
     let entry = manifest.entries.iter().find(|entry| entry.collector == "ledger").unwrap();
-    let others = manifest.entries.iter().filter(|entry| entry.collector != "ledger");
+    let others = manifest.entries.iter().filter(|entry| !["ledger", "report"].contains(&entry.collector.as_str()));
     assert!(others.map(|entry| entry.collected_at).max() <= Some(entry.collected_at), "it is read last");
     let records = documents(&house.bucket.object(&entry.key).unwrap());
     let kinds: Vec<&str> = records.iter().map(|line| line["response"]["kind"].as_str().unwrap()).collect();

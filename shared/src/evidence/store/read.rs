@@ -129,7 +129,10 @@ mod tests {
             }
             let entry = entry(&sink.finish().await.unwrap());
             let mut read = Vec::new();
-            store.lines(&entry, codec, |line| read.push(serde_json::from_slice::<serde_json::Value>(line).unwrap())).await.unwrap();
+            store
+                .lines(&entry, codec, |line| read.push(serde_json::from_slice::<serde_json::Value>(line).unwrap()))
+                .await
+                .unwrap();
             assert_eq!(read.len(), 50_000);
             assert!(read.iter().enumerate().all(|(n, line)| line["n"] == n));
 
