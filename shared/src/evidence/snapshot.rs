@@ -113,7 +113,10 @@ impl Snapshots {
 
     /// Has the report made again in a while, where that is what an event is for: what happens together is told together.
     async fn to_be_told(&self, event: &Value) -> Result<Option<Answer>, Failure> {
-        let Some(order) = Order::read(event).filter(|order| order.report.is_some()) else { return Ok(None) };
+        let happened = event.get("detail-type").is_some();
+        let Some(order) = Order::read(event).filter(|order| happened && order.report.is_some()) else {
+            return Ok(None);
+        };
         self.queue.send(&order, self.report_delay()).await?;
         Ok(Some(Answer::on("the report is made again", &order.id, &[])))
     }

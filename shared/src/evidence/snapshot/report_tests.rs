@@ -41,8 +41,8 @@ fn house() -> House {
     house.account.trail(
         "eu-west-1",
         vec![
-            call("e2", "CreateAccessKey", "\"><script>alert(2)</script>", None),
             call("e1", "CreateUser", "backdoor", None),
+            call("e2", "CreateAccessKey", "\"><script>alert(2)</script>", None),
             call("e3", "ListRoles", "x", Some("AccessDenied")),
         ],
     );

@@ -307,7 +307,10 @@ async fn a_log_that_turns_everyone_away_is_waited_for_and_then_a_gap() {
             waits.push(delay);
             order = message;
         }
-        assert!(waits.len() >= 5 && waits[1..].iter().all(|wait| *wait == STALLED), "{waits:?}");
+        // What can be done meanwhile is done first.
+        let waiting: Vec<u64> = waits.iter().copied().skip_while(|wait| *wait == 0).collect();
+        assert!(waiting.len() >= 4 && waiting.iter().all(|wait| *wait == STALLED), "{waits:?}");
+        assert!(waits.len() - waiting.len() <= 4, "{waits:?}");
         let gaps = house.manifest(1).0.gaps;
         assert!(gaps.iter().any(|gap| gap.what.contains("log group") && gap.lack == lack), "{gaps:?}");
     }
