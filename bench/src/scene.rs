@@ -138,6 +138,7 @@ impl Stage {
             ("FIREBREAK_BUS", "firebreak".to_owned()),
             ("FIREBREAK_DENY_POLICY_ARN", arn(&format!("iam::{ACCOUNT}:policy/firebreak/firebreak-deny"))),
             ("FIREBREAK_EVIDENCE_BUCKET", "firebreak-evidence".to_owned()),
+            ("FIREBREAK_EVIDENCE_ACCESS", "read-back".to_owned()),
             ("FIREBREAK_EVIDENCE_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/4d3f1a2b"))),
             ("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN", arn(&format!("kms:{REGION}:{ACCOUNT}:key/6f5e3c4d"))),
             (

@@ -21,6 +21,7 @@ use firebreak_model::ledger::{Incident, Origin, Record};
 use firebreak_model::principal::Principal;
 use firebreak_shared::clock;
 use firebreak_shared::evidence::snapshot::Snapshots;
+use firebreak_shared::evidence::store::Access;
 use firebreak_shared::evidence::{Limits, Settings};
 use firebreak_shared::failure::Failure;
 use firebreak_shared::ledger::{Ledger, Seal};
@@ -149,6 +150,7 @@ impl Case<'_> {
         let settings = Settings {
             bucket: self.name.clone(),
             key_arn: self.house.key.clone(),
+            access: Access::ReadBack,
             signing_key_arn: self.house.signing_key.clone(),
             queue_url: self.queue.clone(),
             codec: Codec::Zstd,
@@ -449,7 +451,7 @@ async fn an_object_that_is_there_already_is_set_aside_and_named() {
         manifest.set_aside.iter().map(|aside| &aside.key).collect::<Vec<_>>(),
         planted.iter().collect::<Vec<_>>()
     );
-    assert_eq!(manifest.set_aside[0].sha256, sha256_hex(b"something else"));
+    assert_eq!(manifest.set_aside[0].sha256, Some(sha256_hex(b"something else")));
     let logs: Vec<_> = manifest.entries.iter().filter(|entry| entry.collector == "logs").collect();
     assert_eq!((logs.len(), logs[0].lines), (1, 3));
     assert!(logs[0].key.ends_with("-0001.2.jsonl.zst"), "{}", logs[0].key);

@@ -10,7 +10,7 @@ use firebreak_model::playbook::{Glob, Playbook, PlaybookError};
 use firebreak_model::principal::Home;
 use firebreak_model::watch::Pace;
 
-use crate::evidence;
+use crate::evidence::{self, store::Access};
 use crate::trace;
 
 /// Why a function does not start.
@@ -130,7 +130,8 @@ pub fn topic_arn() -> Result<String, ConfigError> {
     required("FIREBREAK_TOPIC_ARN")
 }
 
-/// Where evidence goes and how: `FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_KEY_ARN`,
+/// Where evidence goes and how: `FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_ACCESS` (`read-back`, or `write-only` where
+/// the bucket is another account's), `FIREBREAK_EVIDENCE_KEY_ARN`,
 /// `FIREBREAK_EVIDENCE_SIGNING_KEY_ARN`, `FIREBREAK_EVIDENCE_QUEUE_URL`, `FIREBREAK_EVIDENCE_COMPRESSION`,
 /// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back), and what [`Base`] and
 /// [`opt_in_regions`] read.
@@ -143,6 +144,11 @@ pub fn evidence() -> Result<evidence::Settings, ConfigError> {
         regions: trace::regions(home.partition, opt_in_regions()?).into_iter().collect(),
         stack,
         bucket: required("FIREBREAK_EVIDENCE_BUCKET")?,
+        access: parsed("FIREBREAK_EVIDENCE_ACCESS", "`read-back` or `write-only`", |t| match t {
+            "read-back" => Some(Access::ReadBack),
+            "write-only" => Some(Access::WriteOnly),
+            _ => None,
+        })?,
         key_arn: required("FIREBREAK_EVIDENCE_KEY_ARN")?,
         signing_key_arn: required("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN")?,
         queue_url: required("FIREBREAK_EVIDENCE_QUEUE_URL")?,

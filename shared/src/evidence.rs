@@ -38,7 +38,7 @@ use tracing::warn;
 use crate::action::{ActionError, Permission, Resource};
 use crate::ledger::{Ledger, LedgerError};
 use sink::{Sink, Stored};
-use store::{Store, StoreError};
+use store::{Access, Store, StoreError};
 
 /// What collecting evidence needs, beside the ledger.
 pub const PERMISSIONS: &[Permission] = &[
@@ -84,6 +84,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "s3:GetObject", on: Resource::EvidenceObject },
+    Permission { action: "s3:GetObjectRetention", on: Resource::EvidenceObject },
     Permission { action: "s3:PutObject", on: Resource::EvidenceObject },
     Permission { action: "sqs:DeleteMessage", on: Resource::EvidenceQueue },
     Permission { action: "sqs:GetQueueAttributes", on: Resource::EvidenceQueue },
@@ -98,6 +99,8 @@ pub struct Settings {
     pub bucket: String,
     /// The key that encrypts it.
     pub key_arn: String,
+    /// Whether it gives back what it took.
+    pub access: Access,
     /// The key that signs manifests.
     pub signing_key_arn: String,
     /// The queue by which an invocation has another one go on.

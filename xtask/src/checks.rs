@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result};
 use crate::process::{Counts, command};
 use crate::setup;
 
-const CHECKS: [(&str, &str); 5] = [
+const CHECKS: [(&str, &str); 6] = [
     ("checks", "lint.py"),
     ("checks", "policies.py"),
     ("checks", "writers.py"),
     ("checks", "organisation.py"),
+    ("checks", "central.py"),
     ("checkov", "posture.py"),
 ];
 

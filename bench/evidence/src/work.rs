@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use firebreak_model::evidence::Codec;
 use firebreak_shared::clients;
 use firebreak_shared::evidence::sink::Sink;
-use firebreak_shared::evidence::store::Store;
+use firebreak_shared::evidence::store::{Access, Store};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -39,8 +39,12 @@ fn pages(lines: &[u8], mib: u64) -> impl Iterator<Item = &[u8]> {
 
 async fn stream(lines: &[u8], codec: Codec, mib: u64) -> Result<u64> {
     let sdk = clients::load();
-    let store =
-        Store::new(clients::s3(&sdk), "evidence".to_owned(), "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned());
+    let store = Store::new(
+        clients::s3(&sdk),
+        "evidence".to_owned(),
+        "arn:aws:kms:eu-west-1:111122223333:key/k".to_owned(),
+        Access::ReadBack,
+    );
     let mut sink = Sink::new(&store, "incidents/bench.jsonl".to_owned(), codec)?;
     for page in pages(lines, mib) {
         sink.write(page).await?;

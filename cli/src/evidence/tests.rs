@@ -127,7 +127,7 @@ fn run(root: &Path, key: &Key, incident: &str, (episode, run): (u32, u32), previ
             lack: Lack::Denied,
             reason: "denied".to_owned(),
         }],
-        set_aside: vec![SetAside { key: aside, bytes: 14, sha256: sha256_hex(b"something else") }],
+        set_aside: vec![SetAside { key: aside, bytes: Some(14), sha256: Some(sha256_hex(b"something else")) }],
     };
     let bytes = manifest.to_bytes().unwrap();
     key.sign(root, &prefix, &bytes);
@@ -565,6 +565,11 @@ fn a_manifest_under_a_later_name_accounts_for_what_lies_under_the_first() {
     write(download.root(), &first, b"PLANTED");
     assert!(download.verify().unwrap_err().contains("manifest.json"));
     assert!(made(None).verify().is_err(), "it must say so");
+    // A bucket that gives nothing: nobody knew what lies there.
+    let download = made(Some(json!({"key": first})));
+    download.verify().unwrap();
+    download.remove(&first);
+    assert!(download.verify().unwrap_err().contains("is missing"));
 }
 
 #[test]

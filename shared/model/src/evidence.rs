@@ -203,6 +203,11 @@ pub struct Sealed {
     pub objects: u32,
     /// How many gaps.
     pub gaps: u32,
+    /// Whether the manifest was read back: a bucket of another account gives nothing.
+    pub read_back: bool,
+    /// Until when nobody can delete the manifest; none where the bucket does not lock what it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
     /// The first of them, in a few words each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,

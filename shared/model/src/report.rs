@@ -438,7 +438,10 @@ fn open(sources: &Sources<'_>) -> Vec<String> {
         open.push(format!("A record was refused: {}: {}", forgery.record, forgery.problem));
     }
     match sources.deeds_complete_to {
-        None => open.push("CloudTrail was not asked what the thief did".to_owned()),
+        None => open.push(
+            "What the thief did is not told here: CloudTrail was not asked, or its records cannot be read back"
+                .to_owned(),
+        ),
         Some(until) if denied_at(sources).is_some_and(|denied| until < denied) => {
             open.push(format!("CloudTrail was complete up to {}: what came later is not here", seconds(until)));
         }

@@ -15,10 +15,9 @@ use aws_sdk_cloudtrail::primitives::DateTime;
 use aws_sdk_cloudtrail::types::{Event, LookupAttribute, LookupAttributeKey};
 use firebreak_model::deeds::{Suspects, mark};
 use firebreak_model::evidence::{
-    ApiCall, Ask, By, Cursor, Entry, EvidenceRun, Found, Gap, LATE, Lack, MOST_QUESTIONS, Piece, Source, Subject, Unit,
+    ApiCall, Ask, By, Cursor, Entry, EvidenceRun, Found, Gap, Lack, MOST_QUESTIONS, Piece, Source, Subject, Unit,
 };
 use firebreak_model::ids::{self, AccessKeyId};
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -67,7 +66,7 @@ impl Trail<'_> {
         })?;
         let lookup = self.client(&ask.region).lookup_events().lookup_attributes(attribute).max_results(50);
         let lookup = lookup.start_time(DateTime::from_secs(ask.question.from.as_second()));
-        let lookup = lookup.end_time(DateTime::from_secs(run.window.to.as_second())).set_next_token(token.cloned());
+        let lookup = lookup.end_time(DateTime::from_secs(run.calls.at.as_second())).set_next_token(token.cloned());
         let mut tries = 1;
         loop {
             self.pace.turn(&ask.region).await;
@@ -88,13 +87,8 @@ fn source(run: &EvidenceRun, ask: &Ask) -> ApiCall {
     ApiCall::new(
         CALL,
         json!({"region": region, "lookupAttribute": {question.by.as_str(): question.value},
-               "startTime": question.from.as_second(), "endTime": run.window.to.as_second()}),
+               "startTime": question.from.as_second(), "endTime": run.calls.at.as_second()}),
     )
-}
-
-/// Up to when CloudTrail was complete when a run asked it, as far as AWS says.
-pub(super) fn complete_to(run: &EvidenceRun) -> Timestamp {
-    run.window.to.saturating_sub(LATE).unwrap_or(Timestamp::MIN)
 }
 
 /// What has been asked and found of a unit, up to the end of an object.
@@ -190,9 +184,9 @@ impl<'a> Reader<'a> {
 
     /// Goes on behind an object of this unit.
     async fn resume(&self, piece: &Piece, place: &mut Place) -> Result<(), UnitError> {
+        (place.made, place.gaps) = (Vec::new(), Vec::new());
         self.read_back(piece, place).await?;
         place.followed = piece.made.len() + if piece.part == 1 { 0 } else { place.followed };
-        (place.made, place.gaps) = (Vec::new(), Vec::new());
         place.pending.clone_from(&piece.pending);
         place.token = piece.next.as_ref().map(|next| next.token.clone()).filter(|token| !token.is_empty());
         Ok(())
@@ -202,6 +196,12 @@ impl<'a> Reader<'a> {
     async fn read_back(&self, piece: &Piece, place: &mut Place) -> Result<Vec<AccessKeyId>, UnitError> {
         let mut new = Vec::new();
         let Some(entry) = piece.read()?.entry else { return Ok(new) };
+        if !self.work.store.gives() {
+            let reason = "the bucket gives nothing back: sessions that these calls made were not asked about, and what is \
+                          collected behind them may be there twice";
+            place.gaps.push(self.gap(ApiCall::new("s3:GetObject", json!({"key": entry.key})), reason.to_owned()));
+            return Ok(new);
+        }
         let take = |line: &[u8]| {
             let Ok(record) = serde_json::from_slice::<Value>(line) else { return };
             if let Some(id) = record.get("eventID").and_then(Value::as_str) {
@@ -382,7 +382,7 @@ pub(super) async fn collect(
     pieces: &[Piece],
     must: bool,
 ) -> Result<End, UnitError> {
-    let complete = complete_to(work.run);
+    let complete = work.run.calls.complete_to();
     let what = match unit.subject {
         Subject::Calls(region) => format!("calls recorded in {region}, complete up to {complete}"),
         _ => format!("calls of sessions made from stolen ones, complete up to {complete}"),

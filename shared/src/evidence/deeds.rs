@@ -6,7 +6,7 @@ use firebreak_model::evidence::{ApiCall, EvidenceRun, Found, Gap, Lack, Piece, S
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::calls::{CALL, complete_to};
+use super::calls::CALL;
 use super::store::{Store, StoreError};
 use super::{Slot, UnitError, Work, entry};
 use crate::clock;
@@ -83,12 +83,20 @@ pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -
 /// Makes the document, and stores it as the one object of its unit.
 pub(super) async fn collect(work: Work<'_>, unit: &Unit<'_>, pieces: &[Piece]) -> Result<(), UnitError> {
     let run = work.run;
+    if !work.store.gives() {
+        let call = ApiCall::new("s3:GetObject", json!({"collector": "calls"}));
+        let what = "what the calls touched and left behind".to_owned();
+        let reason = "the bucket gives nothing back: it is to be seen from the records themselves".to_owned();
+        let gaps = vec![Gap { what, source: call, lack: Lack::Denied, reason }];
+        let slot = Slot { unit, part: 1, tries: 0 };
+        return work.keep(slot, Found { entry: None, gaps }, None).await.map(|_| ());
+    }
     let tally = count(work.store, &[(run, of_calls(run, pieces))]).await?;
     let mut slot = Slot { unit, part: 1, tries: 0 };
     let asked: Vec<Value> =
         run.calls.questions.iter().map(|question| json!({question.by.as_str(): question.value})).collect();
     let call = ApiCall::new(CALL, json!({"regions": run.calls.regions, "lookupAttributes": asked}));
-    let what = format!("what the calls touched and left behind, complete up to {}", complete_to(run));
+    let what = format!("what the calls touched and left behind, complete up to {}", run.calls.complete_to());
     let mut gaps = Vec::new();
     if tally.touched_more() + tally.left_more() > 0 {
         let reason = "there are more things than are told apart: the calls themselves are all there".to_owned();
@@ -100,7 +108,7 @@ pub(super) async fn collect(work: Work<'_>, unit: &Unit<'_>, pieces: &[Piece]) -
             calls: tally.calls(),
             refused: tally.refused(),
             of_the_principal: tally.of_the_principal(),
-            complete_to: complete_to(run),
+            complete_to: run.calls.complete_to(),
             touched_more: tally.touched_more(),
             left_more: tally.left_more(),
         })

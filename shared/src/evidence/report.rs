@@ -10,7 +10,6 @@ use firebreak_model::report::{self, Object, Report, Snapshot, Sources, html, mar
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::calls::complete_to;
 use super::deeds::{count, of_calls};
 use super::store::{Store, StoreError};
 use super::{Slot, UnitError, Work};
@@ -98,7 +97,7 @@ pub(super) async fn is_outdated(
     run: &EvidenceRun,
 ) -> Result<bool, UnitError> {
     let key = format!("{}.json", run.report().trim_end_matches(".html"));
-    let Some(bytes) = store.read(&key).await? else { return Ok(true) };
+    let Some(bytes) = store.whole(&key).await? else { return Ok(true) };
     let Ok(last) = serde_json::from_slice::<Report>(&bytes) else { return Ok(true) };
     let story = story(ledger, incident).await?;
     let none = Tally::default();
@@ -119,8 +118,10 @@ async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piec
     let evidence = runs.iter().map(|(run, pieces)| snapshot(run, pieces)).collect::<Result<Vec<_>, _>>()?;
     let asked: Vec<(&EvidenceRun, Vec<&Piece>)> =
         runs.iter().map(|(run, pieces)| (run, of_calls(run, pieces))).filter(|(_, of)| !of.is_empty()).collect();
+    // A bucket that gives nothing back leaves a report without the calls.
+    let asked = if work.store.gives() { asked } else { Vec::new() };
     let deeds = count(work.store, &asked).await?;
-    let complete = asked.iter().map(|(run, _)| complete_to(run)).max();
+    let complete = asked.iter().map(|(run, _)| run.calls.complete_to()).max();
     let told = sources(at, incident, &story, &deeds, clock::now());
     let told = report::of(&Sources { deeds_complete_to: complete, evidence: &evidence, ..told });
     let mut bytes = serde_json::to_vec_pretty(&told)?;
@@ -136,10 +137,10 @@ pub(super) async fn collect(
     unit: &Unit<'_>,
     pieces: &[Piece],
 ) -> Result<(), UnitError> {
-    let key = |form: &str| format!("{}.{form}", unit.base);
-    let stored = match pieces.iter().find(|piece| piece.unit == unit.number) {
-        Some(_) => work.store.read(&key("json")).await?,
-        None => None,
+    let on_record = |part: u32| pieces.iter().any(|piece| piece.unit == unit.number && piece.part == part);
+    let stored = match on_record(1) && work.store.gives() {
+        true => work.store.whole(&key(unit, FORMS[0].0, 0)).await?,
+        false => None,
     };
     let bytes = match stored {
         Some(bytes) => bytes,
@@ -152,23 +153,54 @@ pub(super) async fn collect(
             (Some(report), "md") => markdown(report).into_bytes(),
             (Some(report), _) => html(report).into_bytes(),
         };
-        // What an earlier try, killed before it could say so, has made of the ledger as it was then, stands.
-        let body = match work.store.put(&key(form), content_type, body.clone()).await {
-            Ok(()) => body,
-            Err(StoreError::Taken { key }) => work.store.read(&key).await?.unwrap_or(body),
-            Err(error) => return Err(error.into()),
+        let slot = Slot { unit, part, tries: 0 };
+        let (key, body) = match on_record(part) {
+            true => (String::new(), body),
+            false => stored_as(work, slot, (form, content_type), body).await?,
         };
         let report = match &report {
             Some(report) => report,
             None => &*report.insert(serde_json::from_slice::<Report>(&body)?),
         };
-        let slot = Slot { unit, part, tries: 0 };
         let last = usize::try_from(part).is_ok_and(|part| part >= FORMS.len());
-        let next = (!last).then(|| Cursor { token: String::new(), from_ms: 0, latest_ms: 0 });
-        let entry = Some(entry(unit, key(form), &body, report));
-        work.keep(slot, Found { entry, gaps: Vec::new() }, next).await?;
+        let next = (!last).then(|| Cursor::left(String::new()));
+        if !on_record(part) {
+            let entry = Some(entry(unit, key, &body, report));
+            work.keep(slot, Found { entry, gaps: Vec::new() }, next).await?;
+        }
     }
     Ok(())
+}
+
+fn key(unit: &Unit<'_>, form: &str, tries: u32) -> String {
+    let again = if tries == 0 { String::new() } else { format!(".{}", tries + 1) };
+    format!("{}{again}.{form}", unit.base)
+}
+
+/// Puts a form where none is. What an earlier try, killed before it could say so, has made of the ledger as it was then,
+/// stands, as far as it can be read; else it is set aside. Answers the key, and what lies there.
+async fn stored_as(
+    work: Work<'_>,
+    mut slot: Slot<'_>,
+    (form, content_type): (&str, &str),
+    body: Vec<u8>,
+) -> Result<(String, Vec<u8>), UnitError> {
+    loop {
+        let key = key(slot.unit, form, slot.tries);
+        match work.store.put(&key, content_type, body.clone()).await {
+            Ok(()) => return Ok((key, body)),
+            Err(StoreError::Taken { .. }) if work.store.gives() => {
+                let there = work.store.whole(&key).await?.unwrap_or(body);
+                return Ok((key, there));
+            }
+            Err(StoreError::Taken { key }) => {
+                // What is on record meanwhile is looked at by whoever keeps this one.
+                work.taken(slot, key).await?;
+                slot.tries += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// A form, which is stored as it is.

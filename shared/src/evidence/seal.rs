@@ -71,10 +71,11 @@ impl Sealing<'_> {
         let Some(sealed) = &run.sealed else { return Ok(run) };
         let signature = unhex(&sealed.signature).unwrap_or_default();
         // Beside the manifest, under whichever name that has.
-        self.store.put(&format!("{}.sig", sealed.manifest.key), "application/octet-stream", signature).await?;
+        let beside = format!("{}.sig", sealed.manifest.key);
+        self.store.put_the_one(&beside, "application/octet-stream", signature).await?;
         let key = PublicKey::from_hex(&signer.public_key).map_err(|_| SealError::Key(signer.key_arn.clone()))?;
         let pem = key.to_pem(|bytes| base64::encode(bytes)).into_bytes();
-        self.store.put(&format!("{prefix}/{PUBLIC_KEY}"), "application/x-pem-file", pem).await?;
+        self.store.put_the_one(&format!("{prefix}/{PUBLIC_KEY}"), "application/x-pem-file", pem).await?;
         Ok(run)
     }
 
@@ -127,7 +128,7 @@ impl Sealing<'_> {
                 Err(error) => return Err(error.into()),
             }
         };
-        self.store.verify(&chained.key, &chained.sha256).await?;
+        let locked_until = self.store.verify(&chained.key, &chained.sha256).await?;
 
         let signing = self
             .kms
@@ -144,6 +145,8 @@ impl Sealing<'_> {
             signature,
             objects: count(manifest.entries.len()),
             gaps: count(manifest.gaps.len()),
+            read_back: self.store.gives(),
+            locked_until,
             missing: manifest.gaps.iter().take(TOLD_GAPS).map(Gap::said).collect(),
             at: clock::now(),
         });
@@ -165,8 +168,11 @@ impl Sealing<'_> {
         let named: Vec<&str> = found.iter().filter_map(|f| f.entry.as_ref()).map(|entry| entry.key.as_str()).collect();
         let mut set_aside = Vec::new();
         for aside in asides.iter().filter(|aside| !named.contains(&aside.key.as_str())) {
-            if let Some((bytes, sha256)) = self.store.digest(&aside.key).await? {
-                set_aside.push(SetAside { key: aside.key.clone(), bytes, sha256 });
+            let key = aside.key.clone();
+            if !self.store.gives() {
+                set_aside.push(SetAside { key, bytes: None, sha256: None });
+            } else if let Some((bytes, sha256)) = self.store.digest(&key).await? {
+                set_aside.push(SetAside { key, bytes: Some(bytes), sha256: Some(sha256) });
             }
         }
         Ok(Manifest::of(run, signer, found, set_aside))

@@ -39,6 +39,9 @@ const LEAD: SignedDuration = SignedDuration::from_mins(60);
 /// Log events arrive late: a follow-up begins this long before the end of what was read.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(5);
 
+/// CloudWatch Logs takes events that are stamped up to this far ahead.
+const AHEAD: SignedDuration = SignedDuration::from_hours(2);
+
 /// Functions whose log groups are asked for at the same time.
 const AT_ONCE: usize = 3;
 
@@ -82,7 +85,7 @@ impl Snapshots {
             iam: aws_sdk_iam::Client::new(&config),
             kms: aws_sdk_kms::Client::new(&config),
             queue: Queue { sqs: aws_sdk_sqs::Client::new(&config), url: settings.queue_url.clone() },
-            store: Store::new(clients::s3(&config), settings.bucket.clone(), settings.key_arn.clone()),
+            store: Store::new(clients::s3(&config), settings.bucket.clone(), settings.key_arn.clone(), settings.access),
             config,
             ledger,
             settings,
@@ -239,12 +242,14 @@ impl Snapshots {
         };
         log_groups.sort();
         log_groups.dedup();
+        // Nothing is read after a follow-up: it also looks for events of clocks that are ahead.
+        let to = if purpose == Purpose::FollowUp { now.saturating_add(AHEAD).unwrap_or(now) } else { now };
         // A report reads nothing: what comes after it goes on behind what was read before it.
         let told = previous.as_ref().filter(|_| purpose == Purpose::Report);
-        let to = told.map_or(now, |run| run.window.to);
+        let to = told.map_or(to, |run| run.window.to);
         let calls = match told {
             Some(run) => run.calls.clone(),
-            None => self.asked(incident, before).await?,
+            None => self.asked(incident, before, now).await?,
         };
         let run = EvidenceRun {
             schema: SCHEMA,
@@ -437,7 +442,7 @@ impl Snapshots {
 
 /// The step's detail: enough to find the evidence, to tell whether it is what was kept, and to know what is missing.
 fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
-    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, missing, .. } = sealed;
+    let Sealed { manifest: Chained { key, sha256 }, objects, gaps, read_back, locked_until, missing, .. } = sealed;
     let fingerprint = run.signer.as_ref().map_or("", |signer| signer.fingerprint.as_str());
     let what = match run.purpose {
         Purpose::Snapshot => "",
@@ -449,6 +454,11 @@ fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
          fingerprint `{fingerprint}`; the report is `{}`",
         run.report()
     );
+    said.push_str(&match locked_until {
+        Some(until) => format!(", locked until {until}"),
+        None if !read_back => ", not read back: the bucket is another account's, and gives nothing".to_owned(),
+        None => ", NOT LOCKED: whoever may delete objects of the bucket can delete it".to_owned(),
+    });
     for gap in missing {
         said.push_str(MISSING);
         said.push_str(gap);

@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::ids::hex;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -85,18 +86,50 @@ pub(super) struct Upload {
     digests: Sha256,
 }
 
+/// What a bucket lets us do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Put objects, and read them back.
+    #[default]
+    ReadBack,
+    /// Put objects: the bucket is another account's, and gives nothing.
+    WriteOnly,
+}
+
+/// What was read of an object.
+struct Read {
+    bytes: u64,
+    sha256: String,
+    locked_until: Option<Timestamp>,
+}
+
 /// The evidence bucket.
 #[derive(Debug, Clone)]
 pub struct Store {
     client: Client,
     bucket: String,
     key_arn: String,
+    access: Access,
 }
 
 impl Store {
     /// The bucket of that name, written with this key.
-    pub fn new(client: Client, bucket: String, key_arn: String) -> Self {
-        Self { client, bucket, key_arn }
+    pub fn new(client: Client, bucket: String, key_arn: String, access: Access) -> Self {
+        Self { client, bucket, key_arn, access }
+    }
+
+    /// Whether what was put can be read back.
+    pub(super) fn gives(&self) -> bool {
+        self.access == Access::ReadBack
+    }
+
+    /// Puts an object of which there is only one. Where the bucket gives nothing, what lies there is taken for it: whoever
+    /// reads the evidence finds out.
+    pub(super) async fn put_the_one(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), StoreError> {
+        match self.put(key, content_type, body).await {
+            Err(StoreError::Taken { .. }) if !self.gives() => Ok(()),
+            put => put,
+        }
     }
 
     /// Puts an object where none is. S3 compares the SHA-256 and refuses anything else; the same again is no error.
@@ -177,8 +210,12 @@ impl Store {
         }
     }
 
-    /// A put that got no answer and was tried again finds its own first try.
+    /// A put that got no answer and was tried again finds its own first try. Where the bucket gives nothing, nobody knows
+    /// what lies there: then it is taken, and ours goes elsewhere.
     async fn is_the_same(&self, key: &str, checksum: &str) -> Result<(), StoreError> {
+        if !self.gives() {
+            return Err(StoreError::Taken { key: key.to_owned() });
+        }
         let head = self.client.head_object().bucket(&self.bucket).key(key).checksum_mode(ChecksumMode::Enabled);
         match head.send().await {
             Ok(answer) if answer.checksum_sha256.as_deref() == Some(checksum) => Ok(()),
@@ -194,11 +231,17 @@ impl Store {
 
     /// Length and SHA-256 of an object, read piece by piece; `None` where there is none.
     pub async fn digest(&self, key: &str) -> Result<Option<(u64, String)>, StoreError> {
+        Ok(self.read(key).await?.map(|read| (read.bytes, read.sha256)))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Read>, StoreError> {
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Ok(answer) => answer,
             Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 404) => return Ok(None),
             Err(error) => return Err(StoreError::call("s3:GetObject", key, error)),
         };
+        let until = answer.object_lock_retain_until_date.and_then(|at| Timestamp::from_second(at.secs()).ok());
+        let locked_until = until.filter(|_| answer.object_lock_mode.is_some());
         let mut body = answer.body;
         let (mut bytes, mut digest) = (0, Sha256::new());
         while let Some(chunk) = body.next().await {
@@ -211,13 +254,16 @@ impl Store {
             bytes += chunk.len() as u64;
             digest.update(&chunk);
         }
-        Ok(Some((bytes, hex(&digest.finalize()))))
+        Ok(Some(Read { bytes, sha256: hex(&digest.finalize()), locked_until }))
     }
 
-    /// Reads an object back and compares.
-    pub async fn verify(&self, key: &str, sha256: &str) -> Result<(), StoreError> {
-        match self.digest(key).await? {
-            Some((_, found)) if found == sha256 => Ok(()),
+    /// Reads an object back and compares, where the bucket lets us: S3 has compared its SHA-256 when it took it. Answers until when nobody can delete it; `None` where anybody may who has the right.
+    pub async fn verify(&self, key: &str, sha256: &str) -> Result<Option<Timestamp>, StoreError> {
+        if !self.gives() {
+            return Ok(None);
+        }
+        match self.read(key).await? {
+            Some(read) if read.sha256 == sha256 => Ok(read.locked_until),
             _ => Err(StoreError::Differs { key: key.to_owned() }),
         }
     }
@@ -312,10 +358,28 @@ mod tests {
         let store = bucket.store();
         put(&bucket, b"evidence").await.unwrap();
         let sha256 = firebreak_model::ids::sha256_hex(b"evidence");
-        store.verify(KEY, &sha256).await.unwrap();
+        assert_eq!(store.verify(KEY, &sha256).await.unwrap(), None, "nothing keeps anybody from deleting it");
+        bucket.lock_until("2027-11-21T03:00:00Z");
+        assert_eq!(store.verify(KEY, &sha256).await.unwrap(), Some("2027-11-21T03:00:00Z".parse().unwrap()));
         bucket.replace(KEY, b"forged");
         assert!(matches!(store.verify(KEY, &sha256).await, Err(StoreError::Differs { .. })));
         assert!(matches!(store.verify("elsewhere", &sha256).await, Err(StoreError::Differs { .. })));
+    }
+
+    #[tokio::test]
+    async fn of_a_bucket_that_gives_nothing_nothing_is_asked() {
+        let bucket = Bucket::of_another_account();
+        let store = bucket.store();
+        store.put(KEY, "application/gzip", b"evidence".to_vec()).await.unwrap();
+        let again = store.put(KEY, "application/gzip", b"evidence".to_vec()).await;
+        assert!(matches!(again, Err(StoreError::Taken { .. })), "whether it is the same nobody knows");
+        store.put_the_one(KEY, "application/gzip", b"evidence".to_vec()).await.unwrap();
+        let sha256 = firebreak_model::ids::sha256_hex(b"evidence");
+        assert_eq!(store.verify(KEY, &sha256).await.unwrap(), None);
+        assert!(bucket.requests().iter().all(|request| request.line.starts_with("PUT ")));
+        let ours = Bucket::default();
+        put(&ours, b"evidence").await.unwrap();
+        assert!(ours.store().put_the_one(KEY, "application/gzip", b"other".to_vec()).await.is_err());
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use firebreak_model::ledger::Record;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::store::Store;
+use super::store::{Access, Store};
 use crate::testing::{Answer, Wire, ok};
 
 /// A request to the bucket.
@@ -36,8 +36,10 @@ struct State {
     uploads: Vec<Vec<Vec<u8>>>,
     requests: Vec<Sent>,
     puts_fail_with: Option<u16>,
-    fails_from: Option<usize>,
+    fails_from: Option<(usize, u16)>,
+    locked_until: Option<String>,
     spoils_writes: bool,
+    access: Access,
 }
 
 fn checksum(body: &[u8]) -> String {
@@ -60,7 +62,15 @@ impl Bucket {
             Wire::default().config().into_builder().http_client(SharedHttpClient::new(client)).build();
         let builder = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
         let key_arn = "arn:aws:kms:eu-west-1:111122223333:key/k";
-        Store::new(aws_sdk_s3::Client::from_conf(builder.build()), "evidence".to_owned(), key_arn.to_owned())
+        let client = aws_sdk_s3::Client::from_conf(builder.build());
+        Store::new(client, "evidence".to_owned(), key_arn.to_owned(), self.state().access)
+    }
+
+    /// A bucket of another account: it takes, and gives nothing.
+    pub(super) fn of_another_account() -> Self {
+        let bucket = Self::default();
+        bucket.state().access = Access::WriteOnly;
+        bucket
     }
 
     pub(super) fn requests(&self) -> Vec<Sent> {
@@ -91,7 +101,22 @@ impl Bucket {
 
     /// Takes a fault at the call of this number, from 0, and at each one after it.
     pub(super) fn fail_from(&self, call: usize) {
-        self.state().fails_from = Some(call);
+        self.answer_from(call, 503);
+    }
+
+    /// Answers the call of this number, from 0, and each one after it with a status.
+    pub(super) fn answer_from(&self, call: usize, status: u16) {
+        self.state().fails_from = Some((call, status));
+    }
+
+    /// From now on it does what it should.
+    pub(super) fn recover(&self) {
+        self.state().fails_from = None;
+    }
+
+    /// Says of every object that it is locked until then.
+    pub(super) fn lock_until(&self, until: &str) {
+        self.state().locked_until = Some(until.to_owned());
     }
 }
 
@@ -108,7 +133,10 @@ impl State {
     }
 
     fn answer(&mut self, method: &str, key: String, query: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
-        let failing = self.fails_from.is_some_and(|call| self.requests.len() > call).then_some(503);
+        let failing = self.fails_from.filter(|(call, _)| self.requests.len() > *call).map(|(_, status)| status);
+        if self.access == Access::WriteOnly && ["GET", "HEAD"].contains(&method) {
+            return (403, Vec::new());
+        }
         if let Some(status) = failing.or(self.puts_fail_with.filter(|_| method != "GET" && method != "HEAD")) {
             return (status, Vec::new());
         }
@@ -156,11 +184,16 @@ impl HttpConnector for Bucket {
         });
         let (status, body) = state.answer(request.method(), key.clone(), query, body);
         let checksum = state.objects.get(&key).map(|(_, checksum)| checksum.clone());
+        let locked_until = state.locked_until.clone();
         let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
         let body = if request.method() == "HEAD" { Vec::new() } else { body };
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         if let Some(checksum) = checksum {
             response.headers_mut().insert("x-amz-checksum-sha256", checksum);
+        }
+        if let Some(until) = locked_until {
+            response.headers_mut().insert("x-amz-object-lock-mode", "COMPLIANCE");
+            response.headers_mut().insert("x-amz-object-lock-retain-until-date", until);
         }
         HttpConnectorFuture::ready(Ok(response))
     }

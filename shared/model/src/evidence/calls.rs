@@ -65,6 +65,9 @@ pub struct Ask {
 /// Everything that a run asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
+    /// When, and for what was recorded until then.
+    #[serde(default)]
+    pub at: Timestamp,
     /// The Regions, in order.
     pub regions: Vec<Region>,
     /// What each is asked.
@@ -78,15 +81,15 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What is asked about an incident whose logs begin at `since`: keys of findings first, then names, then the keys of
-    /// chained sessions. What was asked `before`, up to that time, is asked from then on, less what came late.
+    /// What is asked now about an incident whose logs begin at `since`: keys of findings first, then names, then the keys of
+    /// chained sessions. What was asked `before` is asked from then on, less what came late.
     pub fn of(
         incident: &Incident,
         findings: &[FindingRecord],
         chained: &[AccessKeyId],
         regions: impl IntoIterator<Item = Region>,
-        since: Timestamp,
-        before: Option<(&Self, Timestamp)>,
+        (since, now): (Timestamp, Timestamp),
+        before: Option<&Self>,
     ) -> Self {
         let begins = since.saturating_sub(LONGEST).unwrap_or(since).max(Timestamp::UNIX_EPOCH);
         let mut all: Vec<Question> = Vec::new();
@@ -94,9 +97,9 @@ impl Asked {
             if all.iter().any(|known| known.by == by && known.value == value) {
                 return;
             }
-            let asked = |(asked, until): (&Self, Timestamp)| {
+            let asked = |asked: &Self| {
                 let known = asked.questions.iter().any(|known| known.by == by && known.value == value);
-                known.then(|| until.saturating_sub(LATE).unwrap_or(from))
+                known.then(|| asked.complete_to())
             };
             let from = before.and_then(asked).unwrap_or(from);
             all.push(Question { by, value: value.to_owned(), from, chained });
@@ -114,18 +117,24 @@ impl Asked {
             add(By::AccessKey, key.as_str(), begins, true);
         }
         // What was found by the run before, and is in no record of a search.
-        for known in before.iter().flat_map(|(asked, _)| &asked.questions) {
+        for known in before.iter().flat_map(|asked| &asked.questions) {
             add(known.by, &known.value, known.from, known.chained);
         }
         let left_out = u32::try_from(all.len().saturating_sub(MOST_QUESTIONS)).unwrap_or(u32::MAX);
         all.truncate(MOST_QUESTIONS);
         let regions: BTreeSet<Region> = regions.into_iter().collect();
         Self {
+            at: now,
             regions: regions.into_iter().collect(),
             questions: all,
             left_out,
             unique_id: incident.principal.unique_id.clone(),
         }
+    }
+
+    /// Up to when CloudTrail was complete then, as far as AWS says.
+    pub fn complete_to(&self) -> Timestamp {
+        self.at.saturating_sub(LATE).unwrap_or(Timestamp::MIN)
     }
 
     /// The questions of a Region.
@@ -193,6 +202,7 @@ mod tests {
     }
 
     const SINCE: &str = "2026-11-21T02:00:00Z";
+    const NOW: &str = "2026-11-21T03:30:00Z";
 
     fn finding(event: &Value) -> FindingRecord {
         serde_json::from_value(json!({"schema": 1, "finding_key": "0".repeat(32), "finding_id": "f",
@@ -226,7 +236,7 @@ mod tests {
             "actor": format!("arn:aws:sts::111122223333:assumed-role/{role}/i-0456"),
             "deep": ["AROAEXAMPLE000000001:a b", "AROAEXAMPLE000000001:i-0123"]}}));
         let chained = [key("ASIAEXAMPLE000000002"), key("ASIAEXAMPLE000000001")];
-        let asked = Asked::of(&incident, &[finding], &chained, regions(), at(SINCE), None);
+        let asked = Asked::of(&incident, &[finding], &chained, regions(), (at(SINCE), at(NOW)), None);
         assert_eq!(
             told(&asked),
             [
@@ -246,9 +256,9 @@ mod tests {
         let mut incident = incident(Decision::Act);
         incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
         incident.functions = Vec::new();
-        let first = Asked::of(&incident, &[], &[], regions(), at(SINCE), None);
+        let first = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), None);
         incident.access_keys.push("ASIAEXAMPLE000000003".parse().unwrap());
-        let second = Asked::of(&incident, &[], &[], regions(), at(SINCE), Some((&first, at("2026-11-21T03:30:00Z"))));
+        let second = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), Some(&first));
         assert_eq!(
             told(&second),
             [
@@ -264,7 +274,7 @@ mod tests {
         incident.functions = Vec::new();
         incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
         let chained: Vec<AccessKeyId> = (100..300).map(|n| key(&format!("ASIAEXAMPLE000000{n}"))).collect();
-        let asked = Asked::of(&incident, &[], &chained, regions(), at(SINCE), None);
+        let asked = Asked::of(&incident, &[], &chained, regions(), (at(SINCE), at(NOW)), None);
         assert_eq!((asked.questions.len(), asked.left_out), (MOST_QUESTIONS, 141));
         assert_eq!(asked.questions[0].value, "ASIAEXAMPLE000000001", "what was stolen is asked for first");
     }

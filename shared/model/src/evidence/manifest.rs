@@ -137,10 +137,12 @@ impl Gap {
 pub struct SetAside {
     /// Its key.
     pub key: String,
-    /// Its length.
-    pub bytes: u64,
-    /// SHA-256 of it.
-    pub sha256: String,
+    /// Its length; none where the bucket does not give what it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// SHA-256 of it; none likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// A window of time, both ends included.

@@ -3,13 +3,19 @@
 use firebreak_model::evidence::{Asked, EvidenceRun};
 use firebreak_model::ids::AccessKeyId;
 use firebreak_model::ledger::Incident;
+use jiff::Timestamp;
 
 use super::{Snapshots, window_begins};
 use crate::failure::Failure;
 
 impl Snapshots {
     /// The questions of a run that comes after `before` in its episode.
-    pub(super) async fn asked(&self, incident: &Incident, before: Option<&EvidenceRun>) -> Result<Asked, Failure> {
+    pub(super) async fn asked(
+        &self,
+        incident: &Incident,
+        before: Option<&EvidenceRun>,
+        now: Timestamp,
+    ) -> Result<Asked, Failure> {
         let findings = self.ledger.findings(incident.incident_id.as_str()).await?;
         let chain = self.ledger.chain(incident).await?;
         let links = chain.iter().flat_map(|chain| &chain.sessions);
@@ -20,8 +26,8 @@ impl Snapshots {
         }
         let regions = self.settings.regions.iter().cloned();
         let regions = regions.chain(incident.functions.iter().map(|function| function.region().clone()));
-        let before = before.filter(|run| !run.calls.questions.is_empty()).map(|run| (&run.calls, run.window.to));
-        let asked = Asked::of(incident, &findings, &chained, regions, window_begins(incident), before);
+        let before = before.map(|run| &run.calls).filter(|calls| !calls.questions.is_empty());
+        let asked = Asked::of(incident, &findings, &chained, regions, (window_begins(incident), now), before);
         // Where nothing is known to ask by, no Region is asked.
         Ok(if asked.questions.is_empty() { Asked::default() } else { asked })
     }

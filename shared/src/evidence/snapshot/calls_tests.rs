@@ -107,9 +107,8 @@ async fn where_nothing_is_recorded_there_is_no_object_and_the_document_says_who_
     assert_eq!(deeds.sources[0].call.parameters["regions"], json!([HERE, GLOBAL]));
     let lines = documents(&house.bucket.object(&deeds.key).unwrap());
     assert_eq!((lines.len(), &lines[0]["kind"], &lines[0]["calls"]), (1, &json!("about"), &json!(0)));
-    let (manifest, _) = house.manifest(1);
     let complete: Timestamp = lines[0]["complete_to"].as_str().unwrap().parse().unwrap();
-    assert_eq!(complete, manifest.log_window.to - firebreak_model::evidence::LATE);
+    assert_eq!(complete, house.manifest(1).0.began_at - firebreak_model::evidence::LATE);
 }
 
 #[tokio::test]
@@ -275,9 +274,9 @@ async fn a_follow_up_asks_for_what_came_late_and_a_new_key_from_the_beginning() 
         let of_it = questions.iter().find(|question| question.pointer("/M/value/S") == Some(&json!(value))).unwrap();
         of_it.pointer("/M/from/S").unwrap().as_str().unwrap().parse::<Timestamp>().unwrap()
     };
-    assert_eq!(from(1, &key(0)), first.log_window.to - firebreak_model::evidence::LATE);
+    assert_eq!(from(1, &key(0)), first.began_at - firebreak_model::evidence::LATE);
     assert_eq!(from(1, &key(7)), from(0, &key(0)));
-    assert!(second.log_window.to > first.log_window.to);
+    assert!(second.began_at > first.began_at);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ impl House {
         let settings = Settings {
             bucket: "evidence".to_owned(),
             key_arn: String::new(),
+            access: crate::evidence::store::Access::ReadBack,
             signing_key_arn: "arn:aws:kms:eu-west-1:111122223333:key/s".to_owned(),
             queue_url: "https://sqs/q".to_owned(),
             codec: Codec::Zstd,
@@ -350,7 +351,7 @@ async fn a_place_that_the_log_no_longer_knows_is_found_again_by_time() {
 
 #[tokio::test]
 async fn evidence_that_cannot_be_stored_fails_the_step_and_goes_on_when_it_can() {
-    for (status, transient) in [(503, true), (403, false)] {
+    for (status, transient) in [(503, true), (403, false), (400, false)] {
         let house = House::with(&incident());
         house.bucket.answer_puts_with(Some(status));
         let failure = house.take().await.unwrap_err();
@@ -393,7 +394,7 @@ async fn a_manifest_whose_place_is_taken_gets_another_name() {
     let named = place.replace("manifest.json", "manifest.2.json");
     let body = house.bucket.object(&named).unwrap();
     let manifest: Manifest = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&manifest.set_aside[0].key, manifest.set_aside[0].bytes), (&place, 7));
+    assert_eq!((&manifest.set_aside[0].key, manifest.set_aside[0].bytes), (&place, Some(7)));
     assert!(house.bucket.keys().contains(&format!("{named}.sig")));
     let detail = house.step()["detail"]["S"].as_str().unwrap().to_owned();
     assert!(detail.contains(&named) && detail.contains(&sha256_hex(&body)), "{detail}");
@@ -442,4 +443,114 @@ async fn every_record_about_the_incident_is_kept_as_it_stands_in_the_end() {
     assert_eq!(verified, 1);
     let cut: Vec<_> = manifest.gaps.iter().filter(|gap| gap.source.api == "events:PutEvents").collect();
     assert_eq!(cut.len(), 1, "an event that was longer than a record may be: {:?}", manifest.gaps);
+}
+
+/// Whoever deploys may have made the bucket otherwise, or another key than the one that was there in the beginning is in use.
+#[tokio::test]
+async fn a_bucket_that_locks_nothing_is_told_and_one_that_does_too() {
+    let house = House::with(&incident());
+    house.take().await.unwrap();
+    let detail = |house: &House| house.step()["detail"]["S"].as_str().unwrap().to_owned();
+    assert!(detail(&house).contains("NOT LOCKED"), "{}", detail(&house));
+    let house = House::with(&incident());
+    house.bucket.lock_until("2027-11-21T03:00:00Z");
+    house.take().await.unwrap();
+    assert!(detail(&house).contains(", locked until 2027-11-21T03:00:00Z"), "{}", detail(&house));
+}
+
+/// The key of the bucket is disabled at any call of the bucket, and enabled again.
+#[tokio::test]
+async fn a_key_that_is_disabled_midway_fails_the_step_and_leaves_nothing_out() {
+    let whole = House::with(&incident());
+    whole.take().await.unwrap();
+    let calls = whole.bucket.requests().len();
+    assert!(calls >= 5, "{calls}");
+    for call in 0..calls {
+        let house = House::with(&incident());
+        house.bucket.answer_from(call, 400);
+        assert!(matches!(house.take().await, Err(Failure::Permanent(_))), "{call}");
+        assert_eq!(house.step()["state"]["S"], "failed", "{call}");
+        house.bucket.recover();
+        assert_eq!(house.take().await.unwrap().outcome, "collected", "{call}");
+        assert_eq!(house.lines(1), whole.lines(1), "{call}");
+        assert_eq!(house.manifest(1).0.set_aside, [], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_streams_cost_no_more_calls_than_their_pages() {
+    let house = House::with(&incident());
+    let event =
+        |n: usize| json!({"logStreamName": format!("s{n}"), "timestamp": 1_795_228_000_000_u64, "message": "m"});
+    let page = |n: usize, next: Option<&str>| {
+        let events: Vec<Value> = (n..n + 5_000).map(event).collect();
+        crate::testing::ok(json!({"events": events, "nextToken": next}).to_string())
+    };
+    house.account.log_answers([page(0, Some("t")), page(5_000, None)]);
+    house.take().await.unwrap();
+    assert_eq!((house.account.log_calls().len(), house.lines(1).len()), (2, 10_000));
+}
+
+/// What cannot be text is not taken for the end of the log.
+#[tokio::test]
+async fn a_page_that_is_no_text_is_a_gap_and_what_was_read_before_is_kept() {
+    for page in [r#"{"events": [{"message": "\ud83d"}]}"#, "{\"events\": [{\"message\": \"\u{0}", "<html>"] {
+        let mut house = House::with(&incident());
+        house.limits.stalls = 0;
+        let first = json!({"events": [{"message": "a\u{0}\u{1b}[31m\u{fffd}", "timestamp": 1}], "nextToken": "t"});
+        house.account.log_answers([crate::testing::ok(first.to_string()), crate::testing::ok(page)]);
+        house.take().await.unwrap();
+        assert_eq!(house.lines(1), ["a\u{0}\u{1b}[31m\u{fffd}"], "{page}");
+        let (manifest, _) = house.manifest(1);
+        let gaps: Vec<_> = manifest.gaps.iter().filter(|gap| gap.what.contains("log group")).collect();
+        assert_eq!((gaps.len(), gaps[0].lack), (1, Lack::NoAnswer), "{page}: {gaps:?}");
+    }
+}
+
+/// Whose clock is ahead stamps events with times to come, up to two hours of which CloudWatch Logs takes.
+#[tokio::test]
+async fn events_of_a_clock_that_is_ahead_are_asked_for_in_the_end() {
+    let house = House::with(&incident());
+    house.take().await.unwrap();
+    let (order, _) = house.account.take_messages().remove(0);
+    let before = house.account.log_calls().len();
+    house.invoke(&order, AMPLE).await.unwrap();
+    let calls = house.account.log_calls();
+    let last = calls[before..].iter().filter_map(|call| call["endTime"].as_i64()).max().unwrap();
+    let ahead = Timestamp::from_millisecond(last).unwrap() - clock::now();
+    assert!(ahead.total(jiff::Unit::Minute).unwrap() > 118.0, "{ahead}");
+}
+
+/// It takes, and gives nothing: not even what an earlier try has put there.
+#[tokio::test]
+async fn a_bucket_of_another_account_is_asked_for_nothing_and_never_overwritten() {
+    let whole = House::with(&incident());
+    whole.take().await.unwrap();
+    let planted = whole.bucket.keys().into_iter().find(|key| key.contains("/logs/")).unwrap();
+    for plants in [false, true] {
+        let mut house = House::with(&incident());
+        house.bucket = Bucket::of_another_account();
+        if plants {
+            house.bucket.replace(&planted, b"something else");
+        }
+        assert_eq!(house.take().await.unwrap().outcome, "collected");
+        assert!(house.bucket.requests().iter().all(|request| request.line.starts_with("PUT ")), "it only writes");
+        assert_eq!(house.lines(1), whole.lines(1));
+        let (manifest, _) = house.manifest(1);
+        let unknown = |aside: &firebreak_model::evidence::SetAside| aside.key == planted && aside.sha256.is_none();
+        assert_eq!(manifest.set_aside.iter().filter(|aside| unknown(aside)).count(), usize::from(plants));
+        let detail = house.step()["detail"]["S"].as_str().unwrap().to_owned();
+        assert!(detail.contains("not read back: the bucket is another account's"), "{detail}");
+    }
+    // Killed at any call of the bucket: what lies there may be its own, and is set aside all the same.
+    let calls = whole.bucket.requests().iter().filter(|request| request.line.starts_with("PUT ")).count();
+    for call in 0..calls {
+        let mut house = House::with(&incident());
+        house.bucket = Bucket::of_another_account();
+        house.bucket.answer_from(call, 503);
+        house.take().await.unwrap_err();
+        house.bucket.recover();
+        assert_eq!(house.take().await.unwrap().outcome, "collected", "{call}");
+        assert_eq!(house.lines(1), whole.lines(1), "{call}");
+    }
 }

@@ -56,8 +56,11 @@ impl Decoder {
 }
 
 impl Store {
-    /// The whole of an object; `None` where there is none.
-    pub(in crate::evidence) async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The whole of an object; `None` where there is none, or where the bucket gives nothing.
+    pub(in crate::evidence) async fn whole(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        if !self.gives() {
+            return Ok(None);
+        }
         let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
             Ok(answer) => answer,
             Err(error) if error.raw_response().is_some_and(|r| r.status().as_u16() == 404) => return Ok(None),
