@@ -34,7 +34,8 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    FindingRecord, Incident, PageRecord, Pause, Record, StepRecord, incident_keys, pause_keys, step_partition, step_sort,
+    FindingRecord, Incident, PageRecord, Pause, Record, StepRecord, incident_keys, pause_keys, step_partition,
+    step_sort,
 };
 use futures_util::future::try_join_all;
 use tracing::warn;

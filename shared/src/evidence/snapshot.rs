@@ -46,8 +46,8 @@ impl Snapshots {
     /// function's own Region.
     pub fn new(config: SdkConfig, bucket: String, key_arn: String, table: String, seal_key_arn: String) -> Self {
         let store = Store::new(clients::s3(&config), bucket, key_arn);
-        let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), table, Seal::new(&config, seal_key_arn));
-        Self { iam: aws_sdk_iam::Client::new(&config), config, store, ledger }
+        let ledger = Ledger::new(clients::dynamodb(&config), table, Seal::new(&config, seal_key_arn));
+        Self { iam: clients::iam(&config), config, store, ledger }
     }
 
     /// Takes the snapshot of the incident that an outcome event points at. `deadline` is when the invocation ends.

@@ -20,6 +20,7 @@ use super::{
     watched,
 };
 use crate::answer::Answer;
+use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
 use crate::ledger::{Ledger, Seal};
@@ -56,8 +57,8 @@ impl Notifier {
     pub fn new(config: &SdkConfig, table: String, topic_arn: String, stack: String, deny_policy_arn: String) -> Self {
         let region = config.region().map(ToString::to_string).unwrap_or_default();
         Self {
-            ledger: Ledger::new(aws_sdk_dynamodb::Client::new(config), table.clone(), Seal::none()),
-            sns: Client::new(config),
+            ledger: Ledger::new(clients::dynamodb(config), table.clone(), Seal::none()),
+            sns: clients::sns(config),
             topic_arn,
             setting: Setting { stack, region, deny_policy_arn, table },
         }
