@@ -72,9 +72,9 @@ impl Snapshots {
     /// With clients of this configuration. Lambda and logs are read in each function's own Region.
     pub fn new(config: SdkConfig, settings: Settings, ledger: Ledger, limits: Limits) -> Self {
         Self {
-            iam: aws_sdk_iam::Client::new(&config),
-            kms: aws_sdk_kms::Client::new(&config),
-            queue: Queue { sqs: aws_sdk_sqs::Client::new(&config), url: settings.queue_url.clone() },
+            iam: clients::iam(&config),
+            kms: clients::kms(&config),
+            queue: Queue { sqs: clients::sqs(&config), url: settings.queue_url.clone() },
             store: Store::new(clients::s3(&config), settings.bucket.clone(), settings.key_arn.clone(), settings.access),
             config,
             ledger,
