@@ -208,6 +208,7 @@ impl Adversary {
         score.count(sent, denied, &self.attempts);
         let book = stage.look().await?;
         score.made = self.identities.len() - 1;
+        score.chained = self.chained_by.is_some();
         score.asked_about = self.waiting(&book)?;
         if held {
             self.search_again(stage).await?;
