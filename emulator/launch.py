@@ -403,7 +403,7 @@ logs.install(replace, cloudwatch_logs, responses.error_response_json)
 packages.install(replace, lambda_svc, iam_actions)
 
 # 22. What IAM looks up about the use of a principal is asked for by its ARN (`last_used.py`).
-last_used.install(replace, iam_actions)
+last_used.install(replace, iam, iam_actions)
 
 if __name__ == "__main__":
     gateway.main()

@@ -9,6 +9,7 @@ mod claim;
 mod evidence;
 mod inventory;
 mod open;
+mod revocations;
 mod seal;
 mod story;
 #[cfg(test)]
@@ -37,11 +38,10 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    ChainRecord, FindingRecord, Incident, PageRecord, Pause, REVOCATIONS, Record, RevocationRecord, StepRecord,
-    chain_keys, incident_keys, pause_keys, step_partition, step_sort,
+    FindingRecord, Incident, PageRecord, Pause, Record, StepRecord, incident_keys, pause_keys, step_partition,
+    step_sort,
 };
 use futures_util::future::try_join_all;
-use jiff::Timestamp;
 use tracing::warn;
 
 type Item = HashMap<String, AttributeValue>;
@@ -471,47 +471,5 @@ impl Ledger {
             .await
             .map_err(|e| LedgerError::call("DeleteItem", e))?;
         Ok(())
-    }
-
-    /// Remembers a revocation that outlives its release.
-    pub async fn keep_revocation(&self, revocation: &RevocationRecord) -> Result<(), LedgerError> {
-        self.put(&Record::Revocation(revocation.clone())).await
-    }
-
-    /// The revocations whose time is over. One that was forged ends nothing.
-    pub async fn ended_revocations(&self, now: Timestamp) -> Result<Vec<RevocationRecord>, LedgerError> {
-        let mut ended = Vec::new();
-        for item in self.items(REVOCATIONS.to_owned(), "").await? {
-            let Record::Revocation(revocation) = record(item.clone())? else { continue };
-            if revocation.ends_at > now {
-                continue;
-            }
-            match self.trusted(item, &revocation.incident_id).await {
-                Ok(_) => ended.push(revocation),
-                Err(LedgerError::Forged { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(ended)
-    }
-
-    /// The sessions that were found for the incident's episode, where there was a look for them.
-    pub async fn chain(&self, incident: &Incident) -> Result<Option<ChainRecord>, LedgerError> {
-        let keys = chain_keys(&incident.incident_id, incident.episode);
-        let Some(item) = self.fetch(keys).await? else { return Ok(None) };
-        Ok(match self.trusted(item, &incident.incident_id).await? {
-            Record::Chain(chain) => Some(*chain),
-            _ => None,
-        })
-    }
-
-    /// Records the sessions that were found.
-    pub async fn record_chain(&self, chain: &ChainRecord) -> Result<(), LedgerError> {
-        self.put(&Record::Chain(Box::new(chain.clone()))).await
-    }
-
-    /// Forgets a revocation that is no longer in place.
-    pub async fn forget_revocation(&self, revocation: &RevocationRecord) -> Result<(), LedgerError> {
-        self.delete(Record::Revocation(revocation.clone()).keys()).await
     }
 }

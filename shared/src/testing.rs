@@ -88,6 +88,16 @@ pub(crate) fn user_bounded_by(boundary: Option<&str>) -> Answer {
     ))
 }
 
+/// What `GetRolePolicy` answers: the inline policy that stands there.
+pub(crate) fn standing(document: &serde_json::Value) -> Answer {
+    let document =
+        percent_encoding::utf8_percent_encode(&document.to_string(), percent_encoding::NON_ALPHANUMERIC).to_string();
+    ok(format!(
+        "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>orders</RoleName><PolicyName>p</PolicyName>\
+         <PolicyDocument>{document}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
+    ))
+}
+
 fn bounded(boundary: Option<&str>) -> String {
     boundary.map_or_else(String::new, |arn| {
         format!(

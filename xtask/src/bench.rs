@@ -37,12 +37,13 @@ pub(crate) fn run(root: &Path, options: Options) -> Result<ExitCode> {
     exit_code(&mut bench)
 }
 
-/// Packages the functions in the development profile, and has the `storm` program send findings through them: what it
-/// counts does not depend on how they were built.
+/// Packages the functions as they are deployed, and has the `storm` program send findings through them. That itself is
+/// quick to build: it waits more than it works.
 pub(crate) fn storm(root: &Path, told: &[String]) -> Result<ExitCode> {
     let emulator = setup::emulator(root)?;
+    package::build(root, package::Profile::Release)?;
+    package::functions(root, package::Profile::Release)?;
     package::build(root, package::Profile::Quick)?;
-    package::functions(root, package::Profile::Quick)?;
     let mut storm = command(package::binary(root, package::Profile::Quick, "storm")?);
     storm.arg("--emulator").arg(emulator).arg("--functions").arg(package::directory(root));
     storm.arg("--template").arg(root.join("template.yaml")).args(told);

@@ -22,6 +22,6 @@ fn assessment() -> Result<Assessment, ConfigError> {
     let regions = config::workload_regions()?;
     let table = config::table()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::none());
-    Ok(Assessment { ledger, iam: aws_sdk_iam::Client::new(&sdk), sdk, home, regions, budget: BUDGET })
+    let ledger = Ledger::new(clients::dynamodb(&sdk), table, Seal::none());
+    Ok(Assessment { ledger, iam: clients::iam(&sdk), sdk, home, regions, budget: BUDGET })
 }

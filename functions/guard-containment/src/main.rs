@@ -35,12 +35,12 @@ fn guard() -> Result<Guard, ConfigError> {
     };
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
-    let (lambda, events) = (aws_sdk_lambda::Client::new(&sdk), aws_sdk_eventbridge::Client::new(&sdk));
-    let (dynamodb, sns) = (aws_sdk_dynamodb::Client::new(&sdk), aws_sdk_sns::Client::new(&sdk));
+    let (lambda, events) = (clients::lambda(&sdk), clients::events(&sdk));
+    let (dynamodb, sns) = (clients::dynamodb(&sdk), clients::sns(&sdk));
     Ok(Guard {
         ledger: Ledger::new(dynamodb.clone(), table, Seal::new(&sdk, seal_key_arn)),
-        iam: aws_sdk_iam::Client::new(&sdk),
-        sqs: aws_sdk_sqs::Client::new(&sdk),
+        iam: clients::iam(&sdk),
+        sqs: clients::sqs(&sdk),
         sdk,
         home,
         stack,

@@ -22,6 +22,6 @@ fn isolation() -> Result<Isolation, ConfigError> {
     let table = config::table()?;
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
+    let ledger = Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn));
     Ok(Isolation { ledger, sdk, stack })
 }

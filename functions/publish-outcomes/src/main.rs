@@ -19,5 +19,5 @@ async fn main() -> Result<(), Error> {
 fn publisher() -> Result<Publisher, ConfigError> {
     let bus = config::bus()?;
     let sdk = clients::load();
-    Ok(Publisher { events: aws_sdk_eventbridge::Client::new(&sdk), bus })
+    Ok(Publisher { events: clients::events(&sdk), bus })
 }

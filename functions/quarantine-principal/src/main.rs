@@ -27,8 +27,8 @@ fn containment() -> Result<Containment, ConfigError> {
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     Ok(Containment {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
-        iam: aws_sdk_iam::Client::new(&sdk),
+        ledger: Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn)),
+        iam: clients::iam(&sdk),
         base,
         playbook,
         ceiling,

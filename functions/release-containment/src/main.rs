@@ -25,8 +25,8 @@ fn releasing() -> Result<Releasing, ConfigError> {
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
     Ok(Releasing {
-        ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn)),
-        iam: aws_sdk_iam::Client::new(&sdk),
+        ledger: Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn)),
+        iam: clients::iam(&sdk),
         lambda: clients::lambda_invoking(&sdk),
         base,
         deny_policy_arn,

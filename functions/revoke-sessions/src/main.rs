@@ -25,8 +25,8 @@ fn revocation() -> Result<Revocation, ConfigError> {
     let seal_key_arn = config::seal_key_arn()?;
     let regions = config::opt_in_regions()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
-    let iam = aws_sdk_iam::Client::new(&sdk);
+    let ledger = Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn));
+    let iam = clients::iam(&sdk);
     let tracer = Tracer::new(sdk, home.partition, regions, Bounds::default());
     Ok(Revocation { ledger, iam, home, tracer })
 }

@@ -23,6 +23,6 @@ fn snapshots() -> Result<Snapshots, ConfigError> {
     let table = config::table()?;
     let seal_key_arn = config::seal_key_arn()?;
     let sdk = clients::load();
-    let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), table, Seal::new(&sdk, seal_key_arn));
+    let ledger = Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn));
     Ok(Snapshots::new(sdk, settings, ledger, Limits::default()))
 }

@@ -48,6 +48,8 @@ pub struct Score {
     /// From the finding to the first refusal of the chained session, where the search for it came again when all else
     /// held.
     pub chained_refused_ms: Option<i64>,
+    /// It made itself a session of another role.
+    pub chained: bool,
     /// From the finding to the guard's word that the containment is settled.
     pub settled_ms: Option<i64>,
     /// Whether nothing of its went through any more, for as long as was waited.
@@ -97,6 +99,7 @@ impl Score {
             last_achievement_ms: None,
             out_after_ms: None,
             chained_refused_ms: None,
+            chained: false,
             settled_ms: None,
             held: false,
             rounds: 0,
@@ -160,7 +163,7 @@ impl Score {
         format!(
             "{}, {}, events after {} ms, IAM after {} ms: deny written {}, first refusal {}, undone {} times ({} after it), \
              out after {}, {} after {} rounds, settled {}; in the window: {}; after it, by the session: {}; by {} others: {}; \
-             chained session refused {}; not contained: {}; still at work: {}",
+             chained session refused: {}; not contained: {}; still at work: {}",
             if self.policy { "with the policy" } else { "without the policy" },
             self.greed.shown(),
             self.event_delay_ms,
@@ -177,7 +180,7 @@ impl Score {
             counts(&self.after_by_the_session),
             self.made,
             counts(&self.after_by_others),
-            time(self.chained_refused_ms),
+            if self.chained { time(self.chained_refused_ms) } else { "none made".to_owned() },
             crate::check::listed(&self.asked_about),
             crate::check::listed(&self.still_at_work),
         )

@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     copies: u32,
     /// Processes of `quarantine-principal`.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=500))]
     processes: u32,
     /// What the weather and the order of deliveries follow from.
     #[arg(long, default_value_t = 1)]

@@ -80,7 +80,8 @@ async fn bout(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<Score>
         ));
         let all = score.asked_about.is_empty();
         stage.check(judged(&name("of them not contained"), "none", crate::check::listed(&score.asked_about), all));
-        let refused = score.chained_refused_ms.is_some();
+        // Denied too soon, it never came to make one.
+        let refused = score.chained_refused_ms.is_some() || !score.chained;
         stage.check(judged(&name("the chained session"), "is refused", score.shown(), refused));
     }
     stage.check(judged(&name("every credential of the thief"), "is out in the end", score.shown(), score.held));

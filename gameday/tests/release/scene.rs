@@ -1,5 +1,6 @@
 //! Roles, users and functions as they come: with and without a boundary, a path, policies up to the quota, keys of both
-//! states, URLs of both kinds, mappings on and off, statements, destinations, versions and aliases.
+//! states, URLs of both kinds, mappings on and off, statements, destinations, versions, aliases, and what is provisioned
+//! for them.
 
 use anyhow::{Context as _, Result};
 use aws_sdk_iam::types::StatusType;
@@ -51,6 +52,8 @@ pub(crate) struct Function {
     reserved: Option<i32>,
     description: &'static str,
     alias: bool,
+    /// One environment is provisioned for the alias.
+    provisioned: bool,
     url: Option<Auth>,
     alias_url: Option<Auth>,
     public: bool,
@@ -85,14 +88,17 @@ fn functions() -> impl Strategy<Value = Function> {
     let doors = (auth(), auth(), any::<bool>(), any::<bool>(), any::<bool>());
     let reports = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let sources = prop::option::of(any::<bool>());
-    (figures, descriptions, any::<bool>(), doors, reports, sources).prop_map(
-        |(reserved, description, alias, doors, reports, mapping)| {
+    let aliases = (any::<bool>(), any::<bool>());
+    (figures, descriptions, aliases, doors, reports, sources).prop_map(
+        |(reserved, description, (alias, provisioned), doors, reports, mapping)| {
             let (url, alias_url, public, public_alias, ours) = doors;
             let (success, failure, alias_failure, dead_letter) = reports;
             Function {
                 reserved,
                 description,
                 alias,
+                // No more is provisioned than is reserved.
+                provisioned: provisioned && alias && reserved != Some(0),
                 url,
                 alias_url: alias_url.filter(|_| alias),
                 public,
@@ -125,6 +131,45 @@ pub(crate) fn scenes() -> impl Strategy<Value = Scene> {
         |(who, path, boundary, inline, attached, twice)| Scene { who, path, boundary, inline, attached, twice },
     )
 }
+
+impl Scene {
+    fn keys(&self) -> &[Key] {
+        if let Who::User(keys) = &self.who { keys } else { &[] }
+    }
+
+    fn functions(&self) -> &[Function] {
+        if let Who::Role(functions) = &self.who { functions } else { &[] }
+    }
+}
+
+/// Says whether a scene is of a kind.
+type Kind = fn(&Scene) -> bool;
+
+/// What there must be a scene of.
+pub(crate) const KINDS: [Kind; 20] = [
+    // Access keys that a finding names and nobody, or somebody, wants back; and one that was Inactive.
+    |s| s.keys().iter().any(|k| k.active && k.named && !k.reactivated),
+    |s| s.keys().iter().any(|k| k.active && k.reactivated),
+    |s| s.keys().iter().any(|k| !k.active),
+    |s| s.path != "/",
+    // With the quota full the deny finds no room, and a boundary takes its place.
+    |s| s.attached == 10 && s.boundary,
+    |s| s.attached == 10 && !s.boundary,
+    |s| s.attached < 10 && s.boundary,
+    |s| s.twice,
+    |s| s.functions().iter().any(|f| f.reserved.is_some_and(|figure| figure > 0)),
+    |s| s.functions().iter().any(|f| f.reserved.is_none()),
+    |s| s.functions().iter().any(|f| matches!(f.url, Some(Auth::None))),
+    |s| s.functions().iter().any(|f| matches!(f.url, Some(Auth::Iam))),
+    |s| s.functions().iter().any(|f| matches!(f.alias_url, Some(Auth::None))),
+    |s| s.functions().iter().any(|f| f.public && f.public_alias && f.ours),
+    |s| s.functions().iter().any(|f| f.success && f.alias_failure),
+    |s| s.functions().iter().any(|f| f.dead_letter),
+    |s| s.functions().iter().any(|f| f.mapping == Some(true)),
+    |s| s.functions().iter().any(|f| f.mapping == Some(false)),
+    |s| s.functions().iter().any(|f| f.provisioned),
+    |s| s.functions().len() > 1,
+];
 
 /// What stands there.
 #[derive(Debug)]
@@ -272,6 +317,10 @@ async fn stand(aws: &Aws, name: &str, role: &Role, wanted: &Function) -> Result<
     if wanted.alias {
         let version = lambda.publish_version().function_name(name).send().await?.version.context("no version")?;
         lambda.create_alias().function_name(name).name("live").function_version(version).send().await?;
+    }
+    if wanted.provisioned {
+        let put = lambda.put_provisioned_concurrency_config().function_name(name).qualifier("live");
+        put.provisioned_concurrent_executions(1).send().await?;
     }
     let qualified = |alias: bool| alias.then(|| "live".to_owned());
     for (auth, alias) in [(wanted.url, false), (wanted.alias_url, true)] {

@@ -9,7 +9,7 @@ pub use calls::{Ask, Asked, By, LATE, MOST_QUESTIONS, Question};
 pub use key::{PublicKey, Unsuitable};
 pub use manifest::{
     ApiCall, Chained, Entry, Gap, Lack, MANIFEST, Manifest, PUBLIC_KEY, SetAside, Signer, Source, Window, is_manifest,
-    manifest_name,
+    manifest_name, told,
 };
 
 use std::collections::BTreeMap;
@@ -208,14 +208,14 @@ pub struct Sealed {
     /// Until when nobody can delete the manifest; none where the bucket does not lock what it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Timestamp>,
-    /// The first of them, in a few words each.
+    /// What is missing, in a few words each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
     /// When it was signed.
     pub at: Timestamp,
 }
 
-/// So many gaps are told on the page; all of them are in the manifest.
+/// So many are told on the page; all gaps are in the manifest.
 pub const TOLD_GAPS: usize = 6;
 
 /// What stands in the step's detail before the gaps that are told.

@@ -170,3 +170,6 @@ impl Boundary {
 fn shown(boundary: Option<&str>) -> String {
     boundary.map_or("none".to_owned(), |arn| format!("`{}`", firebreak_model::ids::shown_text(arn)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,11 +134,11 @@ impl Action for QuarantineFunction {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+    use percent_encoding::percent_decode_str;
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Answer, Wire, function_order, ok, order, query_error, user_order};
+    use crate::testing::{Answer, Wire, function_order, ok, order, query_error, standing, user_order};
 
     const ORDERS: &str = "arn:aws:lambda:eu-west-1:111122223333:function:orders";
     const REFUNDS: &str = "arn:aws:lambda:eu-west-1:111122223333:function:refunds";
@@ -149,14 +149,6 @@ mod tests {
 
     fn denying(arns: &[&str]) -> Value {
         denied_functions(&arns.iter().map(|arn| arn.parse().unwrap()).collect())
-    }
-
-    fn standing(document: &Value) -> Answer {
-        let encoded = utf8_percent_encode(&document.to_string(), NON_ALPHANUMERIC).to_string();
-        ok(format!(
-            "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>orders-role</RoleName><PolicyName>p</PolicyName>\
-             <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
-        ))
     }
 
     fn none() -> Answer {

@@ -161,11 +161,11 @@ mod tests {
     use firebreak_model::ids::IncidentId;
     use firebreak_model::ledger::Incident;
     use firebreak_model::plan::Step;
-    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+    use percent_encoding::percent_decode_str;
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Answer, Wire, ok, order, query_error, role_order};
+    use crate::testing::{Answer, Wire, ok, order, query_error, role_order, standing};
 
     fn sessions(names: &[&str]) -> BTreeSet<SessionId> {
         names.iter().map(|name| format!("AROAEXAMPLE000000002:{name}").parse().unwrap()).collect()
@@ -194,14 +194,6 @@ mod tests {
     fn others() -> ChainedDeny {
         let id: IncidentId = format!("fb-{}", "c".repeat(24)).parse().unwrap();
         ChainedDeny::new(&id, 1, sessions(&["y1"]), "2026-11-21T02:00:00Z".parse().unwrap())
-    }
-
-    fn standing(document: &Value) -> Answer {
-        let encoded = utf8_percent_encode(&document.to_string(), NON_ALPHANUMERIC).to_string();
-        ok(format!(
-            "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>billing</RoleName><PolicyName>p</PolicyName>\
-             <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
-        ))
     }
 
     fn none() -> Answer {

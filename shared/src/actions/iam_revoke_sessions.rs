@@ -137,22 +137,14 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ledger::ReleaseOrder;
-    use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+    use percent_encoding::percent_decode_str;
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Answer, Wire, ok, order, query_error, role_order, user_order};
+    use crate::testing::{Answer, Wire, ok, order, query_error, role_order, standing, user_order};
 
     fn action(wire: &Wire) -> RevokeSessions {
         RevokeSessions::new(Client::new(&wire.config()))
-    }
-
-    fn standing(document: &Value) -> Answer {
-        let encoded = utf8_percent_encode(&document.to_string(), NON_ALPHANUMERIC).to_string();
-        ok(format!(
-            "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>orders</RoleName><PolicyName>p</PolicyName>\
-             <PolicyDocument>{encoded}</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>"
-        ))
     }
 
     fn reaching(time: &str) -> Answer {

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
-use aws_sdk_ecs::config::retry::RetryPartition;
 use aws_smithy_async::rt::sleep::{AsyncSleep, Sleep};
+use aws_smithy_async::time::TimeSource;
 
 use super::*;
 use crate::action::ActionError;
@@ -73,7 +75,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "iam",
         call: |sdk| {
-            let call = aws_sdk_iam::Client::new(&sdk).attach_role_policy().role_name("r").policy_arn("p");
+            let call = iam(&sdk).attach_role_policy().role_name("r").policy_arn("p");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || query_error(400, "Throttling"),
@@ -82,7 +84,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "lambda",
         call: |sdk| {
-            let call = aws_sdk_lambda::Client::new(&sdk).put_function_concurrency().function_name("f");
+            let call = lambda(&sdk).put_function_concurrency().function_name("f");
             Box::pin(async move { call.reserved_concurrent_executions(0).send().await.is_ok() })
         },
         throttled: || json_error(429, "TooManyRequestsException"),
@@ -91,7 +93,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "dynamodb",
         call: |sdk| {
-            let call = aws_sdk_dynamodb::Client::new(&sdk).delete_item().table_name("t");
+            let call = dynamodb(&sdk).delete_item().table_name("t");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || json_error(400, "ProvisionedThroughputExceededException"),
@@ -100,7 +102,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "sns",
         call: |sdk| {
-            let call = aws_sdk_sns::Client::new(&sdk).publish().topic_arn("t").message("m");
+            let call = sns(&sdk).publish().topic_arn("t").message("m");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || query_error(400, "Throttling"),
@@ -109,7 +111,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "sqs",
         call: |sdk| {
-            let call = aws_sdk_sqs::Client::new(&sdk).send_message().queue_url("http://q").message_body("m");
+            let call = sqs(&sdk).send_message().queue_url("http://q").message_body("m");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || json_error(400, "RequestThrottled"),
@@ -118,7 +120,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "events",
         call: |sdk| {
-            let call = aws_sdk_eventbridge::Client::new(&sdk).describe_rule().name("r");
+            let call = events(&sdk).describe_rule().name("r");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || json_error(400, "ThrottlingException"),
@@ -127,7 +129,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "cloudtrail",
         call: |sdk| {
-            let call = aws_sdk_cloudtrail::Client::new(&sdk).lookup_events();
+            let call = cloudtrail(&sdk).lookup_events();
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || json_error(400, "ThrottlingException"),
@@ -136,7 +138,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "kms",
         call: |sdk| {
-            let call = aws_sdk_kms::Client::new(&sdk).generate_mac().key_id("k");
+            let call = kms(&sdk).generate_mac().key_id("k");
             let message = aws_sdk_kms::primitives::Blob::new("m");
             let call = call.message(message).mac_algorithm(aws_sdk_kms::types::MacAlgorithmSpec::HmacSha256);
             Box::pin(async move { call.send().await.is_ok() })
@@ -147,7 +149,7 @@ const SERVICES: [Service; 9] = [
     Service {
         name: "logs",
         call: |sdk| {
-            let call = aws_sdk_cloudwatchlogs::Client::new(&sdk).filter_log_events().log_group_name("g");
+            let call = logs(&sdk).filter_log_events().log_group_name("g");
             Box::pin(async move { call.send().await.is_ok() })
         },
         throttled: || json_error(400, "ThrottlingException"),
@@ -187,32 +189,38 @@ async fn no_two_callers_wait_alike() {
     assert!(first.len() > 10, "{first:?}");
 }
 
-/// The budget of a service is one for the whole process: this one is a test's own.
+/// A clock that is set by hand, in seconds.
+#[derive(Debug, Clone, Default)]
+struct Clock(Arc<AtomicU64>);
+
+impl TimeSource for Clock {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + self.0.load(Ordering::Relaxed))
+    }
+}
+
 #[tokio::test]
-async fn the_budget_of_a_service_bounds_what_all_its_calls_are_made_again() {
-    let throttled = || json_error(400, "ThrottlingException");
-    let answers = [vec![throttled(); 160], vec![ok("{}"); 10], vec![throttled(); 20]].concat();
-    let wire = Wire::answering(answers);
-    let ecs = aws_sdk_ecs::config::Builder::from(&config(&wire, &Still::new(TimeOuts::Never)));
-    let ecs = aws_sdk_ecs::Client::from_conf(ecs.retry_partition(RetryPartition::new("a budget of its own")).build());
-    let mut made = Vec::new();
-    let mut call = async || {
+async fn the_budget_of_a_client_bounds_what_all_its_calls_are_made_again_and_fills_with_time() {
+    let wire = Wire::answering(vec![json_error(400, "ThrottlingException"); 1_000]);
+    let clock = Clock::default();
+    let sdk = config(&wire, &Still::new(TimeOuts::Never)).into_builder().time_source(clock.clone()).build();
+    let ecs = ecs(&sdk);
+    // Further attempts of so many calls that are all throttled.
+    let further = async |calls: usize| {
         let before = wire.requests().len();
-        let went_well = ecs.describe_tasks().tasks("t").send().await.is_ok();
-        made.push(wire.requests().len() - before);
-        went_well
+        for _ in 0..calls {
+            ecs.describe_tasks().tasks("t").send().await.unwrap_err();
+        }
+        wire.requests().len() - before - calls
     };
-    for _ in 0..60 {
-        assert!(!call().await);
+    assert_eq!(further(60).await, 100, "a flood");
+    assert_eq!(further(10).await, 0, "in the same second");
+    for seconds in [1, 3] {
+        clock.0.fetch_add(seconds, Ordering::Relaxed);
+        assert_eq!(further(60).await, 10 * usize::try_from(seconds).unwrap(), "{seconds} seconds later");
     }
-    // What goes well fills it again: one further attempt for five.
-    for _ in 0..10 {
-        assert!(call().await);
-    }
-    assert!(!call().await);
-    let again: usize = made.iter().take(60).map(|calls| calls - 1).sum();
-    assert_eq!(again, 100, "{made:?}");
-    assert_eq!((made.first(), made.get(59), made.last()), (Some(&5), Some(&1), Some(&3)), "{made:?}");
+    clock.0.fetch_add(3_600, Ordering::Relaxed);
+    assert_eq!(further(60).await, 100, "an hour later, and no more than at first");
 }
 
 #[tokio::test]

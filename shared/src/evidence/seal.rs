@@ -8,8 +8,7 @@ use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::base64;
 use firebreak_model::SCHEMA;
 use firebreak_model::evidence::{
-    Aside, Chained, EvidenceRun, Gap, Manifest, PUBLIC_KEY, Piece, PublicKey, Sealed, SetAside, Signer, TOLD_GAPS,
-    manifest_name,
+    Aside, Chained, EvidenceRun, Manifest, PUBLIC_KEY, Piece, PublicKey, Sealed, SetAside, Signer, manifest_name, told,
 };
 use firebreak_model::ids::{hex, unhex};
 use sha2::{Digest, Sha256};
@@ -147,7 +146,7 @@ impl Sealing<'_> {
             gaps: count(manifest.gaps.len()),
             read_back: self.store.gives(),
             locked_until,
-            missing: manifest.gaps.iter().take(TOLD_GAPS).map(Gap::said).collect(),
+            missing: told(&manifest.gaps),
             at: clock::now(),
         });
         if !self.ledger.keep_run(&run).await? {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, Window, of_each};
+use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, TOLD_GAPS, Window, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::plan::Step;
 use futures_util::{StreamExt as _, stream};
@@ -82,9 +82,9 @@ impl Snapshots {
     /// With clients of this configuration. Lambda and logs are read in each function's own Region.
     pub fn new(config: SdkConfig, settings: Settings, ledger: Ledger, limits: Limits) -> Self {
         Self {
-            iam: aws_sdk_iam::Client::new(&config),
-            kms: aws_sdk_kms::Client::new(&config),
-            queue: Queue { sqs: aws_sdk_sqs::Client::new(&config), url: settings.queue_url.clone() },
+            iam: clients::iam(&config),
+            kms: clients::kms(&config),
+            queue: Queue { sqs: clients::sqs(&config), url: settings.queue_url.clone() },
             store: Store::new(clients::s3(&config), settings.bucket.clone(), settings.key_arn.clone(), settings.access),
             config,
             ledger,
@@ -459,13 +459,13 @@ fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
         None if !read_back => ", not read back: the bucket is another account's, and gives nothing".to_owned(),
         None => ", NOT LOCKED: whoever may delete objects of the bucket can delete it".to_owned(),
     });
-    for gap in missing {
+    for gap in missing.iter().take(TOLD_GAPS) {
         said.push_str(MISSING);
         said.push_str(gap);
     }
-    let told = u32::try_from(missing.len()).unwrap_or(u32::MAX);
-    if *gaps > told {
-        said.push_str(&format!("{MISSING}{} more, which the manifest names", gaps - told));
+    let more = missing.len().saturating_sub(TOLD_GAPS);
+    if more > 0 {
+        said.push_str(&format!("{MISSING}{more} things more, which the manifest names"));
     }
     said
 }

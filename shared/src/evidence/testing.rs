@@ -188,7 +188,7 @@ impl HttpConnector for Bucket {
         let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
         let body = if request.method() == "HEAD" { Vec::new() } else { body };
         let mut response = HttpResponse::new(status, SdkBody::from(body));
-        if let Some(checksum) = checksum {
+        if let Some(checksum) = checksum.filter(|_| response.status().is_success()) {
             response.headers_mut().insert("x-amz-checksum-sha256", checksum);
         }
         if let Some(until) = locked_until {

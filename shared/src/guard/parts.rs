@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::Guard;
 use crate::action::{ActionError, Permission, Resource};
+use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
 use crate::metrics::{self, Metric};
@@ -171,7 +172,7 @@ impl Guard {
     }
 
     async fn key(&self, what: &str, arn: &str) -> Missing {
-        let kms = aws_sdk_kms::Client::new(&self.sdk);
+        let kms = clients::kms(&self.sdk);
         let answer = kms.describe_key().key_id(arn).send().await;
         let answer = answer.map_err(|e| ActionError::of("kms:DescribeKey", arn, e))?;
         let state = answer.key_metadata().and_then(|key| key.key_state());
@@ -253,7 +254,7 @@ impl Guard {
 
     /// Whether any trail is logging: without one, EventBridge is told of nothing.
     async fn trails(&self) -> Missing {
-        let cloudtrail = aws_sdk_cloudtrail::Client::new(&self.sdk);
+        let cloudtrail = clients::cloudtrail(&self.sdk);
         let answer = cloudtrail.describe_trails().send().await;
         let answer = answer.map_err(|e| ActionError::of("cloudtrail:DescribeTrails", "trails", e))?;
         for trail in answer.trail_list() {

@@ -34,7 +34,7 @@ struct Source {
 impl Seal {
     /// With the KMS key of that ARN.
     pub fn new(config: &SdkConfig, key_arn: String) -> Self {
-        Self(Some(Arc::new(Source { kms: Client::new(config), key_arn, key: OnceCell::new() })))
+        Self(Some(Arc::new(Source { kms: crate::clients::kms(config), key_arn, key: OnceCell::new() })))
     }
 
     /// Of one who shows records and never acts on one: tells nothing, and what it writes nobody acts on.

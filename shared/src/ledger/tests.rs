@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use firebreak_model::action::ActionId;
-use firebreak_model::ledger::{IncidentState, StepState};
+use firebreak_model::ledger::{IncidentState, RevocationRecord, StepState};
 use serde_json::{Value, json};
 
 use super::trust::{NO_SEAL, WRONG_SEAL};

@@ -138,7 +138,7 @@ fn a_containment_in_part() {
         (StepState::Failed, "`lambda:PutFunctionEventInvokeConfig` on `orders` was denied", PRIORS[4]),
         (
             StepState::Applied,
-            "4 objects and 2 gaps, in manifest `m`; not collected: log group /aws/lambda/orders in eu-west-1, logs:FilterLogEvents: it does not exist, or no longer; not collected: role/orders, iam:GetRole: Firebreak was denied it",
+            "4 objects and 2 gaps, in manifest `m`; not collected: log group /aws/lambda/orders in eu-west-1: it does not exist, or no longer (logs:FilterLogEvents); not collected: role/orders: Firebreak was denied it (iam:GetRole and 2 more calls)",
             None,
         ),
     ];

@@ -125,11 +125,20 @@ pub struct Gap {
     pub reason: String,
 }
 
-impl Gap {
-    /// In a few words: what is missing, the call that would have got it, and why.
-    pub fn said(&self) -> String {
-        format!("{}, {}: {}", self.what, self.source.api, self.lack.said())
+/// Gaps in a few words: of what, why, and which call would have got it. Those of one thing for one reason are told once.
+pub fn told(gaps: &[Gap]) -> Vec<String> {
+    let mut alike: Vec<(&Gap, usize)> = Vec::new();
+    for gap in gaps {
+        match alike.iter_mut().find(|(first, _)| (&first.what, first.lack) == (&gap.what, gap.lack)) {
+            Some((_, count)) => *count += 1,
+            None => alike.push((gap, 1)),
+        }
     }
+    let said = |(gap, count): &(&Gap, usize)| {
+        let more = if *count > 1 { format!(" and {} more calls", count - 1) } else { String::new() };
+        format!("{}: {} ({}{more})", gap.what, gap.lack.said(), gap.source.api)
+    };
+    alike.iter().map(said).collect()
 }
 
 /// An object that lies under the run's keys and is not what the run found.

@@ -1,0 +1,61 @@
+//! A person approves what waits for it.
+
+use firebreak_model::decision::Decision;
+use firebreak_model::finding::Source;
+use firebreak_model::ids::IncidentId;
+use firebreak_model::ledger::{Approval, Incident, IncidentState};
+use firebreak_model::request::Asked;
+use tracing::{Instrument, info_span};
+
+use super::candidate::Received;
+use super::{Containment, Read};
+use crate::answer::Answer;
+use crate::failure::Failure;
+use crate::identity;
+
+impl Containment {
+    pub(super) async fn on_approval(
+        &self,
+        id: &IncidentId,
+        asked: Asked,
+        received: Received<'_>,
+    ) -> Result<Answer, Failure> {
+        if let Some(pause) = self.ledger.paused().await? {
+            let Asked { by, .. } = &asked;
+            return Err(Failure::Refused(format!(
+                "containment is paused since {} by `{}`: `resume` first, then `{by}` can approve",
+                pause.since, pause.by
+            )));
+        }
+        let approval = Approval {
+            at: received.now,
+            by: asked.by,
+            reason: asked.reason,
+            invocation: received.invocation.to_owned(),
+        };
+        let change = |mut now: Incident| match now.state {
+            IncidentState::AwaitingApproval => {
+                now.state = IncidentState::Ordered;
+                now.decision = Decision::Act;
+                now.ordered_at = Some(received.now);
+                now.approval = Some(approval.clone());
+                now.updated_at = received.now;
+                Ok(Some(now))
+            }
+            IncidentState::Ordered => Ok(None),
+            state => Err(Failure::Refused(format!("the incident is `{state}`: there is nothing to approve"))),
+        };
+        let incident = self.ledger.update(id, change).await?;
+        let incident = incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))?;
+        let span = info_span!("approve", incident.id = %id);
+        async {
+            let principal = incident.principal.clone();
+            let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(&principal));
+            let source = incident.drill.then_some(Source::Drill);
+            let read = Read { identity, usage: usage?, finding: None };
+            Box::pin(self.carry_on(incident, read, self.rails(source), None)).await
+        }
+        .instrument(span)
+        .await
+    }
+}
