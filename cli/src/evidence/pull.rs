@@ -1,5 +1,6 @@
 //! Downloads an incident's evidence: what its manifests account for, and from the ledger what the last of them is.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ pub(super) async fn pull(sdk: &SdkConfig, stack: &str, id: &IncidentId, into: &P
     );
     let report = place(into, &last.report())?;
     if report.is_file() {
-        said.push_str(&format!("\nthe report     {}", report.display()));
+        let _ = write!(said, "\nthe report     {}", report.display());
     }
     if !open.is_empty() {
         said.push_str("\na collection is still under way: pull again later");

@@ -72,8 +72,9 @@ pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -
     for (entry, codec) in &entries {
         let take = |line: &[u8]| {
             let Some(record) = parsed(line) else { return };
-            let deed = suspects.whose(&record).and_then(|whose| Deed::read(&record, whose));
-            deed.into_iter().for_each(|deed| tally.take(deed));
+            if let Some(deed) = suspects.whose(&record).and_then(|whose| Deed::read(&record, whose)) {
+                tally.take(deed);
+            }
         };
         store.lines(entry, *codec, take).await?;
     }

@@ -82,10 +82,10 @@ fn sources<'a>(
 }
 
 /// What the ledger tells, but for the step that makes the report: it has not come to an end when that is made.
-async fn story(ledger: &Ledger, incident: &Incident) -> Result<Story, UnitError> {
-    let mut story = ledger.story(incident).await?;
-    story.steps.retain(|step| step.owner != FunctionName::SnapshotLogs);
-    Ok(story)
+async fn told_by(ledger: &Ledger, incident: &Incident) -> Result<Story, UnitError> {
+    let mut all = ledger.story(incident).await?;
+    all.steps.retain(|step| step.owner != FunctionName::SnapshotLogs);
+    Ok(all)
 }
 
 /// Whether a report made now would say something that the one of `run` does not.
@@ -99,14 +99,14 @@ pub(super) async fn is_outdated(
     let key = format!("{}.json", run.report().trim_end_matches(".html"));
     let Some(bytes) = store.whole(&key).await? else { return Ok(true) };
     let Ok(last) = serde_json::from_slice::<Report>(&bytes) else { return Ok(true) };
-    let story = story(ledger, incident).await?;
+    let story = told_by(ledger, incident).await?;
     let none = Tally::default();
     Ok(last.gist != report::gist(&sources(at, incident, &story, &none, Timestamp::UNIX_EPOCH)))
 }
 
 async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piece]) -> Result<Vec<u8>, UnitError> {
     let id = &incident.incident_id;
-    let story = story(work.ledger, incident).await?;
+    let story = told_by(work.ledger, incident).await?;
     let mut runs = Vec::new();
     for run in work.ledger.runs(id).await? {
         let this = run.prefix() == work.run.prefix();
@@ -138,10 +138,7 @@ pub(super) async fn collect(
     pieces: &[Piece],
 ) -> Result<(), UnitError> {
     let on_record = |part: u32| pieces.iter().any(|piece| piece.unit == unit.number && piece.part == part);
-    let stored = match on_record(1) && work.store.gives() {
-        true => work.store.whole(&key(unit, FORMS[0].0, 0)).await?,
-        false => None,
-    };
+    let stored = if on_record(1) { work.store.whole(&key(unit, FORMS[0].0, 0)).await? } else { None };
     let bytes = match stored {
         Some(bytes) => bytes,
         None => made(work, at, incident, pieces).await?,
@@ -154,9 +151,10 @@ pub(super) async fn collect(
             (Some(report), _) => html(report).into_bytes(),
         };
         let slot = Slot { unit, part, tries: 0 };
-        let (key, body) = match on_record(part) {
-            true => (String::new(), body),
-            false => stored_as(work, slot, (form, content_type), body).await?,
+        let (key, body) = if on_record(part) {
+            (String::new(), body)
+        } else {
+            stored_as(work, slot, (form, content_type), body).await?
         };
         let report = match &report {
             Some(report) => report,

@@ -160,8 +160,8 @@ impl Snapshots {
     /// A run that is open goes on, whatever became of the incident: the next one names its manifest.
     async fn due(&self, order: &Order, incident: &Incident, step: &Step) -> Result<Due, Failure> {
         let runs = self.ledger.runs(&incident.incident_id).await?;
-        let followed = runs.iter().rev().take_while(|run| run.purpose != Purpose::Snapshot);
-        let followed = followed.fold(false, |any, run| any || run.purpose == Purpose::FollowUp);
+        let mut since = runs.iter().rev().take_while(|run| run.purpose != Purpose::Snapshot);
+        let followed = since.any(|run| run.purpose == Purpose::FollowUp);
         let latest = runs.into_iter().next_back();
         if let Some(put_off) = order.report {
             return self.report_due(order, incident, step, latest, put_off).await;

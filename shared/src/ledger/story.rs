@@ -56,18 +56,15 @@ impl Ledger {
                 Record::Finding(finding) => story.findings.push(*finding),
                 Record::Tamper(tamper) => story.tampers.push(*tamper),
                 Record::Page(page) => story.pages.push(page),
-                Record::Step(_) => match self.believed(item, incident).await? {
-                    Some(Record::Step(step)) => story.steps.push(*step),
-                    _ => {}
-                },
-                Record::Chain(_) => match self.believed(item, incident).await? {
-                    Some(Record::Chain(chain)) => story.chains.push(*chain),
-                    _ => {}
-                },
-                Record::Revocation(of) if of.incident_id == *id => match self.believed(item, incident).await? {
-                    Some(Record::Revocation(revocation)) => story.revocations.push(revocation),
-                    _ => {}
-                },
+                Record::Revocation(of) if of.incident_id != *id => {}
+                Record::Step(_) | Record::Chain(_) | Record::Revocation(_) => {
+                    match self.believed(item, incident).await? {
+                        Some(Record::Step(step)) => story.steps.push(*step),
+                        Some(Record::Chain(chain)) => story.chains.push(*chain),
+                        Some(Record::Revocation(revocation)) => story.revocations.push(revocation),
+                        _ => {}
+                    }
+                }
                 _ => {}
             }
         }

@@ -1,6 +1,8 @@
 //! The report as one file that any browser shows: no script, nothing that is fetched, printable, for a telephone and a
 //! desk, light and dark.
 
+use std::fmt::Write as _;
+
 use super::{Report, Verdict, seconds};
 use crate::evidence::Purpose;
 use crate::ledger::StepState;
@@ -27,7 +29,9 @@ impl Page {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 // What turns text round, or hides in it, is shown as what it is.
-                c if is_unseen(c) => self.0.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+                c if is_unseen(c) => {
+                    let _ = write!(self.0, "\\u{{{:x}}}", u32::from(c));
+                }
                 c => self.0.push(c),
             }
         }

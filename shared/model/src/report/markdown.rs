@@ -1,5 +1,7 @@
 //! The report as Markdown, for a ticket: no markup of ours but headings, lists and code, and none of anyone else's.
 
+use std::fmt::Write as _;
+
 use super::{Report, seconds};
 
 struct Text(String);
@@ -18,7 +20,7 @@ impl Text {
         }
         for c in foreign.chars() {
             if super::html::is_unseen(c) {
-                self.0.push_str(&format!("\\\\u\\{{{:x}\\}}", u32::from(c)));
+                let _ = write!(self.0, "\\\\u\\{{{:x}\\}}", u32::from(c));
             } else {
                 // Any ASCII punctuation may be escaped: all is, but what means nothing in the middle of a line.
                 if c.is_ascii_punctuation() && !".,-'/;:()%+=".contains(c) {
@@ -35,7 +37,7 @@ impl Text {
         let seen: String = foreign.chars().map(|c| if super::html::is_unseen(c) { '\u{fffd}' } else { c }).collect();
         let longest = seen.split(|c| c != '`').map(str::len).max().unwrap_or(0);
         let fence = "`".repeat(longest + 1);
-        self.0.push_str(&format!("{fence} {seen} {fence}"));
+        let _ = write!(self.0, "{fence} {seen} {fence}");
         self
     }
 

@@ -49,6 +49,7 @@ struct Story {
 }
 
 impl Story {
+    #[expect(clippy::too_many_lines, reason = "everything that can be in a report")]
     fn told(foreign: &str) -> Self {
         let with = |text: &str| format!("{text}{foreign}");
         let mut incident = incident(Decision::Act);
@@ -95,8 +96,8 @@ impl Story {
             event_truncated: false,
             event_sha256: "0".repeat(64),
         };
-        let pace = Pace { rechecks: vec![5, 30, 300], trail_lag: 900 };
-        let mut watch = Watch::of(&incident, &pace, at(0));
+        let rhythm = Pace { rechecks: vec![5, 30, 300], trail_lag: 900 };
+        let mut watch = Watch::of(&incident, &rhythm, at(0));
         watch.checks =
             vec![Check { at: at(20), cause: Cause::Call, held: false, found: vec![with("the deny is gone")] }];
         watch.opinion = Opinion::Agrees;

@@ -12,14 +12,14 @@ use super::{Store, StoreError};
 /// Unpacks what it is given into memory.
 enum Decoder {
     Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 
 impl Decoder {
     fn of(codec: Codec) -> std::io::Result<Self> {
         Ok(match codec {
             Codec::Zstd => Self::Zstd(zstd::stream::write::Decoder::new(Vec::new())?),
-            Codec::Gzip => Self::Gzip(MultiGzDecoder::new(Vec::new())),
+            Codec::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
         })
     }
 
