@@ -99,14 +99,14 @@ pub(super) async fn is_outdated(
     let key = format!("{}.json", run.report().trim_end_matches(".html"));
     let Some(bytes) = store.whole(&key).await? else { return Ok(true) };
     let Ok(last) = serde_json::from_slice::<Report>(&bytes) else { return Ok(true) };
-    let story = told_by(ledger, incident).await?;
+    let known = told_by(ledger, incident).await?;
     let none = Tally::default();
-    Ok(last.gist != report::gist(&sources(at, incident, &story, &none, Timestamp::UNIX_EPOCH)))
+    Ok(last.gist != report::gist(&sources(at, incident, &known, &none, Timestamp::UNIX_EPOCH)))
 }
 
 async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piece]) -> Result<Vec<u8>, UnitError> {
     let id = &incident.incident_id;
-    let story = told_by(work.ledger, incident).await?;
+    let known = told_by(work.ledger, incident).await?;
     let mut runs = Vec::new();
     for run in work.ledger.runs(id).await? {
         let this = run.prefix() == work.run.prefix();
@@ -122,7 +122,7 @@ async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piec
     let asked = if work.store.gives() { asked } else { Vec::new() };
     let deeds = count(work.store, &asked).await?;
     let complete = asked.iter().map(|(run, _)| run.calls.complete_to()).max();
-    let told = sources(at, incident, &story, &deeds, clock::now());
+    let told = sources(at, incident, &known, &deeds, clock::now());
     let told = report::of(&Sources { deeds_complete_to: complete, evidence: &evidence, ..told });
     let mut bytes = serde_json::to_vec_pretty(&told)?;
     bytes.push(b'\n');

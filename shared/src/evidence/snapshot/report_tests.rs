@@ -94,7 +94,7 @@ async fn the_report_tells_what_was_collected_before_it_and_is_evidence_itself() 
 async fn a_report_that_an_earlier_try_left_stands_whatever_the_ledger_says_since() {
     let first = house();
     first.take().await.unwrap();
-    let key = forms(&first, 1).into_iter().find(|entry| entry.key.ends_with(".json")).unwrap().key;
+    let key = forms(&first, 1).into_iter().find(|entry| entry.key.ends_with("/report.json")).unwrap().key;
     let left = first.bucket.object(&key).unwrap();
     let second = house();
     second.bucket.replace(&key, &left);
