@@ -72,6 +72,8 @@ PSEUDO = {
     "AWS::Region": "us-east-1",
     "AWS::StackName": "firebreak",
     "HomeRegion": "us-east-1",
+    "CentralEvidenceBucket": "central-evidence",
+    "CentralEvidenceKeyArn": "arn:aws:kms:us-east-1:999900001111:key/central",
 }
 
 
@@ -94,6 +96,8 @@ def attribute(reference):
 
 
 def several(value):
+    if isinstance(value, tuple) and value[0] == "If":
+        return [one for branch in value[1][1:] for one in several(branch)]
     return value if isinstance(value, list) else [value]
 
 

@@ -3,7 +3,6 @@
 pub mod report;
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
 use aws_sdk_lambda::primitives::Blob;
@@ -117,7 +116,7 @@ pub async fn evidence_is_secured(stage: &mut Stage, id: &IncidentId, log_lines: 
         }
         let mut content = Vec::new();
         // A code package is kept as it came.
-        let packed = !entry.key.ends_with(".zip");
+        let packed = std::path::Path::new(&entry.key).extension().is_none_or(|extension| extension != "zip");
         let read: &mut dyn std::io::Read =
             if packed { &mut zstd::stream::read::Decoder::new(bytes.as_slice())? } else { &mut bytes.as_slice() };
         read.read_to_end(&mut content)?;

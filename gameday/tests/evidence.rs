@@ -265,6 +265,10 @@ impl Case<'_> {
     }
 }
 
+fn is_of(key: &str, extension: &str) -> bool {
+    std::path::Path::new(key).extension().is_some_and(|found| found == extension)
+}
+
 fn unpacked(body: &[u8]) -> String {
     let mut text = String::new();
     zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut text).unwrap();
@@ -351,7 +355,7 @@ async fn the_code_of_each_version_and_layer_is_kept_as_lambda_has_it() {
     assert_eq!(manifest.gaps.iter().filter(lambda).count(), 0, "{:?}", manifest.gaps);
     let objects = case.objects().await;
     let mut packages = Vec::new();
-    for entry in manifest.entries.iter().filter(|entry| entry.key.ends_with(".zip")) {
+    for entry in manifest.entries.iter().filter(|entry| is_of(&entry.key, "zip")) {
         let mut zip = zip::ZipArchive::new(std::io::Cursor::new(&objects[&entry.key])).unwrap();
         let mut text = String::new();
         zip.by_name("index.py").unwrap().read_to_string(&mut text).unwrap();
@@ -360,7 +364,7 @@ async fn the_code_of_each_version_and_layer_is_kept_as_lambda_has_it() {
     packages.sort();
     let wanted = [("$LATEST", "NEW = 2"), ("1", "OLD = 1"), ("1", "TOOLS = 7")];
     assert_eq!(packages, wanted.map(|(of, text)| (of.to_owned(), text.to_owned())));
-    let holding = objects.iter().filter(|(key, body)| key.ends_with(".zst") && unpacked(body).contains("hunter2"));
+    let holding = objects.iter().filter(|(key, body)| is_of(key, "zst") && unpacked(body).contains("hunter2"));
     let holding: Vec<&String> = holding.map(|(key, _)| key).collect();
     assert!(holding.len() == 1 && holding[0].contains(".secrets."), "{holding:?}");
 }

@@ -39,8 +39,7 @@ pub(super) async fn answers(ledger: &Ledger, id: &IncidentId) -> Answers {
                     answers.push(call(), Ok(record));
                     if cut {
                         let problem = "the event was longer than a record may be: its end is not there".to_owned();
-                        let mut call = call();
-                        call.api = "events:PutEvents".to_owned();
+                        let call = ApiCall { api: "events:PutEvents".to_owned(), ..call() };
                         answers.push(call, Err(ActionError::Unreadable { target: sort, problem }));
                     }
                 }

@@ -4,6 +4,7 @@
 //! queue, when its time is over; the one that finds everything done ends the run. However often an order comes, and
 //! wherever a function is killed, the same objects come of it.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use aws_config::SdkConfig;
@@ -454,18 +455,19 @@ fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
          fingerprint `{fingerprint}`; the report is `{}`",
         run.report()
     );
-    said.push_str(&match locked_until {
+    let lock = match locked_until {
         Some(until) => format!(", locked until {until}"),
         None if !read_back => ", not read back: the bucket is another account's, and gives nothing".to_owned(),
         None => ", NOT LOCKED: whoever may delete objects of the bucket can delete it".to_owned(),
-    });
+    };
+    said.push_str(&lock);
     for gap in missing.iter().take(TOLD_GAPS) {
         said.push_str(MISSING);
         said.push_str(gap);
     }
     let more = missing.len().saturating_sub(TOLD_GAPS);
     if more > 0 {
-        said.push_str(&format!("{MISSING}{more} things more, which the manifest names"));
+        let _ = write!(said, "{MISSING}{more} things more, which the manifest names");
     }
     said
 }

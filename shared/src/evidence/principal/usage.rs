@@ -147,7 +147,7 @@ mod tests {
         ])
         .await;
         let names: Vec<Value> =
-            answer.iter().flat_map(|a| a["ServicesLastAccessed"].as_array().cloned()).flatten().collect();
+            answer.iter().filter_map(|a| a["ServicesLastAccessed"].as_array().cloned()).flatten().collect();
         let names: Vec<&str> = names.iter().filter_map(|service| service["ServiceName"].as_str()).collect();
         assert_eq!((names, calls), (vec!["s3", "iam", "sts"], 4));
     }

@@ -16,11 +16,15 @@ fn address(of: &str) -> String {
     format!("https://awslambda-eu-west-1-tasks.s3.eu-west-1.amazonaws.com/{of}?X-Amz-Signature=s")
 }
 
-/// What GetFunction answers of a version whose package is told.
+/// What `GetFunction` answers of a version whose package is told.
 fn version(package: &str, at: &str) -> Value {
     json!({"Configuration": {"FunctionName": "orders", "CodeSha256": code_sha256(package), "FieldOfTheFuture": 7,
                              "Environment": {"Variables": {"DB_PASSWORD": "hunter2"}}},
            "Code": {"RepositoryType": "S3", "Location": address(at)}})
+}
+
+fn is_package(key: &str) -> bool {
+    std::path::Path::new(key).extension().is_some_and(|extension| extension == "zip")
 }
 
 fn found(answer: &Value) -> [Wired; 1] {
@@ -111,7 +115,7 @@ async fn a_function_is_kept_with_the_code_of_every_version_that_matters() {
             "arn:aws:lambda:eu-west-1:444455556666:layer:tools:7"
         ]
     );
-    let packages: Vec<&[u8]> = objects.iter().filter(|(_, k, _)| k.ends_with(".zip")).map(|o| &*o.2).collect();
+    let packages: Vec<&[u8]> = objects.iter().filter(|(_, k, _)| is_package(k)).map(|o| &*o.2).collect();
     let wanted: [&[u8]; 3] = [b"new", b"old", b"tools"];
     assert_eq!(packages, wanted, "each package once, as it is");
     let told = documents(&objects[0].2);
