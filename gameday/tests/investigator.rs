@@ -1,5 +1,5 @@
 //! What an investigator does with the evidence of a deployed stack: pull it, verify it, and find whatever was changed.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
