@@ -169,7 +169,13 @@ impl Snapshots {
         }
         let contained = matches!(incident.state, IncidentState::Ordered | IncidentState::Releasing);
         let previous = match latest {
-            Some(run) if run.done_at.is_none() => return Ok(Due::Run(Box::new(run))),
+            Some(run) if run.done_at.is_none() => {
+                // What it asks for comes after the run that it has met.
+                if order.follow_up && run.purpose == Purpose::Report {
+                    self.queue.send(order, self.report_delay().max(1)).await?;
+                }
+                return Ok(Due::Run(Box::new(run)));
+            }
             Some(run) if run.covers(incident.episode, &incident.functions) => {
                 if !order.follow_up || followed {
                     return Ok(Due::Done);

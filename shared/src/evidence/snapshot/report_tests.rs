@@ -183,6 +183,25 @@ async fn what_happens_at_once_is_told_at_once_and_a_collection_is_not_disturbed(
     assert!(without.bucket.keys().is_empty());
 }
 
+/// The order to read the log again meets a report that is under way.
+#[tokio::test]
+async fn a_follow_up_is_not_lost_to_a_report_that_is_under_way() {
+    let house = house();
+    house.take().await.unwrap();
+    let (follow, _) = house.account.take_messages().remove(0);
+    house.account.put(&Record::Incident(Box::new(released())));
+    house.bucket.answer_puts_with(Some(503));
+    let order = json!({"detail": {"incident_id": incident().incident_id, "report": 0}});
+    house.invoke(&order, AMPLE).await.unwrap_err();
+    house.bucket.answer_puts_with(None);
+    assert_eq!(house.invoke(&follow, AMPLE).await.unwrap().outcome, "collected");
+    assert_eq!(house.manifest(2).0.purpose, Purpose::Report);
+    let (again, _) = house.account.take_messages().remove(0);
+    assert_eq!(again["detail"]["follow_up"], true);
+    assert_eq!(house.invoke(&again, AMPLE).await.unwrap().outcome, "collected");
+    assert_eq!(house.manifest(3).0.purpose, Purpose::FollowUp);
+}
+
 #[test]
 fn what_the_rule_lets_through_is_what_a_report_is_made_for() {
     use firebreak_model::outcome::OutcomeKind;
