@@ -104,7 +104,7 @@ impl House<'_> {
     /// Waits until every step of the plan has come to an end, and answers those that did not come to a good one. A deny
     /// that found no room has, where the boundary in its place holds.
     pub(crate) async fn until_contained(&self, id: &IncidentId) -> Vec<String> {
-        for _ in 0..300 {
+        for _ in 0..1200 {
             let book = self.book().await;
             let steps = book.steps_of(id);
             let plan = book.incident(id).map(|incident| incident.plan.clone()).unwrap_or_default();
