@@ -30,7 +30,7 @@ use crate::answer::Answer;
 use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::queue::{self as messages, Batch, Handled, Next};
 use crate::telemetry::chain;
 
@@ -45,6 +45,9 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(2);
 
 /// Functions whose log groups are asked for at the same time.
 const AT_ONCE: usize = 3;
+
+/// So long an order waits for the seal of an incident that was claimed just now, in seconds.
+const SEALED_WITHIN: u64 = 5;
 
 /// So long an order waits where AWS does not answer, in seconds.
 const STALLED: u64 = 60;
@@ -101,13 +104,13 @@ impl Snapshots {
         if !messages::is_batch(payload) {
             return match self.to_be_told(payload).await? {
                 Some(answer) => Ok(Handled::Order(answer)),
-                None => self.on_event(payload, deadline).await.map(Handled::Order),
+                None => self.on_event(payload, deadline, true).await.map(Handled::Order),
             };
         }
         let mut batch = Batch::of(payload)?;
         for (id, event) in batch.events() {
             let end = match event {
-                Ok(event) => self.on_event(&event, deadline).await.map(|_| Next::Done),
+                Ok(event) => self.on_event(&event, deadline, false).await.map(|_| Next::Done),
                 Err(failure) => Err(failure),
             };
             batch.ended(id, end)?;
@@ -130,19 +133,28 @@ impl Snapshots {
         self.settings.follow_up.as_secs().min(REPORTS_APART)
     }
 
-    async fn on_event(&self, event: &Value, deadline: Timestamp) -> Result<Answer, Failure> {
+    /// `first` says that the order comes from the bus, and not by the queue.
+    async fn on_event(&self, event: &Value, deadline: Timestamp, first: bool) -> Result<Answer, Failure> {
         let order = Order::read(event)
             .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
         let span = info_span!("snapshot", incident.id = %order.id);
-        Box::pin(self.take(&order, deadline - self.limits.reserve)).instrument(span).await
+        Box::pin(self.take(&order, deadline - self.limits.reserve, first)).instrument(span).await
     }
 
-    async fn take(&self, order: &Order, deadline: Timestamp) -> Result<Answer, Failure> {
+    async fn take(&self, order: &Order, deadline: Timestamp, first: bool) -> Result<Answer, Failure> {
         let nothing = |why: &str| {
             info!("nothing to collect: {why}");
             Ok(Answer { incident_id: Some(order.id.clone()), ..Answer::of("nothing to do") }.saying(why))
         };
-        let Some(incident) = self.ledger.incident(&order.id).await? else {
+        let incident = match self.ledger.incident(&order.id).await {
+            // Its claim is told of before it is sealed: Lambda itself would try again in a minute.
+            Err(LedgerError::Unsealed(id)) if first => {
+                self.queue.send(order, SEALED_WITHIN).await?;
+                return Ok(Answer::on("collected once it is sealed", &id, &[]));
+            }
+            other => other?,
+        };
+        let Some(incident) = incident else {
             return nothing("the ledger knows no such incident");
         };
         let Some(step) = incident.plan.owned_by(FunctionName::SnapshotLogs).next() else {
