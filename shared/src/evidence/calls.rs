@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
-use aws_config::{Region, SdkConfig};
 use aws_sdk_cloudtrail::Client;
 use aws_sdk_cloudtrail::operation::lookup_events::LookupEventsOutput;
 use aws_sdk_cloudtrail::primitives::DateTime;
@@ -26,6 +26,7 @@ use super::sink::Sink;
 use super::store::StoreError;
 use super::{End, Slot, UnitError, Work, entry, gap};
 use crate::action::ActionError;
+use crate::clients;
 use crate::clock;
 
 pub(super) const CALL: &str = "cloudtrail:LookupEvents";
@@ -43,9 +44,8 @@ pub(super) struct Trail<'a> {
 impl Trail<'_> {
     /// A client for a Region, which tries nothing again by itself: every try takes its turn.
     fn client(&self, region: &ids::Region) -> Client {
-        let region = Region::new(region.as_str().to_owned());
-        let builder = aws_sdk_cloudtrail::config::Builder::from(self.config).region(region);
-        Client::from_conf(builder.retry_config(RetryConfig::disabled()).build())
+        let config = clients::in_region(self.config, region).into_builder();
+        clients::cloudtrail(&config.retry_config(RetryConfig::disabled()).build())
     }
 
     async fn page(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{Region, SdkConfig};
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsOutput;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::store::StoreError;
 use super::{End, Slot, UnitError, Work, entry, gap};
 use crate::action::ActionError;
+use crate::clients;
 use crate::clock;
 
 const CALL: &str = "logs:FilterLogEvents";
@@ -22,8 +23,7 @@ const CALL: &str = "logs:FilterLogEvents";
 /// A client for the Region of a log group. `FilterLogEvents` is limited to a few calls a second: it waits
 /// longer for its turn than other clients do, since what is not collected now may be gone later.
 pub(super) fn client_in(config: &SdkConfig, region: &ids::Region) -> Client {
-    let region = Region::new(region.as_str().to_owned());
-    let mut builder = aws_sdk_cloudwatchlogs::config::Builder::from(config).region(region);
+    let mut builder = clients::in_region(config, region).into_builder();
     if let Some(patient) = config.retry_config().filter(|retry| retry.has_retry()) {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(2))
@@ -31,7 +31,7 @@ pub(super) fn client_in(config: &SdkConfig, region: &ids::Region) -> Client {
             .operation_timeout(Duration::from_secs(45));
         builder = builder.retry_config(patient.clone().with_max_attempts(10)).timeout_config(timeouts.build());
     }
-    Client::from_conf(builder.build())
+    clients::logs(&builder.build())
 }
 
 #[derive(Serialize)]
