@@ -149,18 +149,7 @@ async fn calls_that_take_many_invocations_come_to_the_same_records() {
         house.account.trail(GLOBAL, (0..120).map(|n| call(&format!("c{n}"), 2, "GetRole")).collect());
     }
     whole.take().await.unwrap();
-    let order = json!({"detail": {"incident_id": incident().incident_id}});
-    let mut messages = vec![(order, 0)];
-    let mut invocations = 0;
-    while let Some((message, _)) = messages.pop() {
-        if message["detail"]["follow_up"] == true {
-            continue;
-        }
-        invocations += 1;
-        assert!(invocations < 100, "it goes on for ever");
-        cut.invoke(&message, OVER).await.unwrap();
-        messages.extend(cut.account.take_messages());
-    }
+    let invocations = cut.take_a_little_at_a_time().await;
     assert!(invocations > 6 && entries(&cut, 1, "calls").len() >= 6, "{invocations}");
     let (mut one, mut other) = (ids(&whole, 1), ids(&cut, 1));
     assert_eq!(other.len(), 241);
