@@ -9,6 +9,8 @@ mod call;
 mod look;
 mod opinion;
 mod parts;
+mod revocations;
+mod search;
 mod trail;
 
 use aws_config::SdkConfig;
@@ -106,6 +108,14 @@ pub enum Handled {
     Queue(SqsBatchResponse),
 }
 
+/// What was found undone, with the call that did it where CloudTrail told of it.
+fn with_the_call(tamper: Tamper, told: Option<Tamper>) -> Tamper {
+    match told {
+        Some(Tamper { call, actor, suspects, key, .. }) => Tamper { call, actor, suspects, key, ..tamper },
+        None => tamper,
+    }
+}
+
 /// Whether an action denies the principal everything.
 fn denies(action: ActionId) -> bool {
     ladder::top(action).is_some()
@@ -153,8 +163,12 @@ impl Guard {
 
     /// Looks at everything that is watched.
     async fn sweep(&self) -> Result<Answer, Failure> {
-        let watched = self.ledger.watches().await?;
+        let missing = self.look_at_own_parts().await?;
         let mut failed = Vec::new();
+        if let Err(failure) = self.look_at_revocations(None).await {
+            failed.push(format!("revocations: {failure}"));
+        }
+        let watched = self.ledger.watches().await?;
         for one in &watched {
             let span = info_span!("sweep", incident.id = %one.id);
             if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, None)).instrument(span).await {
@@ -162,7 +176,6 @@ impl Guard {
                 failed.push(format!("`{}`: {failure}", one.id));
             }
         }
-        let missing = self.look_at_own_parts().await?;
         if failed.is_empty() {
             let said = format!("{} containments looked at", watched.len());
             let parts = if missing.is_empty() { "all parts are there".to_owned() } else { missing.join("; ") };
@@ -289,11 +302,8 @@ impl Guard {
                 gone.iter().filter_map(|(step, _)| action(step)).map(ActionId::owner).collect();
             owners.sort();
             owners.dedup();
-            let mut tamper = Tamper::undone(incident, gone, owners, look.at);
-            if let Some(Tamper { call, actor, suspects, key, .. }) = told {
-                tamper = Tamper { call, actor, suspects, key, ..tamper };
-            }
-            self.record(tamper).await?;
+            let tamper = Tamper::undone(incident, gone, owners, look.at);
+            self.record(with_the_call(tamper, told)).await?;
         }
         let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
         let answer = Answer::on(watch.standing.as_str(), id, &[]);

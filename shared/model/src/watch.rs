@@ -175,6 +175,17 @@ pub enum TrailLook {
     Unread(String),
 }
 
+/// Where the search for sessions that were made from stolen ones stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// There is none: nothing keeps the principal from making sessions, or the stack leaves revocation out.
+    NotAsked,
+    /// It came to its end.
+    Over,
+    /// It goes on, or cannot: why.
+    Open(String),
+}
+
 /// One look at a containment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
@@ -188,6 +199,8 @@ pub struct Look {
     pub opinion: Opinion,
     /// CloudTrail's.
     pub trail: TrailLook,
+    /// The search for chained sessions.
+    pub search: Search,
 }
 
 impl Look {
@@ -233,6 +246,9 @@ impl Look {
         }
         if let TrailLook::Unread(says) = &self.trail {
             all.push(format!("CloudTrail could not be asked: {says}"));
+        }
+        if let Search::Open(says) = &self.search {
+            all.push(format!("the search for sessions that were made from stolen ones is not over: {says}"));
         }
         all
     }
@@ -403,7 +419,7 @@ impl Watch {
         let denies = look.opinion != Opinion::NotAsked;
         let told = self.cloudtrail_complete_until.is_some_and(|until| until >= pace.watched_until(self.since));
         let all = in_force == there && !look.steps.is_empty();
-        let opinion = !matches!(look.opinion, Opinion::Disagrees(_));
+        let opinion = !matches!(look.opinion, Opinion::Disagrees(_)) && !matches!(look.search, Search::Open(_));
         if all && rechecked && opinion && self.next_check_at.is_none() && (told || !denies) {
             return Standing::Settled;
         }

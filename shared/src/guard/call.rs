@@ -8,6 +8,7 @@ use firebreak_model::principal::{Principal, PrincipalName};
 use firebreak_model::tamper::{Nature, Tamper, key_of};
 use firebreak_model::watch::Cause;
 use firebreak_model::watch::change::{Change, Minted, Thing};
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::Value;
 use tracing::{Instrument, info_span, warn};
 
@@ -15,6 +16,9 @@ use super::Guard;
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
+
+/// How many containments are looked at at once when all are.
+const AT_ONCE: usize = 8;
 
 impl Guard {
     /// Reacts to a call. One that was refused changed nothing.
@@ -41,10 +45,34 @@ impl Guard {
             let answer = looked.instrument(span).await?;
             said.push(format!("`{}` is {}", incident.incident_id, answer.outcome));
         }
+        if change.is_on_an_inline_policy_of_ours() {
+            said.extend(self.look_at_revocations(Some((&change, by.is_some()))).await?);
+        }
+        if change.is_on_the_policy(&self.deny_policy_arn) {
+            said.push(self.look_at_everybody().await?);
+        }
         if said.is_empty() {
             return Ok(Answer::of("nothing to do"));
         }
         Ok(Answer::of("looked").saying(said.join("; ")))
+    }
+
+    /// Looks at everything that is contained: the deny policy itself was changed, and frees or denies all of them at once.
+    async fn look_at_everybody(&self) -> Result<String, Failure> {
+        let watched = self.ledger.watches().await?;
+        let looks = stream::iter(&watched).map(async |one| {
+            let span = info_span!("policy", incident.id = %one.id);
+            Box::pin(self.check(&one.id, Cause::Call, None)).instrument(span).await
+        });
+        let failed: Vec<String> = looks
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |end| end.err().map(|failure| failure.to_string()))
+            .collect()
+            .await;
+        if failed.is_empty() {
+            return Ok(format!("the deny policy was changed: {} containments looked at", watched.len()));
+        }
+        Err(Failure::Transient(failed.join("; ")))
     }
 
     /// The way in that a contained principal made itself by a call, where it is one and belongs to the theft.

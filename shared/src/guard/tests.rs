@@ -12,6 +12,8 @@ use crate::evidence::testing::{item, items};
 use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_bounded_by, role_order, whole_deny};
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
+mod outlived;
+
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
 
 /// The wires to each service, so that each script is read in its own order.
@@ -21,6 +23,8 @@ struct Wires {
     iam: Wire,
     sqs: Wire,
     trail: Wire,
+    /// Whether the stack searches for chained sessions.
+    searching: bool,
 }
 
 impl Wires {
@@ -43,7 +47,7 @@ impl Wires {
             pace: Pace { rechecks: vec![5, 30, 300], trail_lag: 900 },
             own: Own { stack: "firebreak".to_owned(), deny_policy_arn: DENY.to_owned(), ..Own::default() },
             deployers: vec!["arn:aws:iam::*:role/cicd/deploy".into()],
-            without_revocation: false,
+            without_revocation: !self.searching,
             with_drills: true,
             lambda: aws_sdk_lambda::Client::new(&self.trail.config()),
             events: aws_sdk_eventbridge::Client::new(&self.trail.config()),
@@ -142,6 +146,7 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        searching: false,
     };
     let answer = played(&wires, &order_of(&incident)).await;
     assert_eq!((answer["batchItemFailures"].clone(), wires.unused()), (json!([]), 0));
@@ -195,6 +200,7 @@ async fn a_last_recheck_that_comes_a_moment_early_comes_again() {
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        searching: false,
     };
     played(&wires, &message(&json!({"detail": {"incident_id": incident.incident_id}}))).await;
     assert_eq!(wires.unused(), 0, "its message is sent again");
@@ -251,6 +257,7 @@ async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
         ]),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        searching: false,
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0, "{:?}", wires.iam.requests());
@@ -318,6 +325,7 @@ async fn what_no_event_told_in_time_is_looked_for_by_name() {
         sqs: Wire::answering([sent()]),
         // Since the deny: nothing, by key and by what changes something, in two Regions. Since the theft: by key.
         trail: Wire::answering([none(), none(), none(), none(), ok(page), none()]),
+        searching: false,
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.trail.requests(), wires.ledger.requests());
@@ -366,6 +374,7 @@ async fn an_edited_watch_is_begun_anew() {
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        searching: false,
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0);

@@ -2,7 +2,7 @@
 //! own parts.
 
 use firebreak_model::finding::Subject;
-use firebreak_model::ledger::{Incident, PartsRecord};
+use firebreak_model::ledger::{Incident, IncidentState, PartsRecord};
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::tamper::{Nature, Tamper};
 use firebreak_model::watch::{Call, Opinion, Standing, Watch};
@@ -75,7 +75,12 @@ fn drill(draft: &mut Draft, drill: bool) {
 /// The page about something that somebody did against a containment, or against Firebreak.
 pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &Setting) -> Page {
     let who = incident.map_or_else(|| "Firebreak".to_owned(), |incident| incident.principal.name.to_string());
+    let outlives = incident.is_some_and(|incident| incident.state != IncidentState::Ordered);
     let (word, headline) = match tamper.nature {
+        Nature::Undone if outlives => (
+            "revocation undone",
+            format!("Somebody took away what keeps the sessions from before the release of {who} dead."),
+        ),
         Nature::Undone => ("undone", format!("Somebody undid a part of the containment of {who}.")),
         Nature::Minted => ("minted", format!("{who}, though contained, made a role or a user.")),
         Nature::Widened => ("way in", format!("{who}, though contained, opened itself another way in.")),
@@ -102,7 +107,13 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.field("Decided on", &format!("{}, by the playbook; its own page says how", named(suspect)));
     }
     draft.section("Next step");
-    if tamper.nature == Nature::Undone {
+    if tamper.nature == Nature::Undone && outlives {
+        draft.line("It is written again, up to the same time, now and as often as it is undone, and pages no second time for the");
+        draft.line("same hand. Find out who it was. It ends by itself when the longest of those sessions has ended; a tool that");
+        draft.line(
+            "removes inline policies that it does not know must leave the names that begin with `firebreak-` alone.",
+        );
+    } else if tamper.nature == Nature::Undone {
         draft
             .line("It is put back, now and as often as it is undone, and pages no second time for the same hand. Find");
         draft.line("out who it was. If it was you: release the incident instead.");
@@ -118,8 +129,10 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.command(&restore.words("--policy-document file://trust.json").line().unwrap_or_default());
     }
     if let Some(incident) = incident {
-        draft.command(&setting.release(&incident.incident_id));
-        draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+        if !outlives {
+            draft.command(&setting.release(&incident.incident_id));
+        }
+        draft.field("Incident", &format!("{}, episode {}", incident.incident_id, tamper.episode));
     }
     draft.page(&format!("{}{word}: {who}", prefix(tamper.drill)))
 }

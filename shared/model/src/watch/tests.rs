@@ -24,6 +24,7 @@ fn holding(seconds: i64) -> Look {
         steps,
         opinion: Opinion::Agrees,
         trail: TrailLook::Calls { calls: Vec::new(), complete_until },
+        search: Search::Over,
     }
 }
 
@@ -104,6 +105,7 @@ fn nothing_is_settled_on_less() {
         ("no step at all", Look { steps: Vec::new(), ..holding(1200) }),
         ("cloudtrail not asked to the end", unread),
         ("cloudtrail not complete", asked_early),
+        ("chained sessions still looked for", Look { search: Search::Open("again".to_owned()), ..holding(1200) }),
     ] {
         assert_eq!(last(look), Standing::Watching, "{why}");
     }
