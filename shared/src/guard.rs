@@ -16,7 +16,7 @@ mod trail;
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use firebreak_model::action::{ActionId, FunctionName};
-use firebreak_model::ids::IncidentId;
+use firebreak_model::ids::{IncidentId, Region};
 use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::outcome;
@@ -55,6 +55,22 @@ pub use parts::PERMISSIONS as OWN_PARTS;
 /// The longest that SQS delays a message, in seconds.
 const LONGEST_DELAY: i64 = 900;
 
+/// When CloudTrail's history may be asked next, Region by Region: the account has two calls a second, for everybody.
+#[derive(Debug)]
+pub struct Lookups(crate::evidence::pace::Pace);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(crate::evidence::pace::Pace::every(crate::trace::PACE))
+    }
+}
+
+impl Lookups {
+    async fn turn(&self, region: &Region) {
+        self.0.turn(region).await;
+    }
+}
+
 /// Everything that guarding needs.
 #[derive(Debug)]
 pub struct Guard {
@@ -88,6 +104,8 @@ pub struct Guard {
     pub without_revocation: bool,
     /// Whether drills are enabled.
     pub with_drills: bool,
+    /// The pace of calls of CloudTrail's history.
+    pub lookups: Lookups,
     /// The clients that Firebreak's own parts are looked at with.
     pub lambda: aws_sdk_lambda::Client,
     /// Rules and the bus.

@@ -25,6 +25,9 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_secs(15);
 /// So late a first look counts as the first re-check all the same.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
 
+/// So long after the last re-check, what is not settled is told.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(30);
+
 /// The most checks, and the most calls, that a watch remembers.
 const MOST_KEPT: usize = 12;
 
@@ -41,6 +44,9 @@ named!(
         CannotContain = "cannot_contain",
         /// What had been applied is gone: its owner is asked to apply it again.
         Undone = "undone",
+        /// It held at every re-check, long ago; CloudTrail, or the search for chained sessions, has not said since that
+        /// nobody is left.
+        Unproven = "unproven",
     }
 );
 
@@ -170,6 +176,8 @@ pub enum TrailLook {
         calls: Vec<Call>,
         /// Until when there can be no others.
         complete_until: Timestamp,
+        /// Why that is not as far as CloudTrail is complete, where it is not.
+        behind: Option<String>,
     },
     /// It could not be asked, or not wholly.
     Unread(String),
@@ -216,7 +224,7 @@ impl Look {
     /// the sweep asks it; a look that a call caused does not ask.
     fn ends(&self, watched_until: Timestamp) -> bool {
         match &self.trail {
-            TrailLook::Calls { complete_until, .. } => *complete_until >= watched_until,
+            TrailLook::Calls { complete_until, behind, .. } => behind.is_some() || *complete_until >= watched_until,
             TrailLook::NotAsked => self.cause != Cause::Call,
             TrailLook::Unread(_) => true,
         }
@@ -244,8 +252,12 @@ impl Look {
             Opinion::None(says) => all.push(format!("there is no second opinion: {says}")),
             Opinion::NotAsked | Opinion::Agrees => {}
         }
-        if let TrailLook::Unread(says) = &self.trail {
-            all.push(format!("CloudTrail could not be asked: {says}"));
+        match &self.trail {
+            TrailLook::Unread(says) => all.push(format!("CloudTrail could not be asked: {says}")),
+            TrailLook::Calls { behind: Some(says), .. } => {
+                all.push(format!("CloudTrail is not read to the end: {says}"))
+            }
+            TrailLook::Calls { .. } | TrailLook::NotAsked => {}
         }
         if let Search::Open(says) = &self.search {
             all.push(format!("the search for sessions that were made from stolen ones is not over: {says}"));
@@ -380,7 +392,7 @@ impl Watch {
         if look.opinion != Opinion::NotAsked {
             next.opinion = look.opinion.clone();
         }
-        if let TrailLook::Calls { calls, complete_until } = &look.trail {
+        if let TrailLook::Calls { calls, complete_until, .. } = &look.trail {
             let new = calls.iter().filter(|call| self.calls.iter().all(|known| known.event_id != call.event_id));
             next.calls.extend(new.cloned());
             next.calls.sort_by_key(|call| call.at);
@@ -422,6 +434,10 @@ impl Watch {
         let opinion = !matches!(look.opinion, Opinion::Disagrees(_)) && !matches!(look.search, Search::Open(_));
         if all && rechecked && opinion && self.next_check_at.is_none() && (told || !denies) {
             return Standing::Settled;
+        }
+        let last = pace.due(self.since, pace.rechecks.len()).unwrap_or(Timestamp::MAX);
+        if all && rechecked && self.next_check_at.is_none() && look.at.duration_since(last) > OVERDUE {
+            return Standing::Unproven;
         }
         Standing::Watching
     }

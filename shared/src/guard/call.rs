@@ -5,10 +5,11 @@ use firebreak_model::SCHEMA;
 use firebreak_model::finding::Subject;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::principal::{Principal, PrincipalName};
-use firebreak_model::tamper::{Nature, Tamper, key_of};
+use firebreak_model::tamper::{Nature, OWN, Tamper, key_of};
 use firebreak_model::watch::Cause;
 use firebreak_model::watch::change::{Change, Minted, Thing};
 use futures_util::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info_span, warn};
 
@@ -20,6 +21,17 @@ use crate::failure::Failure;
 /// How many containments are looked at at once when all are.
 const AT_ONCE: usize = 8;
 
+/// The calls that a deployment of the stack begins with.
+const DEPLOYS: [&str; 4] = [
+    "cloudformation:CreateStack",
+    "cloudformation:DeleteStack",
+    "cloudformation:ExecuteChangeSet",
+    "cloudformation:UpdateStack",
+];
+
+/// How long after its beginning a deployment may still change parts of the stack.
+const A_DEPLOYMENT: SignedDuration = SignedDuration::from_hours(1);
+
 impl Guard {
     /// Reacts to a call. One that was refused changed nothing.
     pub(super) async fn on_call(&self, event: &Value) -> Result<Answer, Failure> {
@@ -29,7 +41,7 @@ impl Guard {
         }
         let mut said = Vec::new();
         let by = self.contained(&change).await?;
-        if let Some(part) = self.own_part(&change) {
+        if let Some(part) = self.own_part(&change).await? {
             self.record(self.on_own_part(&change, &part, by.is_some())).await?;
             said.push(format!("{part} of Firebreak"));
         }
@@ -115,14 +127,28 @@ impl Guard {
         Ok(incidents)
     }
 
-    /// A part of Firebreak that somebody changed who has no business with it.
-    fn own_part(&self, change: &Change) -> Option<String> {
+    /// A part of Firebreak that somebody changed who has no business with it. A service that acts for somebody is no better
+    /// than they: anyone may have a document of Systems Manager, or a stack of their own, do it.
+    async fn own_part(&self, change: &Change) -> Result<Option<String>, Failure> {
         let arn = principal_of(&change.actor).and_then(|principal| principal.arn.as_deref());
         let deploys = arn.is_some_and(|arn| self.deployers.iter().any(|glob| glob.matches(arn)));
-        change.own_part(&self.own).filter(|_| !change.by_service && !deploys)
+        let Some(part) = change.own_part(&self.own).filter(|_| !deploys && !change.is_a_services_upkeep()) else {
+            return Ok(None);
+        };
+        // Where nobody says who deploys, a deployment is what follows a call on the stack, which is on record itself.
+        let by_a_stack = self.deployers.is_empty() && change.by_cloudformation;
+        Ok(if by_a_stack && self.is_deployed_at(change.call.at).await? { None } else { Some(part) })
     }
 
-    fn on_own_part(&self, change: &Change, part: &str, contained: bool) -> Tamper {
+    /// Whether somebody had begun to change the stack at that time.
+    async fn is_deployed_at(&self, at: Timestamp) -> Result<bool, Failure> {
+        let began = at.saturating_sub(A_DEPLOYMENT).unwrap_or(Timestamp::MIN);
+        let told = self.ledger.tampers(OWN).await?;
+        let calls = told.iter().filter_map(|tamper| tamper.call.as_ref());
+        Ok(calls.into_iter().any(|call| DEPLOYS.contains(&call.name.as_str()) && (began..=at).contains(&call.at)))
+    }
+
+    pub(super) fn on_own_part(&self, change: &Change, part: &str, contained: bool) -> Tamper {
         let at = clock::now();
         let ours = principal_of(&change.actor).is_some_and(|principal| self.own.is_role(principal));
         Tamper {

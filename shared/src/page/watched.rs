@@ -17,6 +17,10 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
         Standing::Settled => ("settled", format!("The containment of {who} is settled: it held at every re-check.")),
         Standing::Partial => ("holds in part", format!("The containment of {who} does not hold wholly.")),
         Standing::CannotContain => ("cannot contain", format!("Nothing of the containment of {who} took hold.")),
+        Standing::Unproven => (
+            "held, not proven",
+            format!("The containment of {who} held at every re-check; that nobody is left in it is not proven."),
+        ),
         Standing::Watching | Standing::Undone => return None,
     };
     let mut draft = Draft::default();
@@ -44,6 +48,10 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
     draft.section("Next step");
     match watch.standing {
         Standing::Settled => draft.line("Investigate and recover. The guard goes on watching until the release."),
+        Standing::Unproven => {
+            draft.line("Find out why what is named above was not to be had, and look in CloudTrail by hand. The guard goes on trying,");
+            draft.line("and tells when it is settled.");
+        }
         _ => draft.line("Do by hand what does not hold above. Until then the thief may still act."),
     }
     draft.line("When it is over, release it:");

@@ -24,6 +24,8 @@ pub struct Change {
     pub actor: Subject,
     /// Whether an AWS service made it on somebody's behalf: CloudFormation, mostly.
     pub by_service: bool,
+    /// Whether that was CloudFormation.
+    pub by_cloudformation: bool,
     /// Whether it was refused.
     pub refused: bool,
     service: String,
@@ -79,8 +81,9 @@ impl Change {
         let service = service.strip_suffix(".amazonaws.com").unwrap_or(service).to_owned();
         let name = undated(text(detail, &["eventName"]).unwrap_or_default()).to_owned();
         let actor = read.subjects.into_iter().next().ok_or("the record has no caller")?;
+        let invoked_by = text(detail, &["userIdentity", "invokedBy"]);
         let by_service = text(detail, &["userIdentity", "type"]) == Some("AWSService")
-            || text(detail, &["userIdentity", "invokedBy"]).is_some_and(|by| by.ends_with(".amazonaws.com"));
+            || invoked_by.is_some_and(|by| by.ends_with(".amazonaws.com"));
         Ok(Self {
             call: SeenCall {
                 event_id: read.id,
@@ -91,6 +94,7 @@ impl Change {
             },
             actor,
             by_service,
+            by_cloudformation: invoked_by == Some("cloudformation.amazonaws.com"),
             refused: text(detail, &["errorCode"]).is_some(),
             service,
             name,
@@ -190,6 +194,15 @@ impl Change {
     pub fn is_on_the_policy(&self, arn: &str) -> bool {
         let changes = ["CreatePolicyVersion", "SetDefaultPolicyVersion", "DeletePolicyVersion", "DeletePolicy"];
         self.service == "iam" && changes.contains(&self.name.as_str()) && self.parameter("policyArn") == Some(arn)
+    }
+
+    /// Whether it is what a service does to anybody's table or key in the course of its work: it takes nothing away.
+    pub fn is_a_services_upkeep(&self) -> bool {
+        self.by_service
+            && matches!(
+                (self.service.as_str(), self.name.as_str()),
+                ("kms", "CreateGrant") | ("dynamodb", "CreateBackup")
+            )
     }
 
     /// Whether it changes who may assume a role.
