@@ -443,7 +443,10 @@ fn open(sources: &Sources<'_>) -> Vec<String> {
                 .to_owned(),
         ),
         Some(until) if denied_at(sources).is_some_and(|denied| until < denied) => {
-            open.push(format!("CloudTrail was complete up to {}: what came later is not here", seconds(until)));
+            open.push(format!(
+                "CloudTrail was complete up to {}: of what came later, some may be missing here",
+                seconds(until)
+            ));
         }
         Some(_) => {}
     }
@@ -486,9 +489,9 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
     lines
 }
 
-/// A time, in whole seconds.
+/// A time, to the second in which it lies, as CloudTrail has it.
 fn seconds(time: Timestamp) -> String {
-    crate::policy::whole_seconds(time).to_string()
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 /// A length of time, to the two largest units.
