@@ -481,7 +481,8 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
         );
     }
     lines.push(format!(
-        "aws lambda invoke --function-name {}-release-containment --region {} --cli-binary-format raw-in-base64-out \
+        "aws lambda invoke --function-name {}-release-containment --region {} --cli-read-timeout 660 --cli-binary-format \
+         raw-in-base64-out \
          --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
          answer.json",
         sources.stack, sources.region, incident.incident_id
