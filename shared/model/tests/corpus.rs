@@ -2,7 +2,7 @@
 //! project): none is lost, and every decision and target that differs from the reference is one that `docs/FINDINGS.md`
 //! argues. Elsewhere these tests say that they were skipped.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
