@@ -66,7 +66,7 @@ impl Revocation {
             }
             return Ok(batch.answer());
         }
-        self.obey(payload).await.map(Handled::Order)
+        Box::pin(self.obey(payload)).await.map(Handled::Order)
     }
 
     async fn obey(&self, payload: &Value) -> Result<Answer, Failure> {
@@ -85,7 +85,7 @@ impl Revocation {
         let id = outcome::incident_id(payload)
             .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
         let span = info_span!("revoke", incident.id = %id);
-        self.on_order(&id, outlived::is_told(payload)).instrument(span).await
+        Box::pin(self.on_order(&id, outlived::is_told(payload))).instrument(span).await
     }
 
     fn action(&self) -> RevokeSessions {

@@ -144,7 +144,7 @@ mod tests {
             (IncidentState::AwaitingApproval, 2),
             (IncidentState::Ordered, 2),
         ] {
-            let now = Incident { state, episode, ..ordered.clone() };
+            let now = Incident { episode, state, ..ordered.clone() };
             let found = Outlived::of(&one, &now).unwrap();
             assert_eq!((found.incident.episode, found.incident.release.unwrap().at), (1, released), "{state}");
             assert_eq!(found.step.key(), "revoke-sessions@role/orders");

@@ -253,9 +253,11 @@ impl Look {
             Opinion::NotAsked | Opinion::Agrees => {}
         }
         match &self.trail {
-            TrailLook::Unread(says) => all.push(format!("CloudTrail could not be asked: {says}")),
+            TrailLook::Unread(says) => {
+                all.push(format!("CloudTrail could not be asked: {says}"));
+            }
             TrailLook::Calls { behind: Some(says), .. } => {
-                all.push(format!("CloudTrail is not read to the end: {says}"))
+                all.push(format!("CloudTrail is not read to the end: {says}"));
             }
             TrailLook::Calls { .. } | TrailLook::NotAsked => {}
         }

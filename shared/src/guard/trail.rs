@@ -85,8 +85,7 @@ impl Guard {
         if whole {
             return Ok((found, None));
         }
-        let times =
-            || found.iter().filter_map(|record| Some(record.get("eventTime")?.as_str()?.parse::<Timestamp>().ok()?));
+        let times = || found.iter().filter_map(|record| record.get("eventTime")?.as_str()?.parse::<Timestamp>().ok());
         // As many as were read fill so much time; they come no thicker before, for all that is known.
         let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok((found, Some(from))) };
         let mut width = newest.duration_since(oldest).max(SignedDuration::from_secs(1));
