@@ -149,7 +149,7 @@ fn hostile_text_from_anywhere_is_text_in_the_report_and_nothing_else() {
         let create = thief.iam.create_role().role_name(format!("left-{suffix}")).description(hostile("from-a-role"));
         create.assume_role_policy_document(trust.to_string()).send().await.unwrap();
         // A call that is refused, by a program that says what it likes of itself; its error says what was asked for.
-        let denied = thief.iam.get_user().user_name(hostile("from-an-error")).customize();
+        let denied = thief.iam.create_user().user_name(hostile("from-an-error")).customize();
         let denied = denied.mutate_request({
             let agent = agent.clone();
             move |request| {
