@@ -1,6 +1,6 @@
 //! Evidence in another account: the template of the central bucket deployed into a security account, Firebreak into a
 //! member of the same organisation, a finding played, and everybody who must not trying to get at what came of it.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -36,7 +36,7 @@ const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../org/evidence-buc
 
 /// A security account, and a member whose stack sends its evidence there.
 struct House {
-    _emulator: Emulator,
+    emulator: Emulator,
     member: Aws,
     stack: Stack,
     inbox: Inbox,
@@ -44,8 +44,9 @@ struct House {
     /// Roles of the member: an administrator, and the one that collects.
     administrator: Aws,
     collector: Aws,
-    /// Of the security account: it reads the bucket, and may use its key.
+    /// Of the security account: it reads the bucket, and may use its key; and one that may do everything.
     reader: Aws,
+    keeper: Aws,
     /// A role of the collector's name and path that may do everything, in another member and in an account outside.
     neighbour: Aws,
     stranger: Aws,
@@ -79,9 +80,11 @@ impl House {
         let stranger = central::operator_of(&endpoint, STRANGER);
         let stranger = central::session(&stranger, STRANGER, twin, everything).await.unwrap();
         let reader = central::session(&central.aws, SECURITY_ACCOUNT, ("/", "reader"), reads).await.unwrap();
+        let everything = json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]);
+        let keeper = central::session(&central.aws, SECURITY_ACCOUNT, ("/", "keeper"), everything).await.unwrap();
         let collector = central::session_of_a_function(&member, &collector).await.unwrap();
-        let _emulator = emulator;
-        Self { _emulator, member, stack, inbox, central, administrator, collector, reader, neighbour, stranger }
+
+        Self { emulator, member, stack, inbox, central, administrator, collector, reader, keeper, neighbour, stranger }
     }
 
     /// Plays a finding to its follow-up. Answers its incident, and the collections as the ledger has them.
@@ -112,7 +115,7 @@ impl House {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("{id} is not followed up: {}", self._emulator.log());
+        panic!("{id} is not followed up: {}", self.emulator.log());
     }
 
     /// What lies in the bucket: each version of each object, with its digest by S3.
@@ -147,7 +150,7 @@ fn said<T, E: ProvideErrorMetadata, R: std::fmt::Debug>(answer: Result<T, SdkErr
             // The answer to HEAD has no body.
             None => format!("{:?}", error.raw()),
         },
-        Err(_) => panic!("no answer"),
+        Err(other) => panic!("no answer: {other:?}"),
     }
 }
 
@@ -224,9 +227,9 @@ fn what_a_member_collects_is_whole_in_the_security_account_and_its_reader_verifi
             assert!(api == "s3:GetObject" && reason.contains("the bucket gives nothing"), "{api}: {reason}");
         }
         let (s3, bucket) = (&house.central.aws.s3, &house.central.bucket);
-        let head = s3.head_object().bucket(bucket).key(&sealed.manifest.key).send().await.unwrap();
-        assert_eq!(head.ssekms_key_id(), Some(house.central.key_arn.as_str()));
-        assert_eq!(head.object_lock_mode(), Some(&ObjectLockMode::Compliance));
+        let locked = s3.head_object().bucket(bucket).key(&sealed.manifest.key).send().await.unwrap();
+        assert_eq!(locked.ssekms_key_id(), Some(house.central.key_arn.as_str()));
+        assert_eq!(locked.object_lock_mode(), Some(&ObjectLockMode::Compliance));
 
         // The security account's reader downloads and checks it, with what the member's page says and nothing else of it.
         let place = tempfile::TempDir::new().unwrap();
@@ -308,10 +311,10 @@ fn a_member_reads_lists_deletes_and_overwrites_nothing_of_it() {
                 assert!(["AccessDenied", "AccessDeniedException"].contains(&said.as_str()), "{who}, {what}: {said}");
             }
         }
-        // Its own second try meets the first one, and whoever is no collector puts nothing at all.
+        // Its own second try meets the first one, and whoever is no collector puts nothing at all, nor who keeps the bucket.
         assert_eq!(house.puts(&house.collector, &key).await, "PreconditionFailed");
         assert_eq!(house.puts(&house.administrator, &format!("{key}.planted")).await, "AccessDenied");
-        assert_eq!(house.puts(&house.reader, &format!("{key}.planted")).await, "AccessDenied");
+        assert_eq!(house.puts(&house.keeper, &format!("{key}.planted")).await, "AccessDenied");
         assert_eq!(house.holds().await, before);
         // That they are refused is not for want of an object.
         assert_eq!(house.reads(&key).await, b"planted");
@@ -351,7 +354,8 @@ fn another_accounts_collector_writes_under_its_own_number_and_nowhere_else() {
                 found.push((who, account, house.puts(by, &of(account)).await));
             }
         }
-        let done = |(who, account, said): &(&str, &str, String)| (*who, *account) == (NEIGHBOUR, NEIGHBOUR) && said == "done";
+        let done =
+            |(who, account, said): &(&str, &str, String)| (*who, *account) == (NEIGHBOUR, NEIGHBOUR) && said == "done";
         let refused = found.iter().filter(|one| !done(one));
         assert_eq!(refused.clone().count(), found.len() - 1, "{found:?}");
         assert!(refused.into_iter().all(|(_, _, said)| said == "AccessDenied"), "{found:?}");

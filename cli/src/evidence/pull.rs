@@ -122,12 +122,7 @@ fn with_the_report(said: &mut String, report: &Path) {
 }
 
 /// Downloads what is not there yet of these objects, and says how much that was.
-async fn fetch_all(
-    s3: &aws_sdk_s3::Client,
-    bucket: &str,
-    objects: &[Object],
-    into: &Path,
-) -> Result<String, CliError> {
+async fn fetch_all(s3: &aws_sdk_s3::Client, bucket: &str, objects: &[Object], into: &Path) -> Result<String, CliError> {
     fs::create_dir_all(into).map_err(file(into))?;
     let total: u64 = objects.iter().map(|object| object.bytes).sum();
     let mut bar = Bar::new(objects.len(), total);

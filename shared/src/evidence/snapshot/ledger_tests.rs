@@ -37,8 +37,10 @@ async fn every_record_about_the_incident_is_kept_as_it_stands_in_the_end() {
     // On the wire: the pages about an incident are asked for once, as a part of the whole, when nothing else is read any more.
     let calls = house.account.calls();
     let first = calls.iter().position(|call| call.starts_with("Query page#")).unwrap();
-    let is_read = |call: &&String| !["Query", "GetItem", "PutItem", "GetPublicKey", "Sign", "SendMessage"]
-        .contains(&call.split(' ').next().unwrap_or_default());
+    let is_read = |call: &&String| {
+        !["Query", "GetItem", "PutItem", "GetPublicKey", "Sign", "SendMessage"]
+            .contains(&call.split(' ').next().unwrap_or_default())
+    };
     let read: Vec<&String> = calls.iter().filter(is_read).collect();
     for api in ["FilterLogEvents", "LookupEvents", "/"] {
         assert!(read.iter().any(|call| call.starts_with(api)), "{api}: {read:?}");
