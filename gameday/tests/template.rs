@@ -9,7 +9,7 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ServerSideEncryption};
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
 use gameday::deploy::{self, Stack};
@@ -88,8 +88,8 @@ async fn kept(aws: &Aws, stack: &Stack, is_meant: impl Fn(&Value) -> bool) -> Va
     for _ in 0..20 {
         let receive = aws.sqs.receive_message().queue_url(url).wait_time_seconds(1).max_number_of_messages(10);
         let answer = receive.send().await.unwrap();
-        let bodies = answer.messages().iter().map(|message| serde_json::from_str(message.body().unwrap()).unwrap());
-        if let Some(found) = bodies.into_iter().find(&is_meant) {
+        let read = |message: &Message| serde_json::from_str::<Value>(message.body().unwrap()).unwrap();
+        if let Some(found) = answer.messages().iter().map(read).find(&is_meant) {
             return found;
         }
     }
