@@ -315,6 +315,8 @@ fn a_member_reads_lists_deletes_and_overwrites_nothing_of_it() {
         assert_eq!(house.puts(&house.collector, &key).await, "PreconditionFailed");
         assert_eq!(house.puts(&house.administrator, &format!("{key}.planted")).await, "AccessDenied");
         assert_eq!(house.puts(&house.keeper, &format!("{key}.planted")).await, "AccessDenied");
+        let hide = house.keeper.s3.delete_object().bucket(&house.central.bucket).key(&key);
+        assert_eq!(said(hide.send().await), "AccessDenied");
         assert_eq!(house.holds().await, before);
         // That they are refused is not for want of an object.
         assert_eq!(house.reads(&key).await, b"planted");

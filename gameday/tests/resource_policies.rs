@@ -269,6 +269,10 @@ fn bucket(stack: &str, key: &str, arn: &str, document: &str) -> Sheet {
         sheet.row(making(put(&object), "false"), else_denied(Says::Nothing));
         sheet.row(making(put(&another), "true"), Says::Nothing);
         sheet.row(making(call(&caller, "s3:GetObject", &object), "true"), Says::Nothing);
+        for (action, says) in [("s3:DeleteObject", Says::Denies), ("s3:DeleteObjectVersion", Says::Nothing)] {
+            sheet.row(call(&caller, action, &object), says);
+            sheet.row(call(&caller, action, &another), Says::Nothing);
+        }
         for (header, value, says) in [
             (ENCRYPTION, "aws:kms", Says::Nothing),
             (ENCRYPTION, "AES256", Says::Denies),

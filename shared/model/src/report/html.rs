@@ -217,6 +217,7 @@ fn affected(page: &mut Page, report: &Report) {
         ),
     }
     more(page, report.touched_more);
+    page.none(super::MANAGEMENT_ALONE);
     page.end();
     page.section("What Firebreak did");
     page.table(
