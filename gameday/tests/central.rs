@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -142,7 +143,7 @@ impl House {
 }
 
 /// What became of a call: `done`, or the error's code.
-fn said<T, E: ProvideErrorMetadata, R: std::fmt::Debug>(answer: Result<T, SdkError<E, R>>) -> String {
+fn said<T, E: ProvideErrorMetadata + Debug, R: Debug>(answer: Result<T, SdkError<E, R>>) -> String {
     match answer {
         Ok(_) => "done".to_owned(),
         Err(SdkError::ServiceError(error)) => match error.err().code() {
