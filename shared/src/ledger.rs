@@ -9,6 +9,7 @@ mod claim;
 mod evidence;
 mod inventory;
 mod open;
+mod pages;
 mod revocations;
 mod seal;
 mod story;
@@ -38,8 +39,7 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{
-    FindingRecord, Incident, PageRecord, Pause, Record, StepRecord, incident_keys, pause_keys, step_partition,
-    step_sort,
+    FindingRecord, Incident, Pause, Record, StepRecord, incident_keys, pause_keys, step_partition, step_sort,
 };
 use futures_util::future::try_join_all;
 use tracing::warn;
@@ -432,16 +432,6 @@ impl Ledger {
             }
         }
         Ok((steps, refused))
-    }
-
-    /// Whether a page was sent before.
-    pub async fn was_paged(&self, page: &PageRecord) -> Result<bool, LedgerError> {
-        Ok(self.get(Record::Page(page.clone()).keys()).await?.is_some())
-    }
-
-    /// Records that a page was sent.
-    pub async fn paged(&self, page: &PageRecord) -> Result<(), LedgerError> {
-        self.put(&Record::Page(page.clone())).await
     }
 
     /// The pause, where containment is paused.

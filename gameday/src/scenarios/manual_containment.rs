@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{House, Playing, Scenario};
 use crate::acts::{self, Left};
-use crate::check::{equal, judged};
+use crate::check::{equal, judged, listed};
 use crate::narrator::Tone;
 use crate::scene::Victim;
 use crate::stage::Stage;
@@ -58,11 +58,23 @@ async fn play(stage: &mut Stage) -> Result<()> {
         other => (format!("{other:?}"), false),
     };
     stage.check(judged("who asked, and why, on record", "caller, reason and invocation", found, held));
+    // Each of its steps tells of it at once, and together they page once.
+    let told = format!("contained: role/{}", role.name);
+    stage.until("the page about it", |_, pages| pages.iter().any(|page| page.subject.ends_with(&told))).await?;
     acts::function_is_isolated(stage, &victim).await?;
     acts::evidence_is_secured(stage, &id, &["order 0 taken over before-1"]).await?;
 
     acts::release(stage, &id, &format!("role/{}", role.name), &before, &Left::default()).await?;
     super::function_works_again(stage, &victim).await?;
     stage.thief_stays_out(&thief, "after the release").await;
+    let mut twice: Vec<String> = Vec::new();
+    for page in &stage.pages {
+        if page.subject.contains(&role.name) && stage.pages.iter().filter(|other| *other == page).count() > 1 {
+            twice.push(page.subject.clone());
+        }
+    }
+    stage.check(judged("pages that came more than once", "none", listed(&twice), twice.is_empty()));
+    let contained = stage.pages.iter().filter(|page| page.subject.ends_with(&told)).count();
+    stage.check(equal("pages that it is contained", "1", &contained.to_string()));
     stage.nothing_failed().await
 }

@@ -117,6 +117,7 @@ pub(super) fn is_due(record: &Record) -> bool {
         | Record::Parts(_)
         | Record::Finding(_)
         | Record::Page(_)
+        | Record::Paging(_)
         | Record::Pause(_)
         | Record::Breaker {}
         | Record::Forgery(_)

@@ -7,8 +7,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::decision::Decision;
-use firebreak_model::ids::{FindingKey, IncidentId, shown};
-use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageRecord, StepRecord};
+use firebreak_model::ids::{FindingKey, IncidentId, digest, shown};
+use firebreak_model::ledger::{ForgeryRecord, Incident, IncidentState, PageClaim, PageRecord, StepRecord};
 use firebreak_model::outcome::{self, OutcomeKind};
 use firebreak_model::tamper;
 use firebreak_model::watch::Standing;
@@ -52,6 +52,19 @@ impl Due {
     }
 }
 
+/// The claim to send a page on this event.
+fn claim(page: &PageRecord, on: &str) -> PageClaim {
+    let PageRecord { subject, episode, occasion, .. } = page;
+    PageClaim {
+        schema: SCHEMA,
+        subject: subject.clone(),
+        episode: *episode,
+        occasion: occasion.clone(),
+        on: on.to_owned(),
+        since: clock::now(),
+    }
+}
+
 fn sent(subject: &str, episode: u32, occasion: String) -> PageRecord {
     PageRecord { schema: SCHEMA, subject: subject.to_owned(), episode, occasion, sent_at: clock::now() }
 }
@@ -70,6 +83,9 @@ impl Notifier {
 
     /// Sends the pages that are due on what an outcome event points at.
     pub async fn handle(&self, event: &Value) -> Result<Answer, Failure> {
+        // A claim is told from another by the event, which comes again as it is where it failed.
+        let on = digest(&[&event.get("id").map(ToString::to_string).unwrap_or_default()]);
+        let on = on.as_str();
         let name = event.get("detail-type").and_then(Value::as_str).unwrap_or_default();
         let kind = OutcomeKind::from_name(name)
             .ok_or_else(|| Failure::Malformed(format!("`{}` is no outcome event", shown(name))))?;
@@ -80,23 +96,25 @@ impl Notifier {
                     .ok_or_else(|| Failure::Malformed("the event names no finding that could be there".to_owned()))?;
                 let key = event.pointer("/detail/finding_key").and_then(Value::as_str).and_then(|k| k.parse().ok());
                 let span = info_span!("page", subject = %subject);
-                async { self.send_all(self.about_findings(&subject, key.as_ref()).await?).await }.instrument(span).await
+                async { self.send_all(on, self.about_findings(&subject, key.as_ref()).await?).await }
+                    .instrument(span)
+                    .await
             }
             OutcomeKind::RecordRefused => {
                 let id = outcome::incident_id(event)
                     .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
                 let span = info_span!("page", incident.id = %id);
-                async { self.send_all(self.about_forgeries(&id).await?).await }.instrument(span).await
+                async { self.send_all(on, self.about_forgeries(&id).await?).await }.instrument(span).await
             }
             OutcomeKind::ContainmentPaused | OutcomeKind::ContainmentResumed => {
                 let due = self.about_the_pause(kind, event).await?;
-                self.send_all(due.into_iter().collect()).await
+                self.send_all(on, due.into_iter().collect()).await
             }
             OutcomeKind::ContainmentSettled | OutcomeKind::ContainmentUnsettled => {
                 let id = outcome::incident_id(event)
                     .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
                 let span = info_span!("page", incident.id = %id);
-                async { self.send_all(self.about_the_watch(&id).await?).await }.instrument(span).await
+                async { self.send_all(on, self.about_the_watch(&id).await?).await }.instrument(span).await
             }
             OutcomeKind::ContainmentUndone | OutcomeKind::TamperingFound => {
                 let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
@@ -104,9 +122,9 @@ impl Notifier {
                 if !tamper::is_key(key) || (subject != tamper::OWN && subject.parse::<IncidentId>().is_err()) {
                     return Err(Failure::Malformed("the event names no tampering that could be there".to_owned()));
                 }
-                self.send_all(self.about_tampering(subject, key).await?).await
+                self.send_all(on, self.about_tampering(subject, key).await?).await
             }
-            OutcomeKind::PartsChanged => self.send_all(self.about_the_parts().await?).await,
+            OutcomeKind::PartsChanged => self.send_all(on, self.about_the_parts().await?).await,
             _ => {
                 let id = outcome::incident_id(event)
                     .ok_or_else(|| Failure::Malformed("the event holds no well-formed incident id".to_owned()))?;
@@ -116,7 +134,7 @@ impl Notifier {
                         OutcomeKind::SessionsTraced => self.about_the_chain(&id).await?.into_iter().collect(),
                         _ => self.about_incident(&id).await?,
                     };
-                    let answer = self.send_all(due).await?;
+                    let answer = self.send_all(on, due).await?;
                     Ok(Answer { incident_id: Some(id.clone()), ..answer })
                 };
                 pages.instrument(span).await
@@ -237,11 +255,11 @@ impl Notifier {
     }
 
     /// Sends what was not sent before. One page that cannot be sent does not hold back the others.
-    async fn send_all(&self, due: Vec<Due>) -> Result<Answer, Failure> {
+    async fn send_all(&self, on: &str, due: Vec<Due>) -> Result<Answer, Failure> {
         let mut sent = Vec::new();
         let mut failure = None;
         for one in due {
-            match self.send(&one).await {
+            match self.send(on, &one).await {
                 Ok(true) => sent.push(one.record.occasion),
                 Ok(false) => {}
                 Err(error) => failure = failure.or(Some(error)),
@@ -254,16 +272,19 @@ impl Notifier {
         }
     }
 
-    async fn send(&self, due: &Due) -> Result<bool, Failure> {
-        if self.ledger.was_paged(&due.record).await? {
+    async fn send(&self, on: &str, due: &Due) -> Result<bool, Failure> {
+        if !self.ledger.claim_page(&claim(&due.record, on)).await? {
             return Ok(false);
+        }
+        if let Some(also) = &due.also {
+            self.ledger.claim_page(&claim(also, on)).await?;
         }
         let Page { subject, body } = &due.page;
         let publish = self.sns.publish().topic_arn(&self.topic_arn).subject(subject).message(body);
         let Err(error) = publish.send().await else {
             info!(page.occasion = %due.record.occasion, "paged");
             // Recorded when it is out: a page that is sent twice is better than one that is never sent.
-            self.ledger.paged(&due.record).await?;
+            self.ledger.paged(&PageRecord { sent_at: clock::now(), ..due.record.clone() }).await?;
             if let Some(also) = &due.also {
                 self.ledger.paged(also).await?;
             }

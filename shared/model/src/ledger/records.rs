@@ -171,6 +171,23 @@ pub struct PageRecord {
     pub sent_at: Timestamp,
 }
 
+/// A page that is being sent: whoever else would send it leaves it, until it is on record as sent, or the claim is old.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageClaim {
+    /// The version of this layout.
+    pub schema: u32,
+    /// As in the page's record.
+    pub subject: String,
+    /// As there.
+    pub episode: u32,
+    /// As there.
+    pub occasion: String,
+    /// A digest of the event that the page is sent on: what failed on it goes on at once when it comes again.
+    pub on: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// A revocation that outlives its release, until the longest session has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationRecord {
@@ -260,6 +277,8 @@ pub enum Record {
     Step(Box<StepRecord>),
     /// A page.
     Page(PageRecord),
+    /// A page that is being sent, in the place of its record.
+    Paging(PageClaim),
     /// The pause.
     Pause(Pause),
     /// The breaker's counter.
@@ -294,6 +313,7 @@ impl Record {
             Self::Finding(r) => (format!("finding#{}", r.subject()), r.finding_key.to_string()),
             Self::Step(r) => (step_partition(r.owner, &r.incident_id), step_sort(r.episode, &r.step)),
             Self::Page(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
+            Self::Paging(r) => (format!("page#{}", r.subject), step_sort(r.episode, &r.occasion)),
             Self::Pause(_) => pause_keys(),
             Self::Breaker {} => (String::new(), String::new()),
             Self::Revocation(r) => (REVOCATIONS.to_owned(), revocation_sort(r)),

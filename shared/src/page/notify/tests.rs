@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::evidence::testing::{item, items};
 use crate::page::tests;
-use crate::testing::{Answer as Wired, Wire, ok, query_error};
+use crate::testing::{Answer as Wired, Wire, json_error, ok, query_error};
 
 fn notifier(ledger: &Wire, sns: &Wire) -> Notifier {
     let client = aws_sdk_dynamodb::Client::new(&ledger.config());
@@ -39,9 +39,21 @@ fn taken() -> Wired {
     item(&Record::Page(page))
 }
 
-/// The page is not on record, and is recorded when it is out.
-fn free() -> [Wired; 2] {
-    [ok("{}"), ok("{}")]
+/// The page is not on record: it is claimed, and recorded when it is out.
+fn free() -> [Wired; 3] {
+    [ok("{}"), ok("{}"), ok("{}")]
+}
+
+/// The page was claimed so long ago, on this event.
+fn claimed(seconds_ago: i64, on: &str) -> Wired {
+    item(&Record::Paging(PageClaim {
+        schema: SCHEMA,
+        subject: "fb-000000000000000000000000".to_owned(),
+        episode: 1,
+        occasion: "any".to_owned(),
+        on: digest(&[on]),
+        since: clock::now() - jiff::SignedDuration::from_secs(seconds_ago),
+    }))
 }
 
 fn none() -> Wired {
@@ -100,13 +112,13 @@ async fn kept_evidence_pages_once_and_not_where_another_page_told_of_it() {
     let mut script = about(&incident, &steps);
     script.push(taken());
     script.extend(free());
-    script.extend([ok("{}"), taken()]);
+    script.extend([ok("{}"), ok("{}"), ok("{}"), taken()]);
     let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
     notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
     assert_eq!((sns.requests().len(), ledger.unused()), (1, 0));
     assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20contained"), "{}", sns.requests()[0]);
     let asked = ledger.requests();
-    assert!(asked.iter().filter(|request| request.contains("000001#evidence")).count() == 2, "{asked:?}");
+    assert!(asked.iter().filter(|request| request.contains("000001#evidence")).count() == 4, "{asked:?}");
 }
 
 #[tokio::test]
@@ -162,13 +174,34 @@ async fn a_page_that_could_not_be_sent_is_not_on_record_so_that_the_next_try_sen
     ] {
         let incident = Incident { state: IncidentState::AwaitingApproval, ..tests::incident() };
         let mut script = about(&incident, &[]);
-        script.push(ok("{}"));
+        script.extend([ok("{}"), ok("{}")]);
         let (ledger, sns) = (Wire::answering(script), Wire::answering([answer.clone()]));
         let event = event("Approval Requested", &json!({"incident_id": incident.incident_id}));
         let failure = notifier(&ledger, &sns).handle(&event).await.unwrap_err();
         assert_eq!(matches!(failure, Failure::Transient(_)), transient, "{answer:?}: {failure}");
         let last = ledger.requests().last().unwrap().clone();
-        assert!(last.contains("GetItem") && last.contains("approval-"), "{last}");
+        assert!(last.contains(r#""kind":{"S":"paging"}"#) && last.contains("approval-"), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_events_that_have_the_same_page_due_one_sends_it() {
+    let incident = Incident { state: IncidentState::AwaitingApproval, ..tests::incident() };
+    let event = event("Approval Requested", &json!({"incident_id": incident.incident_id}));
+    let refused = || json_error(400, "ConditionalCheckFailedException");
+    for (what, script, sends) in [
+        ("another event sends it", vec![claimed(5, "another")], false),
+        ("this event failed to", vec![claimed(5, r#""e1""#), ok("{}"), ok("{}")], true),
+        ("another event failed for good", vec![claimed(61, "another"), ok("{}"), ok("{}")], true),
+        ("another was faster", vec![ok("{}"), refused()], false),
+        ("another took over faster", vec![claimed(61, "another"), refused()], false),
+        ("it is out", vec![taken()], false),
+    ] {
+        let ledger = Wire::answering(about(&incident, &[]).into_iter().chain(script));
+        let sns = if sends { Wire::answering([sent()]) } else { Wire::default() };
+        let answer = notifier(&ledger, &sns).handle(&event).await.unwrap();
+        assert_eq!(answer.outcome == "paged", sends, "{what}");
+        assert_eq!((sns.requests().len(), ledger.unused()), (usize::from(sends), 0), "{what}");
     }
 }
 
@@ -214,7 +247,7 @@ async fn an_update_of_a_noted_finding_pages_again_only_if_something_else_is_said
         let ledger = Wire::answering([found].into_iter().chain(free()));
         let event = event("Finding Noted", &json!({"subject": subject}));
         notifier(&ledger, &Wire::answering([sent()])).handle(&event).await.unwrap();
-        let put = ledger.requests().remove(1);
+        let put = ledger.requests().remove(2);
         occasions.push(put.split("finding-").nth(1).unwrap().chars().take(32).collect::<String>());
     }
     assert_eq!(occasions[0], occasions[1]);
