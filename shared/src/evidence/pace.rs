@@ -8,7 +8,7 @@ use firebreak_model::ids::Region;
 
 /// When the next call may go out, Region by Region.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     gap: Duration,
     next: Arc<Mutex<BTreeMap<Region, Instant>>>,
     /// The turns that were taken without waiting for them, and the time when all began.
@@ -18,7 +18,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// One call in each Region every so often.
-    pub(super) fn every(gap: Duration) -> Self {
+    pub(crate) fn every(gap: Duration) -> Self {
         Self {
             gap,
             next: Arc::default(),
@@ -51,7 +51,7 @@ impl Pace {
     }
 
     /// Waits for a turn in a Region.
-    pub(super) async fn turn(&self, region: &Region) {
+    pub(crate) async fn turn(&self, region: &Region) {
         #[cfg(test)]
         if let Some((began, noted)) = &self.noted {
             let turn = self.reserve(region, *began);

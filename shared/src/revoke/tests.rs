@@ -19,6 +19,8 @@ use crate::evidence::testing::{item, items};
 use crate::testing::{Answer as Wired, Wire, ok, query_error, role_order};
 use crate::trace::Bounds;
 
+mod outlived;
+
 const ROLE_ID: &str = "AROAEXAMPLE000000002";
 
 /// In a partition of two Regions.
@@ -30,6 +32,7 @@ fn revocation(wire: &Wire) -> Revocation {
         iam: Client::new(&sdk),
         home: Home { partition: Partition::Aws, account: "111122223333".parse().unwrap() },
         tracer: Tracer::new(sdk, Partition::AwsCn, Vec::new(), bounds),
+        trail_lag: SignedDuration::from_mins(15),
     }
 }
 
