@@ -50,12 +50,14 @@ async fn looked(
 ) -> Option<String> {
     let before =
         [items(&[Record::Revocation(kept.clone())]), stored(incident), item(&Record::Step(Box::new(step.clone())))];
+    let asked = iam.len();
     let wires = Wires {
         ledger: Wire::answering(before.into_iter().chain(after)),
         iam: Wire::answering(iam),
         ..Wires::default()
     };
     wires.guard().look_at_revocations(None).await.unwrap();
+    assert_eq!(wires.iam.requests().len(), asked, "{:?}", wires.iam.requests());
     assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.ledger.requests(), wires.iam.requests());
     wires.ledger.requests().into_iter().find(|request| request.contains("PutItem"))
 }
