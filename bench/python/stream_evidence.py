@@ -74,8 +74,9 @@ def main():
     held += encoder.flush()
     send()
     s3.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": time.monotonic() - began, "stored": length, "peak_kb": peak}))
+    seconds, usage = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
+    told = {"seconds": seconds, "stored": length, "peak_kb": usage.ru_maxrss}
+    print(json.dumps({**told, "user": usage.ru_utime, "system": usage.ru_stime}))
 
 
 main()

@@ -19,7 +19,8 @@ pub(crate) struct Call {
 }
 
 /// Services of the JSON protocols, by what their targets begin with.
-const TARGETS: [(&str, &str); 6] = [
+const TARGETS: [(&str, &str); 7] = [
+    ("CloudTrail_20131101", "cloudtrail"),
     ("DynamoDB_20120810", "dynamodb"),
     ("AWSEvents", "events"),
     ("Logs_20140328", "logs"),
@@ -32,7 +33,10 @@ const TARGETS: [(&str, &str); 6] = [
 const VERSIONS: [(&str, &str); 3] = [("2010-05-08", "iam"), ("2010-03-31", "sns"), ("2011-06-15", "sts")];
 
 /// Operations of Lambda: method, path after the version, name. `*` is the function's name.
-const LAMBDA: [(&str, &str, &str); 15] = [
+const LAMBDA: [(&str, &str, &str); 18] = [
+    ("GET", "functions/*", "GetFunction"),
+    ("GET", "functions/*/code-signing-config", "GetFunctionCodeSigningConfig"),
+    ("GET", "tags/*", "ListTags"),
     ("GET", "functions/*/configuration", "GetFunctionConfiguration"),
     ("PUT", "functions/*/configuration", "UpdateFunctionConfiguration"),
     ("GET", "functions/*/concurrency", "GetFunctionConcurrency"),
@@ -70,7 +74,9 @@ impl Call {
         body: &[u8],
     ) -> Result<Self, String> {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if let Some((prefix, operation)) = header("x-amz-target").split_once('.') {
+        if let Some((prefix, operation)) = header("x-amz-target").rsplit_once('.') {
+            // boto3 puts the package of the API before it.
+            let prefix = prefix.rsplit('.').next().unwrap_or(prefix);
             let service = named(&TARGETS, prefix).ok_or_else(|| format!("{prefix}.{operation}"))?;
             let parameters = serde_json::from_slice(body).map_err(|error| format!("{operation}: {error}"))?;
             return Ok(Self { service, operation: operation.to_owned(), parameters });
@@ -111,7 +117,11 @@ impl Call {
             parameters.extend(fields);
         }
         if let Some(what) = what {
-            let name = if path.starts_with("functions") { "FunctionName" } else { "UUID" };
+            let name = match path.split('/').next() {
+                Some("functions") => "FunctionName",
+                Some("tags") => "Resource",
+                _ => "UUID",
+            };
             parameters.insert(name.to_owned(), json!(decoded(what)));
         }
         Some(Self { service: "lambda", operation: operation.to_owned(), parameters })
@@ -198,6 +208,10 @@ mod tests {
         let call = read("POST", "/", "", json, r#"{"TableName":"t"}"#);
         assert_eq!((call.service, call.operation.as_str(), call.text("TableName")), ("dynamodb", "GetItem", "t"));
 
+        let package = ("x-amz-target", "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.LookupEvents");
+        let call = read("POST", "/", "", package, r#"{"MaxResults":50}"#);
+        assert_eq!((call.service, call.operation.as_str()), ("cloudtrail", "LookupEvents"));
+
         let form = ("content-type", "application/x-www-form-urlencoded; charset=utf-8");
         let call = read("POST", "/", "", form, "Action=GetRole&Version=2010-05-08&RoleName=a%2Bb+c");
         assert_eq!((call.service, call.operation.as_str(), call.text("RoleName")), ("iam", "GetRole", "a+b c"));
@@ -210,6 +224,14 @@ mod tests {
         let call = read("PUT", "/2015-03-31/event-source-mappings/u-1", "", none, r#"{"Enabled":false}"#);
         assert_eq!((call.operation.as_str(), call.text("UUID")), ("UpdateEventSourceMapping", "u-1"));
         assert_eq!(call.parameters["Enabled"], json!(false));
+
+        let call = read("GET", "/2015-03-31/functions/f", "Qualifier=3", none, "");
+        assert_eq!(
+            (call.operation.as_str(), call.text("FunctionName"), call.text("Qualifier")),
+            ("GetFunction", "f", "3")
+        );
+        let call = read("GET", "/2017-03-31/tags/arn%3Aaws%3Ax", "", none, "");
+        assert_eq!((call.operation.as_str(), call.text("Resource")), ("ListTags", "arn:aws:x"));
 
         let call = read("PUT", "/bucket/a/b%20c", "x-id=PutObject", ("if-none-match", "*"), "\u{1}k");
         assert_eq!((call.service, call.text("Key"), call.text("IfNoneMatch")), ("s3", "a/b c", "*"));

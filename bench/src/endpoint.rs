@@ -22,8 +22,9 @@ use crate::runtime::{Usage, usage};
 use crate::world::{Answer, World};
 
 /// The variables that name the endpoint of each service, and the one for all others.
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 13] = [
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_CLOUDTRAIL",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
     "AWS_ENDPOINT_URL_DYNAMODB",
     "AWS_ENDPOINT_URL_ECS",
@@ -93,7 +94,6 @@ impl Endpoint {
 
     /// What tells its callers where it is.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let url = |port: &u16| format!("https://127.0.0.1:{port}");
         VARIABLES.into_iter().zip(self.ports.iter().map(url)).collect()
     }
 
@@ -101,6 +101,8 @@ impl Endpoint {
     pub(crate) fn reset(&self, world: World, delay: Duration) {
         let mut state = self.state();
         (state.world, state.delay, state.connections) = (world, delay, 0);
+        // Code is fetched at an address that Lambda gives: at the endpoint for everything that has none of its own.
+        state.world.packages = self.ports.first().map(url).unwrap_or_default();
         (state.caller, state.before_first) = (0, None);
         state.calls.clear();
         state.unknown.clear();
@@ -172,6 +174,10 @@ impl Endpoint {
         };
         Ok(response(answer.unwrap_or_else(Answer::unknown)))
     }
+}
+
+fn url(port: &u16) -> String {
+    format!("https://127.0.0.1:{port}")
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {

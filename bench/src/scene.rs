@@ -49,11 +49,14 @@ const EXPECTED: [(&str, &str); 7] = [
     ),
     (
         "snapshot-logs",
-        "dynamodb:GetItem ×3, dynamodb:PutItem ×17, dynamodb:Query ×4, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, \
-         iam:GetRole, iam:ListAttachedRolePolicies, iam:ListRolePolicies, kms:GenerateMac, kms:GetPublicKey, kms:Sign, \
-         lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, \
-         lambda:ListEventSourceMappings, lambda:ListFunctionUrlConfigs, logs:FilterLogEvents ×8, s3:GetObject, \
-         s3:PutObject ×14, sqs:SendMessage",
+        "cloudtrail:LookupEvents ×17, dynamodb:GetItem ×5, dynamodb:PutItem ×41, dynamodb:Query ×39, \
+         iam:GenerateServiceLastAccessedDetails, iam:GetPolicy ×2, iam:GetPolicyVersion ×2, iam:GetRole, \
+         iam:GetServiceLastAccessedDetails, iam:ListAttachedRolePolicies, iam:ListPolicyVersions, iam:ListRolePolicies, \
+         kms:GenerateMac, kms:GetPublicKey, kms:Sign, lambda:GetFunction ×2, lambda:GetFunctionCodeSigningConfig, \
+         lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, lambda:ListAliases, \
+         lambda:ListEventSourceMappings, lambda:ListFunctionEventInvokeConfigs, lambda:ListFunctionUrlConfigs, \
+         lambda:ListProvisionedConcurrencyConfigs, lambda:ListTags, lambda:ListVersionsByFunction, \
+         logs:FilterLogEvents ×8, s3:GetObject ×7, s3:PutObject ×21, sqs:SendMessage",
     ),
     (
         "release-containment",

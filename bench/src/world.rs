@@ -4,6 +4,7 @@
 //! that nobody measures a path that the function does not take in an account.
 
 mod aws_lambda;
+mod cloudtrail;
 mod dynamodb;
 mod iam;
 mod s3;
@@ -24,6 +25,9 @@ pub(crate) const FUNCTION: &str = "orders-worker";
 pub(crate) const ROLE_PATH: &str = "/service-role/";
 /// The role that the function runs as.
 pub(crate) const ROLE: &str = "orders-worker-role";
+
+/// The bucket in which Lambda keeps code.
+const PACKAGES: &str = "awslambda-eu-west-1-tasks";
 
 /// Log events that the function's log group holds.
 const LOG_EVENTS: usize = 1000;
@@ -47,6 +51,10 @@ pub(crate) struct World {
     mapping_disabled: bool,
     description: String,
     objects: BTreeMap<String, Vec<u8>>,
+    /// What CloudTrail was asked about.
+    looked_up: BTreeSet<String>,
+    /// Where code packages are fetched.
+    pub(crate) packages: String,
 }
 
 /// An answer, before it is an HTTP response.
@@ -109,6 +117,7 @@ impl World {
     /// Answers a call; `None` where it does not know the operation.
     pub(crate) fn answer(&mut self, call: &Call) -> Option<Answer> {
         match call.service {
+            "cloudtrail" => self.cloudtrail(call),
             "dynamodb" => self.dynamodb(call),
             "iam" => self.iam(call),
             "lambda" => self.aws_lambda(call),

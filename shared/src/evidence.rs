@@ -122,7 +122,7 @@ pub struct Settings {
 pub struct Limits {
     /// An object of log events is closed at the end of the page that fills it, compressed, to this.
     pub object_bytes: u64,
-    /// What is held in memory of an object.
+    /// How long a part of an object is; two are held in memory.
     pub part_bytes: usize,
     /// So much of an invocation's time is left for what is under way, and the manifest.
     pub reserve: SignedDuration,
@@ -136,6 +136,9 @@ pub struct Limits {
     pub pages: u32,
     /// Between two calls of CloudTrail in one Region.
     pub pace: Duration,
+    /// Between two questions for the policy of a version. Lambda takes 15 such calls a second, from everybody in the
+    /// account, and whoever isolates the function makes some of them in the same moment.
+    pub policies: Duration,
 }
 
 impl Default for Limits {
@@ -149,6 +152,7 @@ impl Default for Limits {
             stalls: 5,
             pages: 2_000,
             pace: crate::trace::PACE,
+            policies: Duration::from_millis(100),
         }
     }
 }

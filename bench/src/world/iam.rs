@@ -25,6 +25,13 @@ fn role(name: &str) -> String {
     )
 }
 
+fn last_accessed(service: &str) -> String {
+    format!(
+        "<member><ServiceName>{service}</ServiceName><ServiceNamespace>{service}</ServiceNamespace>\
+         <LastAuthenticated>{CREATED}</LastAuthenticated><TotalAuthenticatedEntities>1</TotalAuthenticatedEntities></member>"
+    )
+}
+
 impl World {
     pub(super) fn iam(&mut self, call: &Call) -> Option<Answer> {
         let operation = call.operation.as_str();
@@ -79,6 +86,17 @@ impl World {
                 "<Policy><PolicyName>p</PolicyName><PolicyId>ANPAEXAMPLEPOLICY0001</PolicyId><Arn>{arn}</Arn>\
                  <DefaultVersionId>v1</DefaultVersionId><CreateDate>{CREATED}</CreateDate>\
                  <UpdateDate>{CREATED}</UpdateDate></Policy>"
+            ),
+            "ListPolicyVersions" => format!(
+                "<Versions><member><VersionId>v1</VersionId><IsDefaultVersion>true</IsDefaultVersion>\
+                 <CreateDate>{CREATED}</CreateDate></member></Versions><IsTruncated>false</IsTruncated>"
+            ),
+            "GenerateServiceLastAccessedDetails" => "<JobId>0a7b1c2d-3e4f-4a5b-8c6d-7e8f90a1b2c3</JobId>".to_owned(),
+            "GetServiceLastAccessedDetails" => format!(
+                "<JobStatus>COMPLETED</JobStatus><JobCreationDate>{CREATED}</JobCreationDate>\
+                 <JobCompletionDate>{CREATED}</JobCompletionDate><IsTruncated>false</IsTruncated><ServicesLastAccessed>\
+                 {}</ServicesLastAccessed>",
+                ["s3", "sqs", "dynamodb", "logs"].map(last_accessed).concat()
             ),
             "GetPolicyVersion" => format!(
                 "<PolicyVersion><Document>{}</Document><VersionId>v1</VersionId>\

@@ -1,6 +1,7 @@
-//! The evidence bucket: objects by key.
+//! The evidence bucket: objects by key. And the bucket of Lambda, from which code is fetched.
 
-use super::{Answer, World};
+use super::aws_lambda::package;
+use super::{Answer, PACKAGES, World};
 use crate::call::{Call, bytes};
 
 impl World {
@@ -14,6 +15,7 @@ impl World {
                 self.objects.insert(key, bytes(call.text("Body")));
                 Answer::new(200, "application/xml", "")
             }
+            "GetObject" if call.text("Bucket") == PACKAGES => Answer::new(200, "application/zip", package()),
             "GetObject" => match self.objects.get(&key) {
                 Some(object) => Answer::new(200, "application/octet-stream", object.clone()),
                 None => return Some(Answer::xml_error(404, "NoSuchKey")),

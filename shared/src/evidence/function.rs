@@ -84,7 +84,7 @@ pub(super) async fn collect(
     let mut last = match work.before(unit).last() {
         Some(piece) if !papers::goes_on(piece) => piece.clone(),
         _ => {
-            let (answers, rest) = Box::pin(documents::answers(&client, work.ledger, scene.incident, &function)).await;
+            let (answers, rest) = Box::pin(documents::answers(&client, work.ledger, scene, &function)).await;
             match papers::keep_before(work, unit, &function.to_string(), answers, rest.cursor()?).await? {
                 Kept::Whole(piece) => {
                     kept = true;

@@ -136,7 +136,10 @@ impl Reader<'_> {
                     return Ok(Closed::Stalled);
                 }
                 Err(error) => {
-                    gaps.push(gap(&self.what, self.source(from), &error));
+                    // What would lead on is lost with the page.
+                    let gap = gap(&self.what, self.source(latest), &error);
+                    let reason = format!("{}: what follows up to {} was not read", gap.reason, self.slice.to);
+                    gaps.push(Gap { reason, ..gap });
                     if !answered && slot.part == 1 {
                         let piece = work.keep(slot, Found { entry: None, gaps }, None).await?;
                         return Ok(Closed::Kept(piece));

@@ -11,12 +11,35 @@ use firebreak_model::ids::Region;
 pub(crate) struct Pace {
     gap: Duration,
     next: Arc<Mutex<BTreeMap<Region, Instant>>>,
+    /// The turns that were taken without waiting for them, and the time when all began.
+    #[cfg(test)]
+    noted: Option<(Instant, Arc<Mutex<Vec<(Region, Duration)>>>)>,
 }
 
 impl Pace {
     /// One call in each Region every so often.
     pub(crate) fn every(gap: Duration) -> Self {
-        Self { gap, next: Arc::default() }
+        Self {
+            gap,
+            next: Arc::default(),
+            #[cfg(test)]
+            noted: None,
+        }
+    }
+
+    /// The same where calls take no time: turns are noted, and not waited for.
+    #[cfg(test)]
+    pub(super) fn noted(gap: Duration) -> Self {
+        Self { noted: Some((Instant::now(), Arc::default())), ..Self::every(gap) }
+    }
+
+    /// When turns in a Region were taken, in gaps since the beginning.
+    #[cfg(test)]
+    pub(super) fn turns(&self, region: &str) -> Vec<u128> {
+        let Some((_, noted)) = &self.noted else { return Vec::new() };
+        let noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = noted.iter().filter(|(at, _)| at.as_str() == region);
+        here.map(|(_, since)| since.as_nanos() / self.gap.as_nanos()).collect()
     }
 
     /// Takes the next turn in a Region. Answers how long it is until then.
@@ -29,6 +52,12 @@ impl Pace {
 
     /// Waits for a turn in a Region.
     pub(crate) async fn turn(&self, region: &Region) {
+        #[cfg(test)]
+        if let Some((began, noted)) = &self.noted {
+            let turn = self.reserve(region, *began);
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push((region.clone(), turn));
+            return;
+        }
         let wait = self.reserve(region, Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

@@ -70,6 +70,7 @@ pub struct Snapshots {
     settings: Settings,
     limits: Limits,
     pace: Pace,
+    policies: Pace,
 }
 
 /// What there is to do for an incident.
@@ -95,6 +96,7 @@ impl Snapshots {
             settings,
             limits,
             pace: Pace::every(limits.pace),
+            policies: Pace::every(limits.policies),
         }
     }
 
@@ -351,7 +353,8 @@ impl Snapshots {
                 return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
             }
             let trail = Trail { config: &self.config, pace: &self.pace };
-            let scene = Scene { config: &self.config, iam: &self.iam, incident, trail, place: self.place() };
+            let Self { config, iam, policies, .. } = self;
+            let scene = Scene { config, iam, incident, trail, policies, place: self.place() };
             let ends = if worked && clock::now() >= deadline {
                 ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
             } else {

@@ -11,6 +11,7 @@ use aws_sdk_s3::types::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use bytes::Bytes;
 use firebreak_model::ids::hex;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -45,6 +46,9 @@ pub enum StoreError {
         /// Which object.
         key: String,
     },
+    /// The task that hashed or uploaded a part ended early.
+    #[error("the upload of a part broke off")]
+    Broken(#[from] tokio::task::JoinError),
     /// It cannot be written down.
     #[error("a document cannot be encoded")]
     Encode(#[from] std::io::Error),
@@ -55,6 +59,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Call { transient, .. } => *transient,
+            Self::Broken(_) => true,
             Self::Taken { .. } | Self::Differs { .. } | Self::Encode(_) => false,
         }
     }
@@ -84,6 +89,20 @@ pub(super) struct Upload {
     parts: Vec<CompletedPart>,
     /// The digests of the parts, of which S3 makes the checksum of the whole.
     digests: Sha256,
+}
+
+/// A part, with the SHA-256 that S3 is to compare.
+#[derive(Debug)]
+pub(super) struct Part {
+    body: Vec<u8>,
+    sha256: [u8; 32],
+}
+
+impl Part {
+    pub(super) fn new(body: Vec<u8>) -> Self {
+        let sha256 = Sha256::digest(&body).into();
+        Self { body, sha256 }
+    }
 }
 
 /// What a bucket lets us do.
@@ -169,12 +188,12 @@ impl Store {
         Ok(Upload { id: answer.upload_id.unwrap_or_default(), parts: Vec::new(), digests: Sha256::new() })
     }
 
-    /// Uploads the next part. S3 compares its SHA-256.
-    pub(super) async fn part(&self, key: &str, upload: &mut Upload, body: Vec<u8>) -> Result<(), StoreError> {
-        let digest = Sha256::digest(&body);
-        let checksum = base64::encode(digest);
+    /// Uploads the next part. S3 compares its SHA-256. Gives back the room that the part took.
+    pub(super) async fn part(&self, key: &str, upload: &mut Upload, part: Part) -> Result<Vec<u8>, StoreError> {
+        let body = Bytes::from(part.body);
+        let checksum = base64::encode(part.sha256);
         let number = i32::try_from(upload.parts.len() + 1).unwrap_or(i32::MAX);
-        let part = self
+        let call = self
             .client
             .upload_part()
             .bucket(&self.bucket)
@@ -182,13 +201,16 @@ impl Store {
             .upload_id(&upload.id)
             .part_number(number)
             .checksum_sha256(&checksum)
-            .body(ByteStream::from(body));
-        let answer = part.customize().disable_payload_signing().send().await;
+            .body(ByteStream::from(body.clone()));
+        let answer = call.customize().disable_payload_signing().send().await;
         let answer = answer.map_err(|e| StoreError::call("s3:UploadPart", key, e))?;
-        let part = CompletedPart::builder().part_number(number).checksum_sha256(checksum);
-        upload.parts.push(part.set_e_tag(answer.e_tag).build());
-        upload.digests.update(digest);
-        Ok(())
+        let completed = CompletedPart::builder().part_number(number).checksum_sha256(checksum);
+        upload.parts.push(completed.set_e_tag(answer.e_tag).build());
+        upload.digests.update(part.sha256);
+        // Nobody else holds it any more, or it is freed by whoever does.
+        let mut room = body.try_into_mut().unwrap_or_default();
+        room.clear();
+        Ok(room.into())
     }
 
     /// Makes the parts an object, where none is.
@@ -286,7 +308,7 @@ mod tests {
         let store = bucket.store();
         let mut upload = store.begin(KEY, "application/zstd").await?;
         for part in parts {
-            store.part(KEY, &mut upload, part.to_vec()).await?;
+            store.part(KEY, &mut upload, Part::new(part.to_vec())).await?;
         }
         store.complete(KEY, upload).await
     }

@@ -17,6 +17,7 @@ use aws_smithy_types::body::SdkBody;
 use firebreak_model::ledger::Record;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::store::{Access, Store};
 use crate::testing::{Answer, Wire, ok};
@@ -40,6 +41,7 @@ struct State {
     locked_until: Option<String>,
     spoils_writes: bool,
     access: Access,
+    held: Option<Arc<Semaphore>>,
 }
 
 fn checksum(body: &[u8]) -> String {
@@ -112,6 +114,18 @@ impl Bucket {
     /// From now on it does what it should.
     pub(super) fn recover(&self) {
         self.state().fails_from = None;
+    }
+
+    /// Takes what is sent, and keeps the answers back.
+    pub(super) fn hold(&self) {
+        self.state().held = Some(Arc::new(Semaphore::new(0)));
+    }
+
+    /// Gives the answers that it kept back, and all others.
+    pub(super) fn let_go(&self) {
+        if let Some(held) = self.state().held.take() {
+            held.close();
+        }
     }
 
     /// Says of every object that it is locked until then.
@@ -195,7 +209,11 @@ impl HttpConnector for Bucket {
             response.headers_mut().insert("x-amz-object-lock-mode", "COMPLIANCE");
             response.headers_mut().insert("x-amz-object-lock-retain-until-date", until);
         }
-        HttpConnectorFuture::ready(Ok(response))
+        let Some(held) = state.held.clone() else { return HttpConnectorFuture::ready(Ok(response)) };
+        HttpConnectorFuture::new(async move {
+            let _ = held.acquire().await;
+            Ok(response)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 
 use super::calls::{self, Trail};
+use super::pace::Pace;
 use super::report::{self, Place};
 use super::{End, UnitError, Work, deeds, documents, function, ledger, logs, principal};
 use crate::clock;
@@ -18,6 +19,8 @@ pub(super) struct Scene<'a> {
     pub(super) iam: &'a aws_sdk_iam::Client,
     pub(super) incident: &'a Incident,
     pub(super) trail: Trail<'a>,
+    /// How often Lambda is asked for the policy of one more version.
+    pub(super) policies: &'a Pace,
     pub(super) place: Place<'a>,
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_lambda::Client;
 use firebreak_model::action::FunctionName;
 use firebreak_model::evidence::ApiCall;
 use firebreak_model::ids::FunctionArn;
-use firebreak_model::ledger::{FindingRecord, Incident};
+use firebreak_model::ledger::FindingRecord;
 use firebreak_model::plan::Target;
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ use super::answered::{listed, sent};
 use super::{Answers, Left, Rest, call, qualifier};
 use crate::action::{ActionError, absent_is_none};
 use crate::evidence::ledger::found_before;
+use crate::evidence::units::Scene;
 use crate::ledger::Ledger;
 
 const LATEST: &str = "$LATEST";
@@ -23,7 +24,7 @@ const LATEST: &str = "$LATEST";
 pub(super) async fn answers(
     client: &Client,
     ledger: &Ledger,
-    incident: &Incident,
+    Scene { incident, policies, .. }: Scene<'_>,
     function: &FunctionArn,
 ) -> (Answers, Rest) {
     let name = function.name();
@@ -74,6 +75,7 @@ pub(super) async fn answers(
     }
 
     for place in places(aliases.1.as_ref().ok(), versions.1.as_ref().ok()) {
+        policies.turn(function.region()).await;
         let asked = client.get_policy().function_name(name).set_qualifier(place.clone());
         let answer = absent_is_none(sent!(asked, "lambda:GetPolicy", name));
         let answer = answer.map(|answer| answer.map_or(Value::Null, |(_, answer)| with_document(answer)));

@@ -227,6 +227,23 @@ async fn a_cloudtrail_that_is_busy_is_asked_again_and_in_the_end_a_gap() {
     }
 }
 
+/// As if every answer came at once: no call goes out before its turn, and whoever was turned away lets one, two, four, eight
+/// and sixteen others go by.
+#[tokio::test]
+async fn every_try_takes_its_turn_and_the_rate_is_kept_while_cloudtrail_throttles() {
+    let mut house = House::with(&robbed());
+    let pace = Pace::noted(Limits::default().pace);
+    house.pace = Some(pace.clone());
+    house.account.trail(HERE, many("e", 120));
+    house.account.trail_answers(HERE, std::iter::repeat_n(json_error(400, "ThrottlingException"), 5));
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let calls = house.account.trail_calls();
+    let of = |region: &str| calls.iter().filter(|call| call.starts_with(region)).count();
+    assert_eq!((of(HERE), of(GLOBAL)), (5 + 6, 2), "five that were turned away, three pages for each question");
+    assert_eq!(pace.turns(HERE), [0, 2, 5, 10, 19, 36, 37, 38, 39, 40, 41]);
+    assert_eq!(pace.turns(GLOBAL), [0, 1], "one Region waits for no other");
+}
+
 #[tokio::test]
 async fn more_pages_than_there_is_patience_for_and_a_page_that_repeats_itself_are_said() {
     let mut house = House::with(&robbed());

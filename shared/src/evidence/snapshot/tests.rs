@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::time::Duration;
+
 use firebreak_model::action::Response;
 use firebreak_model::evidence::{Codec, Lack, Manifest};
 use firebreak_model::ids::{FunctionArn, sha256_hex};
@@ -34,6 +36,8 @@ pub(super) struct House {
     pub(super) account: Account,
     pub(super) bucket: Bucket,
     pub(super) limits: Limits,
+    pub(super) pace: Option<Pace>,
+    pub(super) policies: Option<Pace>,
     pub(super) follow_up: std::time::Duration,
     /// Whether records are held to their seals.
     pub(super) seals: bool,
@@ -47,7 +51,9 @@ impl House {
         Self {
             account,
             bucket: Bucket::default(),
-            limits: Limits { pace: std::time::Duration::ZERO, ..Limits::default() },
+            limits: Limits { pace: Duration::ZERO, policies: Duration::ZERO, ..Limits::default() },
+            pace: None,
+            policies: None,
             follow_up: std::time::Duration::from_mins(10),
             seals: false,
         }
@@ -75,6 +81,8 @@ impl House {
         };
         let mut snapshots = Snapshots::new(config, settings, self.ledger(), self.limits);
         snapshots.store = self.bucket.store();
+        snapshots.pace = self.pace.clone().unwrap_or(snapshots.pace);
+        snapshots.policies = self.policies.clone().unwrap_or(snapshots.policies);
         snapshots
     }
 
@@ -343,6 +351,24 @@ async fn a_log_that_turns_everyone_away_is_waited_for_and_then_a_gap() {
     }
 }
 
+/// Midway, so that what was read is kept, and reading goes on behind it.
+#[tokio::test]
+async fn a_throttle_costs_the_log_one_call_and_no_page_is_asked_for_twice() {
+    let house = House::with(&incident());
+    let first = json!({"events": [{"message": "a", "timestamp": 1}], "nextToken": "t1"}).to_string();
+    let throttle = || json_error(400, "ThrottlingException");
+    house.account.log_answers([throttle(), crate::testing::ok(first), throttle(), throttle()]);
+    let mut order = json!({"detail": {"incident_id": incident().incident_id}});
+    while house.invoke(&order, AMPLE).await.unwrap().outcome != "collected" {
+        order = house.account.take_messages().remove(0).0;
+    }
+    let calls = house.account.log_calls();
+    let tokens: Vec<_> = calls.iter().map(|call| call["nextToken"].as_str().unwrap_or_default()).collect();
+    assert_eq!(tokens, ["", "", "t1", "t1", "t1", "t2"], "three pages, and three that were turned away");
+    assert_eq!((house.lines(1), slices_of(&house)), (["a", "c"].map(str::to_owned).to_vec(), 1));
+    assert!(house.manifest(1).0.gaps.iter().all(|gap| !gap.what.contains("log group")));
+}
+
 #[tokio::test]
 async fn an_api_that_repeats_its_token_is_not_taken_for_the_end() {
     let house = House::with(&incident());
@@ -494,7 +520,11 @@ async fn a_page_that_is_no_text_is_a_gap_and_what_was_read_before_is_kept() {
         let (manifest, _) = house.manifest(1);
         let gaps: Vec<_> = manifest.gaps.iter().filter(|gap| gap.what.contains("log group")).collect();
         assert_eq!(gaps.len(), 1, "{page}: {gaps:?}");
+        let slices = firebreak_model::evidence::slices(manifest.log_window);
         assert!(matches!(gaps[0].lack, Lack::NoAnswer | Lack::Rejected), "{page}: {gaps:?}");
+        // The token that would lead on was in the page.
+        assert!(gaps[0].reason.ends_with(&format!("up to {} was not read", slices[0].to)), "{page}: {gaps:?}");
+        assert_eq!(gaps[0].source.parameters["startTime"], slices[0].from.as_millisecond(), "{page}");
     }
 }
 

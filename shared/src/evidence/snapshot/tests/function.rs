@@ -143,6 +143,23 @@ async fn a_function_is_kept_with_the_code_of_every_version_that_matters() {
     }
 }
 
+/// Whoever isolates the function makes calls of the same kind in the same moment.
+#[tokio::test]
+async fn hundreds_of_versions_are_each_asked_once_for_their_policy_and_leave_lambda_time_for_others() {
+    let mut house = house();
+    let policies = Pace::noted(Limits::default().policies);
+    house.policies = Some(policies.clone());
+    let versions: Vec<Value> = (1..=300).map(|number: u32| json!({"Version": number.to_string()})).collect();
+    house.account.place(&format!("{BASE}/versions"), found(&json!({"Versions": versions})));
+    house.take().await.unwrap();
+    let told = documents(&house.of_the_function()[0].2);
+    let asked = told.iter().filter(|line| line["api"] == "lambda:GetPolicy").count();
+    assert_eq!(asked, 1 + 2 + 300, "the function, its aliases, its versions");
+    let turns: Vec<u128> = (0..303).collect();
+    assert_eq!(policies.turns("eu-west-1"), turns);
+    assert!(Limits::default().policies >= Duration::from_secs(1) / 10);
+}
+
 #[tokio::test]
 async fn values_of_the_environment_are_in_an_object_of_their_own_and_nowhere_else() {
     let house = house();
