@@ -3,7 +3,7 @@
 
 use firebreak_model::action::FunctionName;
 use firebreak_model::deeds::Tally;
-use firebreak_model::evidence::{ApiCall, Cursor, Entry, EvidenceRun, Found, MANIFEST, Piece, Source, Unit};
+use firebreak_model::evidence::{ApiCall, Cursor, Entry, EvidenceRun, Found, Gap, MANIFEST, Piece, Source, Unit};
 use firebreak_model::ids::sha256_hex;
 use firebreak_model::ledger::Incident;
 use firebreak_model::report::{self, Object, Report, Snapshot, Sources, html, markdown};
@@ -31,13 +31,12 @@ const FORMS: [(&str, &str); 3] =
 
 /// A run as the report lists it, with what it has on record so far.
 fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> {
-    let (mut objects, mut gaps) = (Vec::new(), Vec::new());
+    let said = |gap: Gap| format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason);
+    let (mut objects, mut gaps): (Vec<_>, Vec<_>) = (Vec::new(), run.gaps.iter().cloned().map(said).collect());
     for piece in pieces {
         let Found { entry, gaps: found } = piece.read()?;
         objects.extend(entry.map(|Entry { key, what, bytes, sha256, .. }| Object { key, what, bytes, sha256 }));
-        gaps.extend(
-            found.into_iter().map(|gap| format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason)),
-        );
+        gaps.extend(found.into_iter().map(said));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(Snapshot {
