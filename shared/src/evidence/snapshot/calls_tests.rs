@@ -346,10 +346,17 @@ async fn the_pages_of_a_question_are_bounded_over_all_invocations() {
 
 #[tokio::test]
 async fn a_flood_of_sessions_is_followed_up_to_a_bound_and_the_rest_counted() {
+    // A call by each of so many sessions, which the key had made.
+    let made = |count: u32| {
+        let by = |n: u32| {
+            let mut record = call(&format!("c{n}"), n, "GetRole");
+            record["userIdentity"]["principalId"] = json!(format!("AROAEXAMPLE{n:09}:s{n}"));
+            record
+        };
+        (1..=count).map(|n| assumed(0, n)).chain((1..=count).map(by)).collect::<Vec<Value>>()
+    };
     let house = House::with(&robbed());
-    let mut made: Vec<Value> = (1..=400).map(|n| assumed(0, n)).collect();
-    made.extend((1..=400).map(|n| call(&format!("c{n}"), n, "GetRole")));
-    house.account.trail(HERE, made);
+    house.account.trail(HERE, made(400));
     assert_eq!(house.take().await.unwrap().outcome, "collected");
     let asked: BTreeSet<String> =
         house.account.trail_calls().into_iter().filter(|call| call.starts_with(GLOBAL)).collect();
@@ -362,9 +369,7 @@ async fn a_flood_of_sessions_is_followed_up_to_a_bound_and_the_rest_counted() {
     // What the record of an object can tell of ends it.
     let mut small = House::with(&robbed());
     small.limits.record_bytes = 1_000;
-    small
-        .account
-        .trail(HERE, (1..=30).map(|n| assumed(0, n)).chain((1..=30).map(|n| call(&format!("c{n}"), n, "X"))).collect());
+    small.account.trail(HERE, made(30));
     small.take().await.unwrap();
     let chained = entries(&small, 1, "calls").into_iter().filter(|entry| entry.key.contains("/chained")).count();
     assert!(chained >= 5, "{chained}");
