@@ -100,9 +100,14 @@ impl House {
 
     /// Writes lines into a stream of the log, so many bytes each.
     async fn log(&self, stream: &str, lines: usize, bytes: usize, text: impl Fn(usize) -> String) {
+        self.log_at(clock::now(), stream, lines, bytes, text).await;
+    }
+
+    /// The same, stamped by a clock that says so.
+    async fn log_at(&self, at: Timestamp, stream: &str, lines: usize, bytes: usize, text: impl Fn(usize) -> String) {
         let create = self.aws.logs.create_log_stream().log_group_name(GROUP).log_stream_name(stream);
         create.send().await.unwrap();
-        let now = clock::now().as_millisecond();
+        let now = at.as_millisecond();
         let each: Vec<InputLogEvent> = (0..lines)
             .map(|n| {
                 let mut message = format!("{stream} {n} ");
@@ -375,7 +380,9 @@ async fn the_code_of_each_version_and_layer_is_kept_as_lambda_has_it() {
 #[tokio::test]
 async fn a_follow_up_that_is_killed_at_any_call_ends_with_the_same_objects() {
     let house = House::set_up().await;
-    house.log("one", 3, 100, |n| format!("line {n} ")).await;
+    // A follow-up reads from five minutes before the end of the run before it, and two hours ahead: however long it takes to
+    // play all this, each one reads them.
+    house.log_at(clock::now() + SignedDuration::from_hours(1), "one", 3, 100, |n| format!("line {n} ")).await;
     killed_at_any_call(&house, true, page_by_page()).await;
 }
 

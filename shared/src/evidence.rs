@@ -30,8 +30,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use firebreak_model::SCHEMA;
-use firebreak_model::evidence::{Aside, Ask, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
-use firebreak_model::ids::{AccessKeyId, Region};
+use firebreak_model::evidence::{Aside, Codec, Cursor, Entry, EvidenceRun, Found, Gap, Lack, Piece, Source, Unit};
+use firebreak_model::ids::Region;
 use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
@@ -132,6 +132,9 @@ pub struct Limits {
     pub lanes: usize,
     /// So many invocations in a row may be turned away by an API before that is a gap.
     pub stalls: u32,
+    /// The record of one object tells so much of where it came from and what is missing, in bytes: an item of the ledger
+    /// holds 400 KB, the cursor and the seal among them.
+    pub record_bytes: usize,
     /// Pages of CloudTrail, of 50 records each, that one question is asked for.
     pub pages: u32,
     /// Between two calls of CloudTrail in one Region.
@@ -150,6 +153,7 @@ impl Default for Limits {
             at_once: 3,
             lanes: 4,
             stalls: 5,
+            record_bytes: 128 << 10,
             pages: 2_000,
             pace: crate::trace::PACE,
             policies: Duration::from_millis(100),
@@ -272,31 +276,23 @@ impl<'a> Work<'a> {
             next: None,
             pending: Vec::new(),
             made: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
     /// Puts an object on record. Answers what is on record now: where another invocation was first, its object, and
     /// ours lies aside.
     async fn keep(&self, slot: Slot<'_>, found: Found, next: Option<Cursor>) -> Result<Piece, UnitError> {
-        self.keep_asking(slot, found, next, Vec::new(), Vec::new()).await
+        self.keep_piece(Piece { found: serde_json::to_string(&found)?, next, ..self.piece(slot) }).await
     }
 
-    /// The same, with what CloudTrail is still to be asked, and the keys of sessions that were found made.
-    async fn keep_asking(
-        &self,
-        slot: Slot<'_>,
-        found: Found,
-        next: Option<Cursor>,
-        pending: Vec<Ask>,
-        made: Vec<AccessKeyId>,
-    ) -> Result<Piece, UnitError> {
-        let piece = Piece { found: serde_json::to_string(&found)?, next, pending, made, ..self.piece(slot) };
+    async fn keep_piece(&self, piece: Piece) -> Result<Piece, UnitError> {
         if self.ledger.keep_piece(&piece).await? {
             return Ok(piece);
         }
         let Some(first) = self.ledger.piece(&piece).await? else { return Ok(piece) };
         let key = |found: &Found| found.entry.as_ref().map(|entry| entry.key.clone());
-        if let Some(ours) = key(&found)
+        if let Some(ours) = key(&piece.read()?)
             && key(&first.read()?).as_ref() != Some(&ours)
         {
             self.set_aside(ours).await?;
@@ -357,7 +353,22 @@ fn lack(error: &ActionError) -> Lack {
     }
 }
 
+/// The longest reason of a gap, in characters: AWS repeats in its answers what it was asked.
+const LONGEST_REASON: usize = 1_000;
+
 /// Something that AWS did not give.
 fn gap(what: &str, source: firebreak_model::evidence::ApiCall, error: &ActionError) -> Gap {
-    Gap { what: what.to_owned(), source, lack: lack(error), reason: crate::telemetry::chain(error) }
+    let mut reason = crate::telemetry::chain(error);
+    if let Some((end, _)) = reason.char_indices().nth(LONGEST_REASON) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    Gap { what: what.to_owned(), source, lack: lack(error), reason }
+}
+
+/// What it takes to tell of something in a record, in bytes, with when it was: whose length differs from time to time, and
+/// what is cut by this is the same whenever it is.
+fn weight(of: &impl serde::Serialize) -> usize {
+    // What cannot be written down fails where it is written.
+    serde_json::to_string(of).map_or(0, |text| text.len()) + 64
 }

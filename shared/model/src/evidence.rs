@@ -5,7 +5,7 @@ mod calls;
 mod key;
 mod manifest;
 
-pub use calls::{Ask, Asked, By, LATE, MOST_QUESTIONS, Question};
+pub use calls::{Ask, Asked, Before, By, LATE, MOST_QUESTIONS, Question};
 pub use key::{PublicKey, Unsuitable};
 pub use manifest::{
     ApiCall, Chained, Entry, Gap, Lack, MANIFEST, Manifest, PUBLIC_KEY, SetAside, Signer, Source, Window, is_manifest,
@@ -67,6 +67,9 @@ pub struct LogGroup {
     pub region: Region,
     /// Its name.
     pub name: String,
+    /// No configuration names it, and some name others: it may well not be there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
 }
 
 impl std::fmt::Display for LogGroup {
@@ -158,8 +161,11 @@ pub struct EvidenceRun {
     pub principal: String,
     /// The functions whose documents and logs are asked for.
     pub functions: Vec<FunctionArn>,
-    /// Their log groups, each once, as their configuration named them when the run began.
+    /// Their log groups, each once, as the configurations of all their versions named them when the run began.
     pub log_groups: Vec<LogGroup>,
+    /// What was not to be known when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// What CloudTrail is asked.
     #[serde(default)]
     pub calls: Asked,
@@ -181,6 +187,9 @@ pub struct EvidenceRun {
     /// How many invocations in a row were turned away by CloudWatch Logs and got nothing.
     #[serde(default)]
     pub stalls: u32,
+    /// Who is at work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
     /// Whose signature the manifest gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<Signer>,
@@ -190,6 +199,16 @@ pub struct EvidenceRun {
     /// When there was nothing left to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Timestamp>,
+}
+
+/// Whoever works on a run: others leave it alone meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// The event that it works for: whoever comes with the same one comes after it has failed. None where it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// By then it is done, or dead, or has handed on.
+    pub until: Timestamp,
 }
 
 /// The end of a run.
@@ -305,12 +324,20 @@ pub struct Cursor {
     pub from_ms: i64,
     /// The time of the latest event so far, in milliseconds since 1970: a token lives for a day.
     pub latest_ms: i64,
+    /// How many pages were read of what the token belongs to, where that is bounded.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub pages: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none_yet(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Cursor {
     /// Behind something that is no list of events.
     pub fn left(token: String) -> Self {
-        Self { token, from_ms: 0, latest_ms: 0 }
+        Self { token, from_ms: 0, latest_ms: 0, pages: 0 }
     }
 }
 
@@ -334,12 +361,15 @@ pub struct Piece {
     /// Where it goes on; none where the unit is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
-    /// What CloudTrail is still to be asked then; the token, where there is one, is the first question's.
+    /// What CloudTrail is still to be asked then; the token, where there is one, is the first question's in its first Region.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<Ask>,
     /// Keys of sessions that the calls up to here were found to have made, and that nobody had asked about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<AccessKeyId>,
+    /// What CloudTrail was asked up to here, and did not answer: a later run asks it again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Ask>,
 }
 
 /// What a piece holds.

@@ -15,16 +15,17 @@ use aws_sdk_cloudtrail::primitives::DateTime;
 use aws_sdk_cloudtrail::types::{Event, LookupAttribute, LookupAttributeKey};
 use firebreak_model::deeds::{Suspects, mark};
 use firebreak_model::evidence::{
-    ApiCall, Ask, By, Cursor, Entry, EvidenceRun, Found, Gap, Lack, MOST_QUESTIONS, Piece, Source, Subject, Unit,
+    ApiCall, Ask, By, Cursor, Entry, EvidenceRun, Found, Gap, Lack, MOST_QUESTIONS, Piece, Question, Source, Subject,
+    Unit,
 };
-use firebreak_model::ids::{self, AccessKeyId};
+use firebreak_model::ids::{self, AccessKeyId, Region};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::pace::Pace;
 use super::sink::Sink;
 use super::store::StoreError;
-use super::{End, Slot, UnitError, Work, entry, gap};
+use super::{End, Slot, UnitError, Work, entry, gap, weight};
 use crate::action::ActionError;
 use crate::clients;
 use crate::clock;
@@ -51,28 +52,28 @@ impl Trail<'_> {
     async fn page(
         &self,
         run: &EvidenceRun,
-        ask: &Ask,
+        (region, question): (&Region, &Question),
         token: Option<&String>,
     ) -> Result<LookupEventsOutput, ActionError> {
-        let key = match ask.question.by {
+        let key = match question.by {
             By::AccessKey => LookupAttributeKey::AccessKeyId,
             By::Name => LookupAttributeKey::Username,
         };
-        let attribute = LookupAttribute::builder().attribute_key(key).attribute_value(&ask.question.value).build();
+        let attribute = LookupAttribute::builder().attribute_key(key).attribute_value(&question.value).build();
         let attribute = attribute.map_err(|error| ActionError::Rejected {
             call: CALL,
-            target: ask.region.to_string(),
+            target: region.to_string(),
             source: Box::new(error),
         })?;
-        let lookup = self.client(&ask.region).lookup_events().lookup_attributes(attribute).max_results(50);
-        let lookup = lookup.start_time(DateTime::from_secs(ask.question.from.as_second()));
+        let lookup = self.client(region).lookup_events().lookup_attributes(attribute).max_results(50);
+        let lookup = lookup.start_time(DateTime::from_secs(question.from.as_second()));
         let lookup = lookup.end_time(DateTime::from_secs(run.calls.at.as_second())).set_next_token(token.cloned());
         let mut tries = 1;
         loop {
-            self.pace.turn(&ask.region).await;
-            match lookup.clone().send().await.map_err(|error| ActionError::of(CALL, ask.region.as_str(), error)) {
+            self.pace.turn(region).await;
+            match lookup.clone().send().await.map_err(|error| ActionError::of(CALL, region.as_str(), error)) {
                 Err(error) if error.is_transient() && tries < TRIES => {
-                    self.pace.skip(&ask.region, 1 << (tries - 1));
+                    self.pace.skip(region, 1 << (tries - 1));
                     tries += 1;
                 }
                 answer => return answer,
@@ -82,8 +83,7 @@ impl Trail<'_> {
 }
 
 /// What a question is, for the manifest.
-fn source(run: &EvidenceRun, ask: &Ask) -> ApiCall {
-    let Ask { region, question } = ask;
+fn source(run: &EvidenceRun, (region, question): (&Region, &Question)) -> ApiCall {
     ApiCall::new(
         CALL,
         json!({"region": region, "lookupAttribute": {question.by.as_str(): question.value},
@@ -96,6 +96,8 @@ fn source(run: &EvidenceRun, ask: &Ask) -> ApiCall {
 struct Place {
     pending: Vec<Ask>,
     token: Option<String>,
+    /// How many pages of the first question were read in its first Region.
+    pages: u32,
     seen: BTreeSet<u128>,
     suspects: Suspects,
     /// How many keys were asked about because a call was found to have made them.
@@ -104,6 +106,45 @@ struct Place {
     made: Vec<AccessKeyId>,
     /// What is missing, and no object of this unit tells of yet.
     gaps: Vec<Gap>,
+    /// What was not answered, and likewise.
+    unread: Vec<Ask>,
+    /// How many sessions were not asked about, and likewise.
+    passed_over: u32,
+}
+
+impl Place {
+    /// What is asked next, and where.
+    fn next(&self) -> Option<(Region, Question)> {
+        let ask = self.pending.first()?;
+        Some((ask.regions.first()?.clone(), ask.question.clone()))
+    }
+
+    /// The question has its answer.
+    fn answered(&mut self) {
+        if let Some(ask) = self.pending.first_mut()
+            && !ask.regions.is_empty()
+        {
+            ask.regions.remove(0);
+        }
+        self.anew();
+    }
+
+    /// A Region is asked nothing more.
+    fn give_up(&mut self, region: &Region) {
+        for ask in self.pending.iter_mut().filter(|ask| ask.regions.contains(region)) {
+            ask.regions.retain(|other| other != region);
+            match self.unread.iter_mut().find(|unread| unread.question == ask.question) {
+                Some(unread) => unread.regions.push(region.clone()),
+                None => self.unread.push(Ask { regions: vec![region.clone()], question: ask.question.clone() }),
+            }
+        }
+        self.anew();
+    }
+
+    fn anew(&mut self) {
+        self.pending.retain(|ask| !ask.regions.is_empty());
+        (self.token, self.pages) = (None, 0);
+    }
 }
 
 /// Reads one unit.
@@ -119,14 +160,33 @@ struct Draft<'a> {
     sink: Option<Sink<'a>>,
     place: Place,
     sources: Vec<Source>,
-    answered: bool,
+    /// What it takes to tell of all that in a record, in bytes.
+    told: usize,
+}
+
+impl Draft<'_> {
+    fn gap(&mut self, gap: Gap) {
+        self.told += weight(&gap);
+        self.place.gaps.push(gap);
+    }
+}
+
+/// Why the writing of an object ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is full, or nothing is left.
+    Full,
+    /// The invocation nears its end.
+    Late,
+    /// AWS does not answer.
+    Stalled,
 }
 
 /// How the writing of an object ended.
 enum Closed {
     Kept(Piece),
     Again,
-    Late,
+    /// AWS does not answer, and there is nothing to be kept.
     Stalled,
 }
 
@@ -156,11 +216,14 @@ impl<'a> Reader<'a> {
         let mut place = Place {
             pending,
             token: None,
+            pages: 0,
             seen: BTreeSet::new(),
             suspects,
             followed: 0,
             made: Vec::new(),
             gaps: Vec::new(),
+            unread: Vec::new(),
+            passed_over: 0,
         };
         if self.is_chained() {
             let calls: Vec<u32> = run
@@ -186,11 +249,12 @@ impl<'a> Reader<'a> {
 
     /// Goes on behind an object of this unit.
     async fn resume(&self, piece: &Piece, place: &mut Place) -> Result<(), UnitError> {
-        (place.made, place.gaps) = (Vec::new(), Vec::new());
+        (place.made, place.gaps, place.unread, place.passed_over) = (Vec::new(), Vec::new(), Vec::new(), 0);
         self.read_back(piece, place).await?;
         place.followed = piece.made.len() + if piece.part == 1 { 0 } else { place.followed };
         place.pending.clone_from(&piece.pending);
         place.token = piece.next.as_ref().map(|next| next.token.clone()).filter(|token| !token.is_empty());
+        place.pages = piece.next.as_ref().map_or(0, |next| next.pages);
         Ok(())
     }
 
@@ -215,20 +279,17 @@ impl<'a> Reader<'a> {
         Ok(new)
     }
 
-    /// Has the keys of sessions asked about in every Region.
+    /// Has the keys of sessions asked about in every Region, the first so many.
     fn follow(&self, place: &mut Place, new: Vec<AccessKeyId>) {
         for key in new {
             if place.followed >= MOST_QUESTIONS {
-                place.gaps.push(self.gap(
-                    ApiCall::new(CALL, json!({"lookupAttribute": {By::AccessKey.as_str(): key}})),
-                    format!("more than {MOST_QUESTIONS} sessions were made from what was stolen: this one was not asked about"),
-                ));
+                place.passed_over = place.passed_over.saturating_add(1);
                 continue;
             }
             place.followed += 1;
-            let from = self.work.run.calls.questions.iter().map(|question| question.from).min();
+            let from = self.work.run.calls.questions.iter().map(Question::earliest).min();
             let from = from.unwrap_or(self.work.run.window.from);
-            place.pending.extend(self.work.run.calls.about_chained(&key, from));
+            place.pending.push(self.work.run.calls.about_chained(&key, from));
             place.made.push(key);
         }
     }
@@ -237,65 +298,67 @@ impl<'a> Reader<'a> {
         Gap { what: self.what.clone(), source, lack: Lack::Rejected, reason }
     }
 
-    /// Writes one object, from a place on. `must` says that it is to be closed and kept however little it holds, should
-    /// the invocation end.
-    async fn object(&self, slot: Slot<'_>, from: &Place, must: bool) -> Result<(Closed, Place), UnitError> {
+    /// Writes one object, from a place on. What was read is kept wherever it ends: a page costs half a second of what a
+    /// Region answers everyone together.
+    async fn object(&self, slot: Slot<'_>, from: &Place) -> Result<(Closed, Place, Why), UnitError> {
         let (work, run) = (self.work, self.work.run);
-        let mut draft = Draft { sink: None, place: from.clone(), sources: Vec::new(), answered: false };
-        let mut pages = 0_u32;
-        while let Some(ask) = draft.place.pending.first().cloned() {
-            let token = draft.place.token.clone();
-            let page = match self.trail.page(run, &ask, token.as_ref()).await {
+        let mut draft = Draft { sink: None, place: from.clone(), sources: Vec::new(), told: 0 };
+        let (mut why, mut answered) = (Why::Full, false);
+        while let Some((region, question)) = draft.place.next() {
+            let full = draft.sink.as_mut().is_some_and(|sink| sink.stored_bytes() >= work.limits.object_bytes);
+            if full || draft.told >= work.limits.record_bytes {
+                break;
+            }
+            if answered && clock::now() >= work.deadline {
+                why = Why::Late;
+                break;
+            }
+            let (ask, token) = ((&region, &question), draft.place.token.clone());
+            let page = match self.trail.page(run, ask, token.as_ref()).await {
                 Ok(page) => page,
-                // The place is no longer known. The question is asked again; what was written is not written twice.
+                // The place is no longer known. The question is asked again; what was written is not written twice. Its
+                // pages count on, so that it ends though no place is ever known.
                 Err(ActionError::Rejected { .. }) if token.is_some() => {
                     draft.place.token = None;
                     continue;
                 }
-                Err(error) if error.is_transient() && run.stalls < work.limits.stalls => {
-                    if must && draft.answered {
-                        break;
+                Err(error) if error.is_transient() && work.is_patient() => {
+                    if !answered {
+                        return Ok((Closed::Stalled, draft.place, Why::Stalled));
                     }
-                    return Ok((Closed::Stalled, draft.place));
+                    why = Why::Stalled;
+                    break;
                 }
                 // Nor will the Region answer what else it is asked.
                 Err(error) => {
-                    draft.place.gaps.push(gap(&self.what, source(run, &ask), &error));
-                    draft.place.pending.retain(|other| other.region != ask.region);
-                    draft.place.token = None;
+                    draft.gap(gap(&self.what, source(run, ask), &error));
+                    draft.place.give_up(&region);
                     continue;
                 }
             };
-            draft.answered = true;
-            pages += 1;
-            self.take(&mut draft, slot, &ask, &page).await?;
+            answered = true;
+            draft.place.pages += 1;
+            self.take(&mut draft, slot, ask, &page).await?;
             let next = page.next_token.filter(|next| !next.is_empty());
-            let (repeated, too_many) = (next.is_some() && next == token, pages >= work.limits.pages);
-            if next.is_none() || repeated || too_many {
-                if let (Some(_), true) = (&next, repeated || too_many) {
-                    let reason = if repeated {
-                        "the API repeated a page instead of going on".to_owned()
-                    } else {
-                        format!("there are more than the {} calls that were read, the latest first", pages * 50)
-                    };
-                    draft.place.gaps.push(self.gap(source(run, &ask), reason));
+            let pages = draft.place.pages;
+            let reason = match &next {
+                Some(_) if next == token => "the API repeated a page instead of going on".to_owned(),
+                Some(_) if pages >= work.limits.pages => {
+                    format!("there are more than the {} calls that were read, the latest first", pages * 50)
                 }
-                draft.place.pending.remove(0);
-                draft.place.token = None;
-                pages = 0;
-            } else {
-                draft.place.token = next;
+                Some(_) => {
+                    draft.place.token = next;
+                    continue;
+                }
+                None => String::new(),
+            };
+            if !reason.is_empty() {
+                draft.gap(self.gap(source(run, ask), reason));
             }
-            let full = draft.sink.as_mut().is_some_and(|sink| sink.stored_bytes() >= work.limits.object_bytes);
-            let late = clock::now() >= work.deadline;
-            if late && !full && !must && !draft.place.pending.is_empty() {
-                return Ok((Closed::Late, draft.place));
-            }
-            if full || late {
-                break;
-            }
+            draft.place.answered();
         }
-        self.close(draft, slot, from).await
+        let (closed, place) = self.close(draft, slot, from).await?;
+        Ok((closed, place, why))
     }
 
     /// Writes the records of a page that are new.
@@ -303,7 +366,7 @@ impl<'a> Reader<'a> {
         &self,
         draft: &mut Draft<'a>,
         slot: Slot<'_>,
-        ask: &Ask,
+        ask: (&Region, &Question),
         page: &LookupEventsOutput,
     ) -> Result<(), UnitError> {
         let mut wrote = false;
@@ -327,6 +390,7 @@ impl<'a> Reader<'a> {
         }
         let call = source(self.work.run, ask);
         if wrote && draft.sources.last().is_none_or(|last| last.call != call) {
+            draft.told += weight(&call);
             draft.sources.push(Source { call, collected_at: clock::now() });
         }
         Ok(())
@@ -336,10 +400,18 @@ impl<'a> Reader<'a> {
         let Draft { sink, mut place, sources, .. } = draft;
         let at = clock::now();
         let (mut gaps, made) = (std::mem::take(&mut place.gaps), std::mem::take(&mut place.made));
+        let (unread, passed_over) = (std::mem::take(&mut place.unread), std::mem::take(&mut place.passed_over));
+        if passed_over > 0 {
+            let reason = format!(
+                "{passed_over} more sessions were made from what was stolen than the {MOST_QUESTIONS} that were asked about"
+            );
+            gaps.push(self.gap(ApiCall::new(CALL, json!({"lookupAttribute": By::AccessKey.as_str()})), reason));
+        }
         let next = (!place.pending.is_empty()).then(|| Cursor {
             token: place.token.clone().unwrap_or_default(),
             from_ms: self.work.run.window.from.as_millisecond(),
             latest_ms: self.work.run.window.from.as_millisecond(),
+            pages: place.pages,
         });
         if self.is_chained() && slot.part == 1 && self.work.run.calls.left_out > 0 {
             let left_out = self.work.run.calls.left_out;
@@ -360,8 +432,10 @@ impl<'a> Reader<'a> {
             },
         };
         let ours: Option<Entry> = stored.map(|stored| entry(self.unit, &self.what, stored, sources, at));
-        let found = Found { entry: ours.clone(), gaps };
-        let piece = self.work.keep_asking(slot, found, next, place.pending.clone(), made).await?;
+        let found = serde_json::to_string(&Found { entry: ours.clone(), gaps })?;
+        let pending = place.pending.clone();
+        let piece = Piece { found, next, pending, made, unread, ..self.work.piece(slot) };
+        let piece = self.work.keep_piece(piece).await?;
         if piece.read()?.entry != ours {
             return self.behind(piece, from).await;
         }
@@ -382,7 +456,6 @@ pub(super) async fn collect(
     work: Work<'_>,
     unit: &Unit<'_>,
     pieces: &[Piece],
-    must: bool,
 ) -> Result<End, UnitError> {
     let complete = work.run.calls.complete_to();
     let what = match unit.subject {
@@ -395,21 +468,23 @@ pub(super) async fn collect(
     let mut slot = Slot { unit, part: before.map_or(1, |part| part + 1), tries: 0 };
     let mut kept = false;
     loop {
-        match reader.object(slot, &place, must && !kept).await? {
-            (Closed::Kept(piece), there) => {
+        let (closed, there, why) = reader.object(slot, &place).await?;
+        match closed {
+            Closed::Kept(piece) => {
                 kept = true;
                 place = there;
                 if piece.next.is_none() {
                     return Ok(End::Done);
                 }
                 slot = Slot { unit, part: piece.part + 1, tries: 0 };
-                if clock::now() >= work.deadline {
-                    return Ok(End::Cut(kept));
+                match why {
+                    Why::Stalled => return Ok(End::Stalled(kept)),
+                    Why::Full if clock::now() < work.deadline => {}
+                    Why::Full | Why::Late => return Ok(End::Cut(kept)),
                 }
             }
-            (Closed::Again, _) => slot.tries += 1,
-            (Closed::Late, _) => return Ok(End::Cut(kept)),
-            (Closed::Stalled, _) => return Ok(End::Stalled(kept)),
+            Closed::Again => slot.tries += 1,
+            Closed::Stalled => return Ok(End::Stalled(kept)),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Documents: what AWS answered about a thing, one answer a line, in the order of the manifest's sources.
+//! Documents: what AWS answered about a thing, one answer a line, in the order of the manifest's sources. Of many things
+//! there are many parts: the record of each names every line of it, and an item of the ledger holds 400 KB.
+
+use std::collections::VecDeque;
 
 use firebreak_model::evidence::{ApiCall, Cursor, Found, Gap, Piece, Source, Unit};
 use jiff::Timestamp;
@@ -6,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::store::StoreError;
-use super::{End, Form, Slot, UnitError, Work, entry, gap};
+use super::{End, Form, Slot, UnitError, Work, entry, gap, weight};
 use crate::action::ActionError;
 use crate::clock;
 
@@ -38,9 +41,9 @@ impl Answers {
         let mut sorted = Sorted::default();
         for (call, at, answer) in self.0.into_iter().filter(|(call, ..)| !known.contains(call)) {
             match answer {
-                Ok(response) => sorted.answered.push((call, at, response)),
+                Ok(response) => sorted.answered.push_back((call, at, response)),
                 Err(error) if patient && error.is_transient() => sorted.waits = true,
-                Err(error) => sorted.gaps.push(gap(what, call, &error)),
+                Err(error) => sorted.gaps.push_back(gap(what, call, &error)),
             }
         }
         sorted
@@ -63,9 +66,38 @@ impl Answers {
 
 #[derive(Debug, Default)]
 struct Sorted {
-    answered: Vec<(ApiCall, Timestamp, Value)>,
-    gaps: Vec<Gap>,
+    answered: VecDeque<(ApiCall, Timestamp, Value)>,
+    gaps: VecDeque<Gap>,
     waits: bool,
+}
+
+impl Sorted {
+    fn is_empty(&self) -> bool {
+        self.answered.is_empty() && self.gaps.is_empty()
+    }
+
+    /// The first of it, as much as one record of the ledger tells of in so many bytes, and one thing at least. The same
+    /// answers are the same parts, wherever an earlier invocation ended.
+    fn part(&mut self, most: usize) -> Self {
+        let mut part = Self::default();
+        let mut told = 0;
+        while let Some(gap) = self.gaps.pop_front_if(|gap| told == 0 || told + weight(gap) <= most) {
+            told += weight(&gap);
+            part.gaps.push_back(gap);
+        }
+        let of = |(call, ..): &(ApiCall, Timestamp, Value)| weight(call);
+        while let Some(answer) = self.answered.pop_front_if(|answer| told == 0 || told + of(answer) <= most) {
+            told += of(&answer);
+            part.answered.push_back(answer);
+        }
+        part
+    }
+
+    /// Without what is on record.
+    fn leave_out(&mut self, known: &[ApiCall]) {
+        self.answered.retain(|(call, ..)| !known.contains(call));
+        self.gaps.retain(|gap| !known.contains(&gap.source));
+    }
 }
 
 /// How far the documents of a unit are kept.
@@ -77,9 +109,22 @@ pub(super) enum Kept {
     Stalled(bool),
 }
 
-/// The word of a cursor behind documents of which some did not come: all are asked for again, and what is on record is not
-/// kept a second time.
+/// The word of a cursor behind documents of which some did not come, or are in the next part: all are asked for again, and
+/// what is on record is not kept a second time.
 const AGAIN: &str = "again";
+
+/// The calls of which a piece tells what came of them.
+fn told_by(piece: &Piece) -> Result<Vec<ApiCall>, serde_json::Error> {
+    let Found { entry, gaps } = piece.read()?;
+    let sources = entry.into_iter().flat_map(|entry| entry.sources).map(|source| source.call);
+    Ok(sources.chain(gaps.into_iter().map(|gap| gap.source)).collect())
+}
+
+/// The calls of which it is on record what came of them.
+pub(super) fn known(work: Work<'_>, unit: &Unit<'_>) -> Result<Vec<ApiCall>, serde_json::Error> {
+    let each = work.before(unit).iter().map(told_by).collect::<Result<Vec<_>, _>>()?;
+    Ok(each.into_iter().flatten().collect())
+}
 
 /// Whether documents are still missing behind a piece.
 pub(super) fn goes_on(piece: &Piece) -> bool {
@@ -109,20 +154,23 @@ pub(super) async fn keep_before(
     answers: Answers,
     next: Option<Cursor>,
 ) -> Result<Kept, UnitError> {
-    let before = work.before(unit);
-    let mut known = Vec::new();
-    for piece in before {
-        let Found { entry, gaps } = piece.read()?;
-        known.extend(entry.into_iter().flat_map(|entry| entry.sources).map(|source| source.call));
-        known.extend(gaps.into_iter().map(|gap| gap.source));
-    }
-    let sorted = answers.sorted(what, &known, work.is_patient());
-    if sorted.waits && sorted.answered.is_empty() && sorted.gaps.is_empty() {
+    let mut left = answers.sorted(what, &known(work, unit)?, work.is_patient());
+    if left.waits && left.is_empty() {
         return Ok(Kept::Stalled(false));
     }
-    let next = if sorted.waits { Some(Cursor::left(AGAIN.to_owned())) } else { next };
-    let part = before.last().map_or(1, |piece| piece.part + 1);
-    store(work, Slot { unit, part, tries: 0 }, Form::Lines, what, sorted, next).await.map(Kept::of)
+    let mut part = work.before(unit).last().map_or(1, |piece| piece.part + 1);
+    loop {
+        let some = left.part(work.limits.record_bytes);
+        let all = left.is_empty() && !left.waits;
+        let next = if all { next.clone() } else { Some(Cursor::left(AGAIN.to_owned())) };
+        let piece = store(work, Slot { unit, part, tries: 0 }, Form::Lines, what, some, next).await?;
+        // Where another invocation was first, its piece may tell of other calls.
+        left.leave_out(&told_by(&piece)?);
+        if left.is_empty() || !goes_on(&piece) {
+            return Ok(Kept::of(piece));
+        }
+        part = piece.part + 1;
+    }
 }
 
 /// Stores answers that are asked for by themselves, as the next object of a unit. `None` where they did not come for now.
@@ -148,6 +196,7 @@ async fn store(
     Sorted { answered, gaps, .. }: Sorted,
     next: Option<Cursor>,
 ) -> Result<Piece, UnitError> {
+    let gaps = Vec::from(gaps);
     if answered.is_empty() {
         return work.keep(slot, Found { entry: None, gaps }, next).await;
     }

@@ -8,11 +8,14 @@ mod answered;
 mod code;
 mod documents;
 mod fetch;
+mod logging;
+
+pub(super) use logging::{Logging, log_groups};
 
 use std::collections::VecDeque;
 
 use aws_sdk_lambda::Client;
-use firebreak_model::evidence::{ApiCall, Cursor, LogGroup, Piece, Unit};
+use firebreak_model::evidence::{ApiCall, Cursor, Piece, Unit};
 use firebreak_model::ids::FunctionArn;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -84,7 +87,9 @@ pub(super) async fn collect(
     let mut last = match work.before(unit).last() {
         Some(piece) if !papers::goes_on(piece) => piece.clone(),
         _ => {
-            let (answers, rest) = Box::pin(documents::answers(&client, work.ledger, scene, &function)).await;
+            let known = papers::known(work, unit)?;
+            let answers = documents::answers(&client, work.ledger, scene, &function, &known);
+            let (answers, rest) = Box::pin(answers).await;
             match papers::keep_before(work, unit, &function.to_string(), answers, rest.cursor()?).await? {
                 Kept::Whole(piece) => {
                     kept = true;
@@ -148,13 +153,4 @@ async fn environment(client: &Client, function: &FunctionArn, versions: &[String
 /// In the order of their names: the same environment is the same object.
 fn sorted(variables: std::collections::HashMap<String, String>) -> std::collections::BTreeMap<String, String> {
     variables.into_iter().collect()
-}
-
-/// The log group of a function: the default one where its configuration cannot be read, for a thief may have deleted the
-/// function and left its logs.
-pub(super) async fn log_group(client: &Client, function: &FunctionArn) -> LogGroup {
-    let configuration = client.get_function_configuration().function_name(function.name()).send().await;
-    let named = configuration.ok().and_then(|c| c.logging_config?.log_group);
-    let name = named.unwrap_or_else(|| format!("/aws/lambda/{}", function.name()));
-    LogGroup { region: function.region().clone(), name }
 }

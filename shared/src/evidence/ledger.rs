@@ -87,7 +87,8 @@ fn found(step: &StepRecord) -> Option<Value> {
                 "intended_at": step.intended_at, "applied_at": step.applied_at}))
 }
 
-fn unread(id: &str, error: LedgerError) -> ActionError {
+/// Why something of an incident could not be read.
+pub(super) fn unread(id: &str, error: LedgerError) -> ActionError {
     let (call, target) = ("dynamodb:Query", id.to_owned());
     if error.is_transient() {
         ActionError::NoAnswer { call, target, source: Box::new(error) }

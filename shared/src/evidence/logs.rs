@@ -7,6 +7,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsOutput;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use firebreak_model::evidence::{ApiCall, Cursor, Found, Gap, Lack, LogGroup, Piece, Source, Unit, Window};
 use firebreak_model::ids;
 use serde::Serialize;
@@ -19,6 +20,24 @@ use crate::clients;
 use crate::clock;
 
 const CALL: &str = "logs:FilterLogEvents";
+
+/// What `FilterLogEvents` answers of a log group of the class `INFREQUENT_ACCESS`.
+const NOT_SERVED: &str = "InvalidOperationException";
+
+/// How a person reads what `FilterLogEvents` does not serve.
+fn by_insights(group: &LogGroup, from_ms: i64, slice: Window) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
+    let name = if group.name.chars().all(plain) { group.name.as_str() } else { "NAME" };
+    format!(
+        "log group of class INFREQUENT_ACCESS: FilterLogEvents does not serve it; read it with Logs Insights: `aws logs \
+         start-query --region {} --log-group-name {name} --start-time {} --end-time {} --limit 10000 --query-string 'fields \
+         @timestamp, @logStream, @message, @ingestionTime | sort @timestamp asc'`, then `aws logs get-query-results \
+         --query-id ID`",
+        group.region,
+        from_ms.div_euclid(1000),
+        slice.to.as_second().saturating_add(1),
+    )
+}
 
 /// A client for the Region of a log group. `FilterLogEvents` is limited to a few calls a second: it waits
 /// longer for its turn than other clients do, since what is not collected now may be gone later.
@@ -92,7 +111,13 @@ impl Reader<'_> {
     async fn page(&self, from_ms: i64, token: Option<String>) -> Result<FilterLogEventsOutput, ActionError> {
         let call = self.client.filter_log_events().log_group_name(&self.group.name).start_time(from_ms);
         let call = call.end_time(self.slice.to.as_millisecond()).set_next_token(token);
-        call.send().await.map_err(|error| ActionError::of(CALL, &self.group.name, error))
+        call.send().await.map_err(|error| match error.code() {
+            Some(NOT_SERVED) => {
+                let target = self.group.name.clone();
+                ActionError::Unreadable { target, problem: by_insights(self.group, from_ms, self.slice) }
+            }
+            _ => ActionError::of(CALL, &self.group.name, error),
+        })
     }
 
     /// Writes one object, from a cursor on. `must` says that it is to be closed and kept however little it holds, should
@@ -127,13 +152,17 @@ impl Reader<'_> {
                     (token, from) = (None, latest);
                     continue;
                 }
-                Err(error) if error.is_transient() && work.run.stalls < work.limits.stalls => {
+                Err(error) if error.is_transient() && work.is_patient() => {
                     // What was read is kept, if nothing else was in this invocation.
                     if must && answered && token.is_some() {
-                        let next = token.map(|token| Cursor { token, from_ms: from, latest_ms: latest });
-                        return self.close(work, slot, sink, gaps, next).await;
+                        let next = token.map(|token| Cursor { token, from_ms: from, latest_ms: latest, pages: 0 });
+                        return self.close(work, (slot, &self.what), sink, gaps, next).await;
                     }
                     return Ok(Closed::Stalled);
+                }
+                Err(ActionError::Gone { .. }) if self.group.assumed && !answered && slot.part == 1 => {
+                    let what = format!("{}: there is none of that name, and no configuration names it", self.what);
+                    return self.close(work, (slot, &what), sink, gaps, None).await;
                 }
                 Err(error) => {
                     // What would lead on is lost with the page.
@@ -171,16 +200,16 @@ impl Reader<'_> {
                 return Ok(Closed::Late);
             }
             if full || late {
-                break token.map(|token| Cursor { token, from_ms: from, latest_ms: latest });
+                break token.map(|token| Cursor { token, from_ms: from, latest_ms: latest, pages: 0 });
             }
         };
-        self.close(work, slot, sink, gaps, next).await
+        self.close(work, (slot, &self.what), sink, gaps, next).await
     }
 
     async fn close(
         &self,
         work: Work<'_>,
-        slot: Slot<'_>,
+        (slot, what): (Slot<'_>, &str),
         sink: super::Sink<'_>,
         gaps: Vec<Gap>,
         next: Option<Cursor>,
@@ -189,7 +218,7 @@ impl Reader<'_> {
         match sink.finish().await {
             Ok(stored) => {
                 let sources = vec![Source { call: self.source(self.slice.from.as_millisecond()), collected_at: at }];
-                let entry = Some(entry(slot.unit, &self.what, stored, sources, at));
+                let entry = Some(entry(slot.unit, what, stored, sources, at));
                 Ok(Closed::Kept(work.keep(slot, Found { entry, gaps }, next).await?))
             }
             Err(StoreError::Taken { key }) => Ok(work.taken(slot, key).await?.map_or(Closed::Again, Closed::Kept)),

@@ -15,6 +15,10 @@ pub(super) struct Order {
     /// Whether the report is to be made again, where it is to be; and how often that was put off.
     pub(super) report: Option<u32>,
     pub(super) lane: Lane,
+    /// How often it was put off because AWS did not tell what a run begins with.
+    pub(super) waited: u32,
+    /// The id of the event that it came by: whoever has the same one comes again. None where it goes on.
+    pub(super) event: Option<String>,
 }
 
 /// What an incident's report is made again for. The rule `report` lets through no other.
@@ -55,6 +59,11 @@ impl Lane {
 }
 
 impl Order {
+    /// Has an incident collected.
+    pub(super) fn about(id: IncidentId) -> Self {
+        Self { id, follow_up: false, report: None, lane: Lane::WHOLE, waited: 0, event: None }
+    }
+
     /// Reads an order. A message is a hint: of a lane that makes no sense, all is carried on.
     pub(super) fn read(event: &Value) -> Option<Self> {
         let id = outcome::incident_id(event)?;
@@ -71,17 +80,32 @@ impl Order {
             (Some(lane), Some(of)) if lane < of && of <= 64 => Lane { lane, of },
             _ => Lane::WHOLE,
         };
-        Some(Self { id, follow_up, report, lane })
+        let waited = event.pointer("/detail/waited").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        // Of an event its own id; of a message that of the event it was made for.
+        let by = if event.get("detail-type").is_some() { event.get("id") } else { event.pointer("/detail/event") };
+        let by = by.and_then(Value::as_str).filter(|id| is_event_id(id)).map(str::to_owned);
+        Some(Self { id, follow_up, report, lane, waited: waited.unwrap_or(0), event: by })
     }
 
     fn message(&self) -> String {
-        let Self { id, follow_up, report, lane: Lane { lane, of } } = self;
+        let Self { id, follow_up, report, lane: Lane { lane, of }, waited, event } = self;
         let mut detail = json!({"incident_id": id, "follow_up": follow_up, "lane": {"lane": lane, "of": of}});
         if let (Some(put_off), Some(detail)) = (report, detail.as_object_mut()) {
             detail.insert("report".to_owned(), json!(put_off));
         }
+        if let (Some(event), Some(detail)) = (event, detail.as_object_mut()) {
+            detail.insert("event".to_owned(), json!(event));
+        }
+        if let (1.., Some(detail)) = (waited, detail.as_object_mut()) {
+            detail.insert("waited".to_owned(), json!(waited));
+        }
         json!({"detail": detail}).to_string()
     }
+}
+
+/// EventBridge numbers events by UUIDs. What is none is no id: nothing else is kept of it.
+fn is_event_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The queue.
@@ -111,7 +135,9 @@ mod tests {
     use super::*;
 
     fn order(lane: Lane) -> Order {
-        Order { id: "fb-0123456789abcdef01234567".parse().unwrap(), follow_up: true, report: Some(3), lane }
+        let order = Order::about("fb-0123456789abcdef01234567".parse().unwrap());
+        let event = Some("6a7e8feb-b491-4cf7-a9f1-bf3703467718".to_owned());
+        Order { follow_up: true, report: Some(3), lane, waited: 2, event, ..order }
     }
 
     #[test]

@@ -31,7 +31,7 @@ const FORMS: [(&str, &str); 3] =
 
 /// A run as the report lists it, with what it has on record so far.
 fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> {
-    let (mut objects, mut gaps) = (Vec::new(), Vec::new());
+    let (mut objects, mut gaps): (Vec<_>, Vec<_>) = (Vec::new(), run.gaps.iter().map(told_of).collect());
     for piece in pieces {
         let Found { entry, gaps: found } = piece.read()?;
         objects.extend(entry.map(|Entry { key, what, bytes, sha256, .. }| Object { key, what, bytes, sha256 }));

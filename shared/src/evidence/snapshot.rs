@@ -8,24 +8,22 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use aws_config::SdkConfig;
-use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
-use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, TOLD_GAPS, Window, of_each};
+use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, TOLD_GAPS, Worker, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
 use firebreak_model::plan::Step;
-use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::calls::Trail;
 use super::pace::Pace;
-use super::queue::{Lane, Order, Queue};
+use super::queue::{Order, Queue};
 use super::report::{self, Place};
 use super::seal::Sealing;
 use super::store::Store;
 use super::units::{self, Scene};
-use super::{End, Limits, Settings, UnitError, Work, function};
+use super::{End, Limits, Settings, UnitError, Work};
 use crate::answer::Answer;
 use crate::clients;
 use crate::clock;
@@ -37,20 +35,14 @@ use crate::telemetry::chain;
 /// Log events are collected from this long before the activity was first seen.
 const LEAD: SignedDuration = SignedDuration::from_mins(60);
 
-/// Log events arrive late: a follow-up begins this long before the end of what was read.
-const OVERLAP: SignedDuration = SignedDuration::from_mins(5);
-
-/// CloudWatch Logs takes events that are stamped up to this far ahead.
-const AHEAD: SignedDuration = SignedDuration::from_hours(2);
-
-/// Functions whose log groups are asked for at the same time.
-const AT_ONCE: usize = 3;
-
 /// So long an order waits for the seal of an incident that was claimed just now, in seconds.
 const SEALED_WITHIN: u64 = 5;
 
 /// So long an order waits where AWS does not answer, in seconds.
 const STALLED: u64 = 60;
+
+/// Whoever a run was handed on to is done with it after this, or has handed it on: no invocation is longer.
+const HANDED_ON: SignedDuration = SignedDuration::from_mins(15);
 
 /// Reports of one incident are made no more often than this, in seconds.
 const REPORTS_APART: u64 = 60;
@@ -79,6 +71,8 @@ enum Due {
     Run(Box<EvidenceRun>),
     /// Everything was done before.
     Done,
+    /// The order comes again, and why.
+    Later(&'static str),
     /// There is nothing to do, and why.
     Nothing(&'static str),
 }
@@ -162,7 +156,11 @@ impl Snapshots {
         let Some(step) = incident.plan.owned_by(FunctionName::SnapshotLogs).next() else {
             return nothing("the plan holds no snapshot");
         };
-        match self.due(order, &incident, step).await? {
+        match self.due(order, (&incident, step), deadline + self.limits.reserve).await? {
+            Due::Later(why) => {
+                info!("collected later: {why}");
+                Ok(Answer::on("collecting", &order.id, &[]).saying(why))
+            }
             Due::Run(run) => self.carry_on(order, &incident, step, *run, deadline).await,
             Due::Nothing(why) => nothing(why),
             Due::Done => {
@@ -177,36 +175,35 @@ impl Snapshots {
     }
 
     /// A run that is open goes on, whatever became of the incident: the next one names its manifest.
-    async fn due(&self, order: &Order, incident: &Incident, step: &Step) -> Result<Due, Failure> {
+    async fn due(&self, order: &Order, (incident, step): (&Incident, &Step), until: Timestamp) -> Result<Due, Failure> {
         let runs = self.ledger.runs(&incident.incident_id).await?;
+        if let Some(put_off) = order.report {
+            return self.report_due(order, (incident, step), &runs, (put_off, until)).await;
+        }
         let mut since = runs.iter().rev().take_while(|run| run.purpose != Purpose::Snapshot);
         let followed = since.any(|run| run.purpose == Purpose::FollowUp);
-        let latest = runs.into_iter().next_back();
-        if let Some(put_off) = order.report {
-            return self.report_due(order, incident, step, latest, put_off).await;
-        }
         let contained = matches!(incident.state, IncidentState::Ordered | IncidentState::Releasing);
-        let previous = match latest {
+        match runs.last() {
             Some(run) if run.done_at.is_none() => {
+                if let Some(seconds) = is_elsewhere(order, run) {
+                    self.queue.send(order, seconds).await?;
+                    return Ok(Due::Later("it is being collected elsewhere: it is looked at again after that"));
+                }
                 // What it asks for comes after the run that it has met.
                 if order.follow_up && run.purpose == Purpose::Report {
                     self.queue.send(order, self.report_delay().max(1)).await?;
                 }
-                return Ok(Due::Run(Box::new(run)));
+                Ok(Due::Run(Box::new(run.clone())))
             }
             Some(run) if run.covers(incident.episode, &incident.functions) => {
                 if !order.follow_up || followed {
                     return Ok(Due::Done);
                 }
-                return self.begin(incident, step, Purpose::FollowUp, Some(run)).await;
+                self.begin(order, (incident, step), Purpose::FollowUp, &runs, until).await
             }
-            Some(run) => Some(run),
-            None => None,
-        };
-        if !contained {
-            return Ok(Due::Nothing("the incident is not contained, and nothing of it is being collected"));
+            _ if contained => self.begin(order, (incident, step), Purpose::Snapshot, &runs, until).await,
+            _ => Ok(Due::Nothing("the incident is not contained, and nothing of it is being collected")),
         }
-        self.begin(incident, step, Purpose::Snapshot, previous).await
     }
 
     /// Whether the report is made again now. A collection that is under way ends with one, though perhaps with one that was
@@ -214,16 +211,15 @@ impl Snapshots {
     async fn report_due(
         &self,
         order: &Order,
-        incident: &Incident,
-        step: &Step,
-        latest: Option<EvidenceRun>,
-        put_off: u32,
+        (incident, step): (&Incident, &Step),
+        runs: &[EvidenceRun],
+        (put_off, until): (u32, Timestamp),
     ) -> Result<Due, Failure> {
-        let Some(run) = latest else { return Ok(Due::Nothing("no evidence of it was collected")) };
+        let Some(run) = runs.last() else { return Ok(Due::Nothing("no evidence of it was collected")) };
         let apart = SignedDuration::from_secs(self.report_delay().cast_signed());
         let just_told = run.purpose == Purpose::Report && clock::now().duration_since(run.began_at) < apart;
         match run.done_at {
-            None if run.purpose == Purpose::Report => return Ok(Due::Run(Box::new(run))),
+            None if run.purpose == Purpose::Report => return Ok(Due::Run(Box::new(run.clone()))),
             Some(_) if !just_told => {}
             _ if put_off >= MOST_PUT_OFF => return Ok(Due::Nothing("a collection is under way, for long")),
             _ => {
@@ -232,9 +228,9 @@ impl Snapshots {
                 return Ok(Due::Nothing("a collection is under way: the report is made again after it"));
             }
         }
-        let outdated = report::is_outdated(&self.store, &self.ledger, self.place(), incident, &run).await;
+        let outdated = report::is_outdated(&self.store, &self.ledger, self.place(), incident, run).await;
         match outdated {
-            Ok(true) => self.begin(incident, step, Purpose::Report, Some(run)).await,
+            Ok(true) => self.begin(order, (incident, step), Purpose::Report, runs, until).await,
             Ok(false) => Ok(Due::Nothing("the report says it already")),
             Err(error) => self.failed(incident, step, chain(&error), error.is_transient()).await,
         }
@@ -243,84 +239,6 @@ impl Snapshots {
     fn place(&self) -> Place<'_> {
         let region = self.config.region().map(AsRef::as_ref).unwrap_or_default();
         Place { stack: &self.settings.stack, region }
-    }
-
-    /// Fixes what a run reads, and puts it on record before anything is read.
-    async fn begin(
-        &self,
-        incident: &Incident,
-        step: &Step,
-        purpose: Purpose,
-        previous: Option<EvidenceRun>,
-    ) -> Result<Due, Failure> {
-        let now = clock::now();
-        let before = previous.as_ref().filter(|run| run.episode == incident.episode);
-        let functions: Vec<_> = incident.functions.iter().map(firebreak_model::ids::FunctionArn::unqualified).collect();
-        let (from, mut log_groups) = if let Some(run) = previous.as_ref().filter(|_| purpose == Purpose::Report) {
-            (run.window.from, run.log_groups.clone())
-        } else if let Some(run) = before.filter(|_| purpose == Purpose::FollowUp) {
-            (run.window.to.saturating_sub(OVERLAP).unwrap_or(run.window.from), run.log_groups.clone())
-        } else {
-            let each = stream::iter(&functions)
-                .map(async |arn| function::log_group(&clients::lambda_in(&self.config, arn.region()), arn).await);
-            (window_begins(incident), each.buffered(AT_ONCE).collect().await)
-        };
-        log_groups.sort();
-        log_groups.dedup();
-        // Nothing is read after a follow-up: it also looks for events of clocks that are ahead.
-        let to = if purpose == Purpose::FollowUp { now.saturating_add(AHEAD).unwrap_or(now) } else { now };
-        // A report reads nothing: what comes after it goes on behind what was read before it.
-        let told = previous.as_ref().filter(|_| purpose == Purpose::Report);
-        let to = told.map_or(to, |run| run.window.to);
-        let calls = match told {
-            Some(run) => run.calls.clone(),
-            None => self.asked(incident, before, now).await?,
-        };
-        let run = EvidenceRun {
-            schema: SCHEMA,
-            incident_id: incident.incident_id.clone(),
-            episode: incident.episode,
-            run: before.map_or(1, |run| run.run + 1),
-            purpose,
-            account: incident.account.clone(),
-            principal: incident.principal.name.to_string(),
-            functions: told.map_or(&incident.functions, |run| &run.functions).clone(),
-            log_groups,
-            calls,
-            playbook_digest: incident.playbook_digest.clone(),
-            drill: incident.drill,
-            collected_by: concat!("firebreak snapshot-logs ", env!("CARGO_PKG_VERSION")).to_owned(),
-            codec: self.settings.codec,
-            began_at: now,
-            window: Window { from, to },
-            previous: previous.and_then(|run| run.sealed).map(|sealed| sealed.manifest),
-            stalls: 0,
-            signer: None,
-            sealed: None,
-            done_at: None,
-        };
-        let run = if self.ledger.begin_run(&run).await? {
-            run
-        } else {
-            // Another invocation began it in the same moment.
-            match self.ledger.latest_run(&incident.incident_id).await? {
-                Some(first) if first.done_at.is_none() => first,
-                _ => return Ok(Due::Done),
-            }
-        };
-        if purpose == Purpose::Snapshot {
-            self.intend(incident, step, run.run).await?;
-        }
-        Ok(Due::Run(Box::new(run)))
-    }
-
-    async fn intend(&self, incident: &Incident, step: &Step, attempts: u32) -> Result<(), Failure> {
-        let now = clock::now();
-        let fresh = incident.step_record(step, now);
-        let record = self.ledger.step(&fresh).await?.unwrap_or(fresh);
-        let state = StepState::Intended;
-        let record = StepRecord { state, attempts, intended_at: Some(now), updated_at: now, ..record };
-        Ok(self.ledger.record(&record).await?)
     }
 
     /// Carries a run on until it is done, or the invocation nears its end.
@@ -345,9 +263,11 @@ impl Snapshots {
             if open.is_empty() {
                 break pieces;
             }
-            // What follows from the rest is done by whoever finds that done.
+            // What follows from the rest is done by its lane, or by whoever finds all the rest done: by one, which asks
+            // CloudTrail at the pace of one.
             let mut ready = units::ready(&open);
-            ready.retain(|unit| order.lane.holds(unit.number) || unit.subject.is_late());
+            let rest_is_done = open.iter().all(|unit| unit.subject.is_late());
+            ready.retain(|unit| order.lane.holds(unit.number) || (rest_is_done && unit.subject.is_late()));
             if ready.is_empty() {
                 let why = "what is left of the run is being collected elsewhere";
                 return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
@@ -409,9 +329,13 @@ impl Snapshots {
         }
         let lanes = order.lane.for_units(&left, self.limits.lanes);
         for lane in &lanes {
-            let next = Order { lane: *lane, ..order.clone() };
+            let next = Order { lane: *lane, waited: 0, event: None, ..order.clone() };
             self.queue.send(&next, if stalled && !moved { STALLED } else { 0 }).await?;
         }
+        // Whoever is ordered meanwhile leaves it to them.
+        let now = clock::now();
+        run.worker = Some(Worker { event: None, until: now.saturating_add(HANDED_ON).unwrap_or(now) });
+        self.ledger.keep_run(run).await?;
         let why = if cut { "the time of this invocation is over" } else { "AWS does not answer for now" };
         info!(evidence.lanes = lanes.len(), "collecting goes on in other invocations: {why}");
         Ok(Some(Answer::on("collecting", &incident.incident_id, &[]).saying(why)))
@@ -423,7 +347,7 @@ impl Snapshots {
             return Err(Failure::Transient("the run has no end yet".to_owned()));
         };
         if run.purpose == Purpose::Snapshot {
-            let order = Order { id: incident.incident_id.clone(), follow_up: true, report: None, lane: Lane::WHOLE };
+            let order = Order { follow_up: true, ..Order::about(incident.incident_id.clone()) };
             self.queue.send(&order, self.settings.follow_up.as_secs()).await?;
         }
         let now = clock::now();
@@ -443,8 +367,7 @@ impl Snapshots {
         info!(evidence.objects = objects, evidence.gaps = gaps, "collected, manifest `{}`", sealed.manifest.key);
         if !run.covers(incident.episode, &incident.functions) {
             // The incident has grown meanwhile.
-            let order = Order { id: incident.incident_id.clone(), follow_up: false, report: None, lane: Lane::WHOLE };
-            self.queue.send(&order, 0).await?;
+            self.queue.send(&Order::about(incident.incident_id.clone()), 0).await?;
         }
         self.ledger.end_run(&EvidenceRun { done_at: Some(now), ..run.clone() }).await?;
         Ok(Answer::on("collected", &incident.incident_id, &[record]))
@@ -497,6 +420,14 @@ fn said(run: &EvidenceRun, sealed: &Sealed) -> String {
     said
 }
 
+/// How many seconds an order leaves a run to whoever works on it. One that works for the same event has failed, and one that
+/// goes on with a share of it is no new order.
+fn is_elsewhere(order: &Order, run: &EvidenceRun) -> Option<u64> {
+    let (Some(worker), Some(_)) = (&run.worker, &order.event) else { return None };
+    let left = worker.until.duration_since(clock::now()).as_secs();
+    (worker.event != order.event && left >= 0).then(|| left.unsigned_abs() + 1)
+}
+
 /// When the logs begin that are collected. A finding may name any time at all; there are no logs from before 1970.
 fn window_begins(incident: &Incident) -> Timestamp {
     let seen = incident.first_seen.map_or(incident.opened_at, |seen| seen.min(incident.opened_at));
@@ -504,6 +435,7 @@ fn window_begins(incident: &Incident) -> Timestamp {
 }
 
 mod asked;
+mod begin;
 
 #[cfg(test)]
 mod account;

@@ -71,7 +71,7 @@ async fn one(work: Work<'_>, scene: Scene<'_>, unit: Unit<'_>, must: bool) -> Re
             return Box::pin(logs::collect(&client, work, &unit, (group, slice), latest)).await;
         }
         Subject::Calls(_) | Subject::Chained => {
-            return Box::pin(calls::collect(scene.trail, work, &unit, &work.pieces(), must)).await;
+            return Box::pin(calls::collect(scene.trail, work, &unit, &work.pieces())).await;
         }
         Subject::Deeds => {
             Box::pin(deeds::collect(work, &unit, &work.pieces())).await?;

@@ -121,6 +121,7 @@ mod tests {
             value: key(n),
             from: "2026-11-21T03:00:00Z".parse().unwrap(),
             chained,
+            behind: std::collections::BTreeMap::new(),
         };
         let unique_id = Some("AROAEXAMPLE000000001".parse().unwrap());
         Suspects::of(&Asked { questions: vec![question(1, false), question(2, true)], unique_id, ..Asked::default() })

@@ -4,7 +4,7 @@
 //! for the names of sessions, and for a user's name. Names come from findings, which anyone may have written: they are
 //! asked for, and nothing is made of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 
 /// The most questions that one Region is asked. Each costs half a second.
 pub const MOST_QUESTIONS: usize = 60;
+
+/// CloudTrail's event history goes back 90 days: it is asked for nothing before, less an hour in which a run reads it.
+const HISTORY: SignedDuration = SignedDuration::from_hours(90 * 24 - 1);
 
 /// How deep a finding is searched for the names of sessions.
 const DEPTH: usize = 12;
@@ -50,16 +53,56 @@ pub struct Question {
     /// Whether it is the key of a session that was made from what was stolen.
     #[serde(default)]
     pub chained: bool,
+    /// Regions in which it is asked for from an earlier time: those that an earlier run did not ask, or did not hear.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<Region, Timestamp>,
 }
 
-/// A question, and the Region that it is asked in.
+impl Question {
+    fn is(&self, by: By, value: &str) -> bool {
+        self.by == by && self.value == value
+    }
+
+    /// From when on it is asked in a Region.
+    pub fn from_in(&self, region: &Region) -> Timestamp {
+        self.behind.get(region).copied().unwrap_or(self.from)
+    }
+
+    /// From when on it is asked anywhere.
+    pub fn earliest(&self) -> Timestamp {
+        self.behind.values().copied().fold(self.from, Timestamp::min)
+    }
+}
+
+/// A question, and the Regions that it is asked in, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// Where.
-    pub region: Region,
+    pub regions: Vec<Region>,
     /// What.
     #[serde(flatten)]
     pub question: Question,
+}
+
+/// What an earlier run of the episode asked, and what of it CloudTrail did not answer.
+#[derive(Debug, Clone)]
+pub struct Before<'a> {
+    /// What it asked.
+    pub asked: &'a Asked,
+    /// What it got no answer to.
+    pub unread: Vec<Ask>,
+}
+
+impl Before<'_> {
+    /// From when on a question goes on in a Region behind this run; `None` where that did not ask it there.
+    fn goes_on(&self, by: By, value: &str, region: &Region) -> Option<Timestamp> {
+        let question = self.asked.questions.iter().find(|question| question.is(by, value))?;
+        if !self.asked.regions.contains(region) {
+            return None;
+        }
+        let unread = self.unread.iter().any(|ask| ask.question.is(by, value) && ask.regions.contains(region));
+        Some(if unread { question.from_in(region) } else { self.asked.complete_to() })
+    }
 }
 
 /// Everything that a run asks.
@@ -75,6 +118,9 @@ pub struct Asked {
     /// How many more questions there would have been.
     #[serde(default)]
     pub left_out: u32,
+    /// From when on something would have been asked that lies before CloudTrail's history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_history: Option<Timestamp>,
     /// The id of the contained principal, by which its calls are told from those of others with the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_id: Option<UniqueId>,
@@ -82,27 +128,33 @@ pub struct Asked {
 
 impl Asked {
     /// What is asked now about an incident whose logs begin at `since`: keys of findings first, then names, then the keys of
-    /// chained sessions. What was asked `before` is asked from then on, less what came late.
+    /// chained sessions. What a Region was asked `before`, and answered, it is asked from then on, less what came late.
     pub fn of(
         incident: &Incident,
         findings: &[FindingRecord],
         chained: &[AccessKeyId],
         regions: impl IntoIterator<Item = Region>,
         (since, now): (Timestamp, Timestamp),
-        before: Option<&Self>,
+        before: &[Before<'_>],
     ) -> Self {
         let begins = since.saturating_sub(LONGEST).unwrap_or(since).max(Timestamp::UNIX_EPOCH);
+        let oldest = now.saturating_sub(HISTORY).unwrap_or(Timestamp::UNIX_EPOCH);
+        let regions: BTreeSet<Region> = regions.into_iter().collect();
         let mut all: Vec<Question> = Vec::new();
+        let mut before_history: Option<Timestamp> = None;
         let mut add = |by: By, value: &str, from: Timestamp, chained: bool| {
-            if all.iter().any(|known| known.by == by && known.value == value) {
+            if all.iter().any(|known| known.is(by, value)) {
                 return;
             }
-            let asked = |asked: &Self| {
-                let known = asked.questions.iter().any(|known| known.by == by && known.value == value);
-                known.then(|| asked.complete_to())
-            };
-            let from = before.and_then(asked).unwrap_or(from);
-            all.push(Question { by, value: value.to_owned(), from, chained });
+            let goes_on = |region| before.iter().rev().find_map(|run| run.goes_on(by, value, region)).unwrap_or(from);
+            let mut behind: BTreeMap<Region, Timestamp> =
+                regions.iter().map(|region| (region.clone(), goes_on(region))).collect();
+            let earliest = behind.values().copied().min().filter(|earliest| *earliest < oldest);
+            before_history = before_history.into_iter().chain(earliest).min();
+            behind.values_mut().for_each(|from| *from = (*from).max(oldest));
+            let from = behind.values().copied().max().unwrap_or(from);
+            behind.retain(|_, earlier| *earlier < from);
+            all.push(Question { by, value: value.to_owned(), from, chained, behind });
         };
         for key in &incident.access_keys {
             add(By::AccessKey, key.as_str(), begins, false);
@@ -116,18 +168,18 @@ impl Asked {
         for key in chained {
             add(By::AccessKey, key.as_str(), begins, true);
         }
-        // What was found by the run before, and is in no record of a search.
-        for known in before.iter().flat_map(|asked| &asked.questions) {
-            add(known.by, &known.value, known.from, known.chained);
+        // What was asked by the runs before, and is in no record of a search.
+        for known in before.iter().flat_map(|run| &run.asked.questions) {
+            add(known.by, &known.value, known.earliest(), known.chained);
         }
         let left_out = u32::try_from(all.len().saturating_sub(MOST_QUESTIONS)).unwrap_or(u32::MAX);
         all.truncate(MOST_QUESTIONS);
-        let regions: BTreeSet<Region> = regions.into_iter().collect();
         Self {
             at: now,
             regions: regions.into_iter().collect(),
             questions: all,
             left_out,
+            before_history,
             unique_id: incident.principal.unique_id.clone(),
         }
     }
@@ -139,13 +191,18 @@ impl Asked {
 
     /// The questions of a Region.
     pub fn in_region(&self, region: &Region) -> Vec<Ask> {
-        self.questions.iter().map(|question| Ask { region: region.clone(), question: question.clone() }).collect()
+        let ask = |question: &Question| {
+            let question = Question { from: question.from_in(region), behind: BTreeMap::new(), ..question.clone() };
+            Ask { regions: vec![region.clone()], question }
+        };
+        self.questions.iter().map(ask).collect()
     }
 
     /// The question for a chained session's key, in every Region.
-    pub fn about_chained<'a>(&'a self, key: &AccessKeyId, from: Timestamp) -> impl Iterator<Item = Ask> + 'a {
-        let question = Question { by: By::AccessKey, value: key.as_str().to_owned(), from, chained: true };
-        self.regions.iter().map(move |region| Ask { region: region.clone(), question: question.clone() })
+    pub fn about_chained(&self, key: &AccessKeyId, from: Timestamp) -> Ask {
+        let value = key.as_str().to_owned();
+        let question = Question { by: By::AccessKey, value, from, chained: true, behind: BTreeMap::new() };
+        Ask { regions: self.regions.clone(), question }
     }
 
     /// The keys that are asked for, each with whether it is a chained session's.
@@ -236,7 +293,7 @@ mod tests {
             "actor": format!("arn:aws:sts::111122223333:assumed-role/{role}/i-0456"),
             "deep": ["AROAEXAMPLE000000001:a b", "AROAEXAMPLE000000001:i-0123"]}}));
         let chained = [key("ASIAEXAMPLE000000002"), key("ASIAEXAMPLE000000001")];
-        let asked = Asked::of(&incident, &[finding], &chained, regions(), (at(SINCE), at(NOW)), None);
+        let asked = Asked::of(&incident, &[finding], &chained, regions(), (at(SINCE), at(NOW)), &[]);
         assert_eq!(
             told(&asked),
             [
@@ -256,9 +313,10 @@ mod tests {
         let mut incident = incident(Decision::Act);
         incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
         incident.functions = Vec::new();
-        let first = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), None);
+        let first = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), &[]);
         incident.access_keys.push("ASIAEXAMPLE000000003".parse().unwrap());
-        let second = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), Some(&first));
+        let before = [Before { asked: &first, unread: Vec::new() }];
+        let second = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), &before);
         assert_eq!(
             told(&second),
             [
@@ -269,12 +327,64 @@ mod tests {
     }
 
     #[test]
+    fn a_region_that_did_not_answer_or_was_not_asked_is_asked_from_where_it_stands() {
+        let mut incident = incident(Decision::Act);
+        incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
+        incident.functions = Vec::new();
+        let first = Asked::of(&incident, &[], &[], regions(), (at(SINCE), at(NOW)), &[]);
+        let us: Region = "us-east-1".parse().unwrap();
+        let unread = first.in_region(&us);
+        let grown = || regions().into_iter().chain(["ap-south-1".parse().unwrap()]);
+        let later = at("2026-11-21T04:00:00Z");
+        let run = |asked, unread| Before { asked, unread };
+        let second = Asked::of(&incident, &[], &[], grown(), (at(SINCE), later), &[run(&first, unread)]);
+        let from = |asked: &Asked, region: &str| asked.in_region(&region.parse().unwrap())[0].question.from.to_string();
+        assert_eq!(from(&second, "eu-west-1"), "2026-11-21T03:15:00Z");
+        assert_eq!(from(&second, "us-east-1"), "2026-11-20T14:00:00Z", "it did not answer");
+        assert_eq!(from(&second, "ap-south-1"), "2026-11-20T14:00:00Z", "it was not asked");
+        assert_eq!(second.questions[0].earliest(), at("2026-11-20T14:00:00Z"));
+        // Nor does it answer again; the run after that knows from both.
+        let before = [run(&first, Vec::new()), run(&second, second.in_region(&us))];
+        let third = Asked::of(&incident, &[], &[], grown(), (at(SINCE), later), &before);
+        assert_eq!(from(&third, "us-east-1"), "2026-11-20T14:00:00Z");
+        assert_eq!(from(&third, "ap-south-1"), "2026-11-21T03:45:00Z");
+        let written = serde_json::to_string(&third).unwrap();
+        assert_eq!(serde_json::from_str::<Asked>(&written).unwrap(), third);
+    }
+
+    #[test]
+    fn nothing_is_asked_from_before_cloudtrails_history() {
+        let mut incident = incident(Decision::Act);
+        incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
+        incident.functions = Vec::new();
+        let asked = |since: &str, before: &[Before<'_>]| {
+            Asked::of(&incident, &[], &[], regions(), (at(since), at(NOW)), before)
+        };
+        let old = asked("1970-01-01T00:00:00Z", &[]);
+        assert_eq!(old.questions[0].from, at("2026-08-23T04:30:00Z"));
+        assert_eq!(old.before_history, Some(at("1970-01-01T00:00:00Z")));
+        let read = asked("1970-01-01T00:00:00Z", &[Before { asked: &old, unread: Vec::new() }]);
+        assert_eq!(read.before_history, None, "what was read goes on behind it");
+        assert_eq!(asked(SINCE, &[]).before_history, None);
+    }
+
+    /// As many questions as there are, in as many Regions as there could be, fit into one record beside what was found.
+    #[test]
+    fn all_that_is_still_to_be_asked_fits_into_a_record() {
+        let regions: Vec<Region> = (0..40).map(|n| format!("ap-southeast-{n}").parse().unwrap()).collect();
+        let asked = Asked { regions, ..Asked::default() };
+        let about = |n: usize| asked.about_chained(&key(&format!("ASIAEXAMPLE000000{:03}", n)), at(SINCE));
+        let pending: Vec<Ask> = (0..MOST_QUESTIONS).map(about).collect();
+        assert!(serde_json::to_string(&pending).unwrap().len() < 100_000);
+    }
+
+    #[test]
     fn a_flood_of_keys_is_bounded_and_counted() {
         let mut incident = incident(Decision::Act);
         incident.functions = Vec::new();
         incident.access_keys = vec!["ASIAEXAMPLE000000001".parse().unwrap()];
         let chained: Vec<AccessKeyId> = (100..300).map(|n| key(&format!("ASIAEXAMPLE000000{n}"))).collect();
-        let asked = Asked::of(&incident, &[], &chained, regions(), (at(SINCE), at(NOW)), None);
+        let asked = Asked::of(&incident, &[], &chained, regions(), (at(SINCE), at(NOW)), &[]);
         assert_eq!((asked.questions.len(), asked.left_out), (MOST_QUESTIONS, 141));
         assert_eq!(asked.questions[0].value, "ASIAEXAMPLE000000001", "what was stolen is asked for first");
     }

@@ -230,7 +230,7 @@ impl Manifest {
     /// The manifest of a run that found this: the same, byte for byte, whoever makes it.
     pub fn of(run: &EvidenceRun, signer: &Signer, found: Vec<Found>, set_aside: Vec<SetAside>) -> Self {
         let mut entries = Vec::new();
-        let mut gaps = Vec::new();
+        let mut gaps = run.gaps.clone();
         for one in found {
             entries.extend(one.entry);
             gaps.extend(one.gaps);

@@ -14,18 +14,26 @@ use serde_json::{Value, json};
 use super::answered::{listed, sent};
 use super::{Answers, Left, Rest, call, qualifier};
 use crate::action::{ActionError, absent_is_none};
-use crate::evidence::ledger::found_before;
+use crate::evidence::ledger::{found_before, unread};
 use crate::evidence::units::Scene;
 use crate::ledger::Ledger;
 
 const LATEST: &str = "$LATEST";
 
-/// The documents, and what is left to be collected.
+/// So many versions of a function are collected with their code: `$LATEST`, those that findings name, those behind aliases.
+const MOST_VERSIONS: usize = 40;
+
+/// So many times a function is asked for a resource policy: of the function, its aliases, the versions that are collected,
+/// and the newest of the others. Lambda takes 15 such calls a second from everyone together, and isolating comes first.
+const MOST_POLICIES: usize = 60;
+
+/// The documents, and what is left to be collected. What is `known` is on record, and a policy that is is not asked for again.
 pub(super) async fn answers(
     client: &Client,
     ledger: &Ledger,
     Scene { incident, policies, .. }: Scene<'_>,
     function: &FunctionArn,
+    known: &[ApiCall],
 ) -> (Answers, Rest) {
     let name = function.name();
     let mut answers = Answers::default();
@@ -37,10 +45,23 @@ pub(super) async fn answers(
     let aliases = (call("lambda:ListAliases", function, None), aliases);
     let versions = (call("lambda:ListVersionsByFunction", function, None), versions.map(of_versions));
 
-    let findings = ledger.findings(incident.incident_id.as_str()).await.unwrap_or_default();
+    let findings = ledger.findings(incident.incident_id.as_str()).await.unwrap_or_else(|error| {
+        // Which versions they name is not known then.
+        let call = ApiCall::new("dynamodb:Query", json!({"findings": incident.incident_id, "of": function}));
+        answers.push(call, Err(unread(incident.incident_id.as_str(), error)));
+        Vec::new()
+    });
     let named = findings.iter().flat_map(|finding| named_by(finding, function));
     let named = named.chain(incident.functions.iter().filter(|arn| arn.unqualified() == *function).filter_map(version));
-    let implicated = implicated(aliases.1.as_ref().ok(), named);
+    let (implicated, more) = implicated(aliases.1.as_ref().ok(), named);
+    if more > 0 {
+        let problem = format!(
+            "{more} more versions are behind aliases, or named by findings, and were not collected: \
+             `aws lambda get-function --function-name {name} --qualifier VERSION`"
+        );
+        let call = ApiCall::new("lambda:GetFunction", json!({"of": "MoreVersions", "function": function}));
+        answers.push(call, Err(ActionError::Unreadable { target: function.to_string(), problem }));
+    }
 
     let mut rest = Rest::default();
     let mut codes: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -74,12 +95,25 @@ pub(super) async fn answers(
         }
     }
 
-    for place in places(aliases.1.as_ref().ok(), versions.1.as_ref().ok()) {
+    let mut places = places(aliases.1.as_ref().ok(), versions.1.as_ref().ok(), &implicated);
+    let more = places.split_off(places.len().min(MOST_POLICIES)).len();
+    for place in places {
+        let of_it = call("lambda:GetPolicy", function, place.as_deref());
+        if known.contains(&of_it) {
+            continue;
+        }
         policies.turn(function.region()).await;
-        let asked = client.get_policy().function_name(name).set_qualifier(place.clone());
+        let asked = client.get_policy().function_name(name).set_qualifier(place);
         let answer = absent_is_none(sent!(asked, "lambda:GetPolicy", name));
-        let answer = answer.map(|answer| answer.map_or(Value::Null, |(_, answer)| with_document(answer)));
-        answers.push(call("lambda:GetPolicy", function, place.as_deref()), answer);
+        answers.push(of_it, answer.map(|answer| answer.map_or(Value::Null, |(_, answer)| with_document(answer))));
+    }
+    if more > 0 {
+        let problem = format!(
+            "{more} more aliases and older versions were not asked for their policy: \
+             `aws lambda get-policy --function-name {name} --qualifier VERSION`"
+        );
+        let call = ApiCall::new("lambda:GetPolicy", json!({"of": "MoreVersions", "function": function}));
+        answers.push(call, Err(ActionError::Unreadable { target: function.to_string(), problem }));
     }
     answers.push(aliases.0, aliases.1);
     answers.push(versions.0, versions.1);
@@ -189,8 +223,9 @@ fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
-/// `$LATEST`, the versions that aliases lead to, and those that are named, in this order.
-fn implicated(aliases: Option<&Value>, named: impl Iterator<Item = String>) -> Vec<String> {
+/// `$LATEST`, the versions that are named, and those that aliases lead to, in order of their numbers; and how many more
+/// there are than are collected.
+fn implicated(aliases: Option<&Value>, named: impl Iterator<Item = String>) -> (Vec<String>, usize) {
     let mut led_to = BTreeMap::new();
     for alias in members(aliases, "Aliases") {
         let weights = alias.pointer("/RoutingConfig/AdditionalVersionWeights").and_then(Value::as_object);
@@ -200,10 +235,12 @@ fn implicated(aliases: Option<&Value>, named: impl Iterator<Item = String>) -> V
     }
     // A finding may name an alias: the versions that it leads to are here already.
     let named = named.filter(|name| !led_to.contains_key(name.as_str()));
-    let numbers: BTreeSet<String> = named.chain(led_to.values().flatten().cloned()).collect();
-    let mut all = vec![LATEST.to_owned()];
-    all.extend(numbers.into_iter().filter(|version| version != LATEST));
-    all
+    let mut seen = BTreeSet::from([LATEST.to_owned()]);
+    let mut others: Vec<String> = named.chain(led_to.values().flatten().cloned()).collect();
+    others.retain(|version| seen.insert(version.clone()));
+    let more = others.split_off(others.len().min(MOST_VERSIONS - 1)).len();
+    others.sort();
+    (std::iter::once(LATEST.to_owned()).chain(others).collect(), more)
 }
 
 /// The versions that a finding's event names: in the ARN of the function, or beside it.
@@ -237,10 +274,13 @@ fn is_version(text: &str) -> bool {
     text == LATEST || (!text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Where a resource policy may be: the function itself, each alias, each published version.
-fn places(aliases: Option<&Value>, versions: Option<&Value>) -> Vec<Option<String>> {
+/// Where a resource policy may be: the function itself, each alias, each version that is collected; then the other published
+/// versions, the newest first.
+fn places(aliases: Option<&Value>, versions: Option<&Value>, implicated: &[String]) -> Vec<Option<String>> {
     let aliases = members(aliases, "Aliases").filter_map(|alias| text(alias, "Name"));
-    let versions = members(versions, "Versions").filter_map(|version| text(version, "Version"));
-    let named = aliases.chain(versions.filter(|version| *version != LATEST));
+    let others: Vec<&str> = members(versions, "Versions").filter_map(|version| text(version, "Version")).collect();
+    let named = aliases.chain(implicated.iter().map(String::as_str)).chain(others.into_iter().rev());
+    let mut seen = BTreeSet::from([LATEST]);
+    let named = named.filter(|name| seen.insert(name));
     [None].into_iter().chain(named.map(|name| Some(name.to_owned()))).collect()
 }

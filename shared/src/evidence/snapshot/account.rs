@@ -25,6 +25,12 @@ struct State {
     pages: Vec<Vec<String>>,
     /// Answers of the log that come before its pages.
     log_answers: VecDeque<Answer>,
+    /// What is answered of one log group, whatever the others hold.
+    groups: BTreeMap<String, Answer>,
+    /// Answers to queries of a partition, one after the other: none where the table answers.
+    queries: BTreeMap<String, VecDeque<Option<Answer>>>,
+    /// What somebody else puts before the next run is begun.
+    overtaker: Option<Record>,
     log_calls: Vec<Value>,
     /// What CloudTrail holds in each Region, the latest first.
     trail: BTreeMap<String, Vec<Value>>,
@@ -49,6 +55,19 @@ pub(super) struct Account(Arc<Mutex<State>>);
 fn public_key() -> Vec<u8> {
     let before = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
     unhex(&format!("{before}04{}", "ab".repeat(64))).unwrap_or_default()
+}
+
+/// DynamoDB takes no longer item.
+const MOST_BYTES: usize = 400 << 10;
+
+/// The length of an item, or of a value in it, about as DynamoDB counts it: names and texts.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::String(text) => text.len(),
+        _ => 1,
+    }
 }
 
 fn text(value: &Value, at: &str) -> String {
@@ -87,6 +106,21 @@ impl Account {
         self.state().log_answers.extend(answers);
     }
 
+    /// What is answered of one log group.
+    pub(super) fn group(&self, name: &str, answer: Answer) {
+        self.state().groups.insert(name.to_owned(), answer);
+    }
+
+    /// What queries of a partition are answered, one after the other: none where the table answers.
+    pub(super) fn queries(&self, partition: &str, answers: impl IntoIterator<Item = Option<Answer>>) {
+        self.state().queries.insert(partition.to_owned(), answers.into_iter().collect());
+    }
+
+    /// Somebody else puts a record in the moment before the next run is begun.
+    pub(super) fn overtake_with(&self, record: Record) {
+        self.state().overtaker = Some(record);
+    }
+
     /// What the log was asked.
     pub(super) fn log_calls(&self) -> Vec<Value> {
         self.state().log_calls.clone()
@@ -115,6 +149,18 @@ impl Account {
             told.join(" ").trim().to_owned()
         };
         self.state().trail_calls.iter().map(told).collect()
+    }
+
+    /// From when on CloudTrail was asked in a Region for a key or name, in order.
+    pub(super) fn trail_from(&self, region: &str, value: &str) -> Vec<i64> {
+        let state = self.state();
+        let of_it = state
+            .trail_calls
+            .iter()
+            .filter(|call| call["region"] == region && text(call, "/LookupAttributes/0/AttributeValue") == value);
+        #[expect(clippy::cast_possible_truncation, reason = "a time of today, in whole seconds")]
+        let from = |call: &Value| call["StartTime"].as_f64().unwrap_or(0.0) as i64;
+        of_it.map(from).collect()
     }
 
     /// The messages that were sent, each with its delay; and takes them away.
@@ -215,6 +261,9 @@ impl State {
                     text(body, "/ExpressionAttributeValues/:pk/S"),
                     text(body, "/ExpressionAttributeValues/:prefix/S"),
                 );
+                if let Some(answer) = self.queries.get_mut(&pk).and_then(VecDeque::pop_front).flatten() {
+                    return answer;
+                }
                 let of_it = self.table.iter().filter(|((p, s), _)| *p == pk && s.starts_with(&prefix));
                 let mut items: Vec<&Value> = of_it.map(|(_, item)| item).collect();
                 if body["ScanIndexForward"] == json!(false) {
@@ -225,6 +274,9 @@ impl State {
             }
             "FilterLogEvents" => {
                 self.log_calls.push(body.clone());
+                if let Some(answer) = self.groups.get(&text(body, "/logGroupName")) {
+                    return answer.clone();
+                }
                 self.log_answers.pop_front().unwrap_or_else(|| self.page(body))
             }
             "SendMessage" => {
@@ -254,6 +306,14 @@ impl State {
 
     fn put(&mut self, body: &Value) -> Answer {
         let item = &body["Item"];
+        if size(item) > MOST_BYTES {
+            return json_error(400, "ValidationException");
+        }
+        if item["kind"] == json!({"S": "evidence"})
+            && let Some(record) = self.overtaker.take()
+        {
+            self.table.insert(record.keys(), stored(&record));
+        }
         let keys = (text(item, "/pk/S"), text(item, "/sk/S"));
         let there = self.table.get(&keys);
         let name = |term: &str| {

@@ -35,7 +35,7 @@ fn call(id: &str, by: u32, name: &str) -> Value {
 }
 
 /// The key of one number makes that of the other, in another role.
-fn assumed(from: u32, to: u32) -> Value {
+pub(super) fn assumed(from: u32, to: u32) -> Value {
     let mut record = call(&format!("{from}-{to}"), from, "AssumeRole");
     record["eventSource"] = json!("sts.amazonaws.com");
     record["userIdentity"]["principalId"] = json!(format!("AROAEXAMPLE{from:09}:s{from}"));
@@ -314,4 +314,123 @@ async fn without_a_key_a_session_or_a_user_nobody_is_asked() {
     assert_eq!(house.take().await.unwrap().outcome, "collected");
     assert_eq!(house.account.trail_calls(), Vec::<String>::new());
     assert_eq!(entries(&house, 1, "deeds"), []);
+}
+
+/// A page costs half a second of what the Region answers everyone: what it gave before it turned us away is kept.
+#[tokio::test]
+async fn what_a_region_answered_before_it_turned_us_away_is_not_asked_for_again() {
+    let house = House::with(&robbed());
+    let all = many("e", 120);
+    house.account.trail(HERE, all.clone());
+    let event = |record: &Value| json!({"EventId": record["eventID"], "CloudTrailEvent": record.to_string()});
+    let first: Vec<Value> = all[..50].iter().map(event).collect();
+    let busy = std::iter::repeat_n(json_error(400, "ThrottlingException"), 6);
+    let page = ok(json!({"Events": first, "NextToken": "50"}).to_string());
+    house.account.trail_answers(HERE, [page].into_iter().chain(busy));
+    assert_eq!(house.take().await.unwrap().outcome, "collecting");
+    let kept = house.account.records("piece").into_iter().find(|piece| piece.get("pending").is_some()).unwrap();
+    assert_eq!(kept.pointer("/next/M/token/S"), Some(&json!("50")));
+    let (order, _) = house.account.take_messages().remove(0);
+    assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "collected");
+    let ids = ids(&house, 1);
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (120, 120));
+    let anew = format!("{HERE} AccessKeyId {}", key(0));
+    assert_eq!(house.account.trail_calls().iter().filter(|call| **call == anew).count(), 1);
+    assert_eq!(gaps(&house, 1), []);
+}
+
+/// Also where each page is read by another invocation, and where no token is ever known again.
+#[tokio::test]
+async fn the_pages_of_a_question_are_bounded_over_all_invocations() {
+    let mut house = House::with(&robbed());
+    (house.limits.object_bytes, house.limits.pages) = (1, 3);
+    house.account.trail(HERE, many("e", 400));
+    let invocations = house.take_a_little_at_a_time().await;
+    assert!(invocations > 3, "{invocations}");
+    assert_eq!(ids(&house, 1).len(), 150);
+    let told = gaps(&house, 1);
+    assert!(told.len() == 2 && told[0].1.contains("more than the 150 calls"), "{told:?}");
+
+    let mut house = House::with(&robbed());
+    house.limits.pages = 4;
+    let round =
+        || [ok(json!({"Events": [], "NextToken": "t"}).to_string()), json_error(400, "InvalidNextTokenException")];
+    house.account.trail_answers(HERE, (0..100).flat_map(|_| round()));
+    house.take().await.unwrap();
+    let told = gaps(&house, 1);
+    assert!(told.len() == 2 && told[0].1.contains("more than the 200 calls"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_sessions_is_followed_up_to_a_bound_and_the_rest_counted() {
+    // A call by each of so many sessions, which the key had made.
+    let made = |count: u32| {
+        let by = |n: u32| {
+            let mut record = call(&format!("c{n}"), n, "GetRole");
+            record["userIdentity"]["principalId"] = json!(format!("AROAEXAMPLE{n:09}:s{n}"));
+            record
+        };
+        (1..=count).map(|n| assumed(0, n)).chain((1..=count).map(by)).collect::<Vec<Value>>()
+    };
+    let house = House::with(&robbed());
+    house.account.trail(HERE, made(400));
+    assert_eq!(house.take().await.unwrap().outcome, "collected");
+    let asked: BTreeSet<String> =
+        house.account.trail_calls().into_iter().filter(|call| call.starts_with(GLOBAL)).collect();
+    assert_eq!(asked.len(), 2 + 60, "{asked:?}");
+    let told = gaps(&house, 1);
+    assert!(told.len() == 1 && told[0].1.starts_with("340 more sessions"), "{told:?}");
+    let chained: Vec<Entry> =
+        entries(&house, 1, "calls").into_iter().filter(|entry| entry.key.contains("/chained")).collect();
+    assert_eq!(chained.iter().map(|entry| entry.lines).sum::<u64>(), 60);
+    // What the record of an object can tell of ends it.
+    let mut small = House::with(&robbed());
+    small.limits.record_bytes = 1_000;
+    small.account.trail(HERE, made(30));
+    small.take().await.unwrap();
+    let chained = entries(&small, 1, "calls").into_iter().filter(|entry| entry.key.contains("/chained")).count();
+    assert!(chained >= 5, "{chained}");
+    assert_eq!(ids(&small, 1).len(), 60);
+}
+
+/// A report in between, a Region that did not answer the first time, and a session that only the first run knows of.
+#[tokio::test]
+async fn a_follow_up_goes_on_behind_every_run_before_it_and_where_each_region_stands() {
+    let house = House::with(&robbed());
+    house.account.trail(HERE, vec![assumed(0, 2)]);
+    house.account.trail_answers(GLOBAL, [json_error(400, "AccessDeniedException")]);
+    house.take().await.unwrap();
+    house.account.take_messages();
+    let begun = house.manifest(1).0.began_at;
+    let mut changed = robbed();
+    changed.state = IncidentState::Released;
+    house.account.put(&Record::Incident(Box::new(changed)));
+    let report = json!({"detail": {"incident_id": incident().incident_id, "report": 0}});
+    assert_eq!(house.invoke(&report, AMPLE).await.unwrap().outcome, "collected");
+    assert_eq!(house.manifest(2).0.purpose, Purpose::Report);
+    let before = house.account.trail_calls().len();
+    let follow = json!({"detail": {"incident_id": incident().incident_id, "follow_up": true}});
+    assert_eq!(house.invoke(&follow, AMPLE).await.unwrap().outcome, "collected");
+    assert_eq!(house.manifest(3).0.purpose, Purpose::FollowUp);
+    let calls = &house.account.trail_calls()[before..];
+    for region in [HERE, GLOBAL] {
+        let about = format!("{region} AccessKeyId {}", key(2));
+        assert!(calls.contains(&about), "the session that the first run found: {calls:?}");
+    }
+    let from = |region: &str| house.account.trail_from(region, &key(0));
+    let (here, there) = (from(HERE), from(GLOBAL));
+    assert_eq!(here[1], (begun - firebreak_model::evidence::LATE).as_second(), "behind what was read");
+    assert_eq!((there[1], there[0]), (here[0], here[0]), "it did not answer: it is asked from the beginning");
+}
+
+#[tokio::test]
+async fn a_theft_of_long_ago_is_asked_for_as_far_as_cloudtrail_goes_back_and_the_rest_is_a_gap() {
+    let old = Incident { first_seen: Some(clock::now() - SignedDuration::from_hours(24 * 365)), ..robbed() };
+    let house = House::with(&old);
+    house.take().await.unwrap();
+    let began = house.manifest(1).0.began_at;
+    let oldest = (began - SignedDuration::from_hours(24 * 90)).as_second();
+    assert!(house.account.trail_from(HERE, &key(0)).iter().all(|from| *from > oldest));
+    let told = gaps(&house, 1);
+    assert!(told.len() == 1 && told[0].0 == Lack::Gone && told[0].1.contains("90 days"), "{told:?}");
 }

@@ -10,9 +10,13 @@ use firebreak_model::plan::Plan;
 use serde_json::json;
 
 use super::account::Account;
+use super::begin::OVERLAP;
 use super::*;
 
 mod function;
+mod large;
+mod logging;
+mod orders;
 use crate::evidence::testing::{Bucket, documents, unpacked};
 use crate::ledger::Seal;
 use crate::testing::{Answer as Wired, json_error, role_order};

@@ -145,7 +145,7 @@ async fn a_function_is_kept_with_the_code_of_every_version_that_matters() {
 
 /// Whoever isolates the function makes calls of the same kind in the same moment.
 #[tokio::test]
-async fn hundreds_of_versions_are_each_asked_once_for_their_policy_and_leave_lambda_time_for_others() {
+async fn hundreds_of_versions_leave_lambda_time_for_others() {
     let mut house = house();
     let policies = Pace::noted(Limits::default().policies);
     house.policies = Some(policies.clone());
@@ -154,8 +154,8 @@ async fn hundreds_of_versions_are_each_asked_once_for_their_policy_and_leave_lam
     house.take().await.unwrap();
     let told = documents(&house.of_the_function()[0].2);
     let asked = told.iter().filter(|line| line["api"] == "lambda:GetPolicy").count();
-    assert_eq!(asked, 1 + 2 + 300, "the function, its aliases, its versions");
-    let turns: Vec<u128> = (0..303).collect();
+    assert_eq!(asked, 60, "the function, its aliases, its newest versions");
+    let turns: Vec<u128> = (0..60).collect();
     assert_eq!(policies.turns("eu-west-1"), turns);
     assert!(Limits::default().policies >= Duration::from_secs(1) / 10);
 }
