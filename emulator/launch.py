@@ -50,6 +50,7 @@ import organisation  # noqa: E402
 import packages  # noqa: E402
 import propagation  # noqa: E402
 import rules  # noqa: E402
+import services  # noqa: E402
 import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
@@ -404,6 +405,9 @@ packages.install(replace, lambda_svc, iam_actions)
 
 # 22. What IAM looks up about the use of a principal is asked for by its ARN (`last_used.py`).
 last_used.install(replace, iam, iam_actions)
+
+# 23. Who is no service of AWS (`services.py`).
+services.install(replace, iam_evaluator)
 
 if __name__ == "__main__":
     gateway.main()
