@@ -356,7 +356,7 @@ fn a_release_finishes_though_the_role_was_deleted_meanwhile() {
 #[test]
 fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_written() {
     common::in_the_theatre(|theatre| async {
-        let (stack, _) = theatre.enforcing().await.unwrap();
+        let (stack, inbox) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
         let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
         let asked = ["--reason", "r", "--requested-by", "ana"];
@@ -370,6 +370,39 @@ fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_writ
         assert!(told.contains("Transient"), "{told}");
         let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
         assert_eq!(attached.attached_policies().len(), 1, "the deny stays");
+        // It is what it was, guarded as before, and a person hears of it.
+        assert!(told.contains("nothing is undone, the incident is `ordered` as before"), "{told}");
+        let incident = Book::read(aws, stack).await.unwrap().incident(&id).cloned().unwrap();
+        assert_eq!((incident.state, incident.release), (IncidentState::Ordered, None));
+        let stopped = incident.stopped.unwrap();
+        let (mut watched, mut paged) = (false, false);
+        for _ in 0..150 {
+            // A watch that began after the release was taken back, not the one from before.
+            let book = Book::read(aws, stack).await.unwrap();
+            watched = book.watch(&id).is_some_and(|watch| watch.updated_at >= stopped.at);
+            let pages = inbox.take(aws).await.unwrap();
+            paged |= pages.iter().any(|page| page.subject.contains(&format!("NOT released: role/{}", role.name)));
+            if watched && paged {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(watched && paged, "watched again: {watched}, paged: {paged}");
+        let deny = stack.output("DenyPolicyArn").unwrap();
+        aws.iam.detach_role_policy().role_name(&role.name).policy_arn(deny).send().await.unwrap();
+        let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event", "reason": "the guard's schedule"});
+        let sweep = aws.lambda.invoke().function_name(stack.function(FunctionName::GuardContainment));
+        sweep.payload(aws_sdk_lambda::primitives::Blob::new(tick.to_string())).send().await.unwrap();
+        let mut back = 0;
+        for _ in 0..150 {
+            let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+            back = attached.attached_policies().len();
+            if back == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(back, 1, "what is stripped after that is put back");
         let told = badly(&firebreak(theatre, &[&release[..], &["--without-revocation"]].concat()));
         assert!(told.contains("Refused"), "{told}");
         aws.lambda.delete_function_concurrency().function_name(&revoke).send().await.unwrap();

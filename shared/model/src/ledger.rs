@@ -112,6 +112,20 @@ pub struct ReleaseOrder {
     /// Step keys of what someone changed since and that was therefore left alone.
     #[serde(default)]
     pub left_alone: Vec<String>,
+    /// In which state it found the incident, which goes back to it where the release stops before anything is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IncidentState>,
+}
+
+/// A release that stopped before anything was undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedRelease {
+    /// When it stopped.
+    pub at: Timestamp,
+    /// Who had asked for it, as the request says.
+    pub by: String,
+    /// Why it stopped.
+    pub why: String,
 }
 
 /// An incident: one per principal.
@@ -177,6 +191,9 @@ pub struct Incident {
     /// Who released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseOrder>,
+    /// The last release, where it stopped before anything was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StoppedRelease>,
 }
 
 /// What a candidate makes of the incident that is already there.
@@ -234,6 +251,7 @@ impl Incident {
             updated_at: now,
             approval: None,
             release: None,
+            stopped: None,
         }
     }
 
@@ -358,6 +376,7 @@ impl Incident {
         self.episode == 1
             && self.approval.is_none()
             && self.release.is_none()
+            && self.stopped.is_none()
             && matches!(self.state, IncidentState::Ordered | IncidentState::AwaitingApproval)
     }
 
@@ -369,6 +388,15 @@ impl Incident {
             && self.plan == other.plan
             && self.functions == other.functions
             && self.access_keys == other.access_keys
+    }
+
+    /// The incident as it was before the release that is under way, which stopped before anything was undone; `None` where
+    /// no release is under way.
+    #[must_use]
+    pub fn taken_back(&self, why: &str, now: Timestamp) -> Option<Self> {
+        let release = self.release.as_ref().filter(|_| self.state == IncidentState::Releasing)?;
+        let stopped = StoppedRelease { at: now, by: release.by.clone(), why: why.to_owned() };
+        Some(Self { state: release.from?, release: None, stopped: Some(stopped), updated_at: now, ..self.clone() })
     }
 
     /// Whether a person asked for it, or approved it.

@@ -169,6 +169,7 @@ mod tests {
             invocation: "i".into(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         });
         (incident, step)
     }

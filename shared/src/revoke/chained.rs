@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info_span, warn};
 
-use super::{Revocation, longest_session};
+use super::{Revocation, in_an_hour, longest_session};
 use crate::action::ActionError;
 use crate::actions::RevokeChainedSessions;
 use crate::clock;
@@ -199,9 +199,7 @@ impl Revocation {
     ) -> Result<String, Failure> {
         let this_episode = incident.episode == revocation.episode;
         if this_episode && incident.state != IncidentState::Released {
-            let later = now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX);
-            self.ledger.keep_revocation(&RevocationRecord { ends_at: later, ..revocation.clone() }).await?;
-            self.ledger.forget_revocation(revocation).await?;
+            self.put_off(revocation, in_an_hour(now)).await?;
             return Ok("still contained: stays".to_owned());
         }
         let PrincipalName::Role(role) = &revocation.principal.name else {

@@ -31,6 +31,7 @@ fn released(at: &str) -> Incident {
             invocation: "i".into(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         }),
         ..incident(Decision::Act)
     }
