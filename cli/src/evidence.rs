@@ -54,7 +54,8 @@ pub(crate) enum Evidence {
 pub(crate) struct Verify {
     /// The folder, or the incident whose folder lies here
     place: PathBuf,
-    /// The SHA-256 of the last manifest, as the page has it; by default as the ledger had it when it was pulled
+    /// The SHA-256 of a manifest, as a page has it: what came after it is told; by default the last one's, as the ledger
+    /// had it when it was pulled
     #[arg(long, value_name = "SHA256")]
     head: Option<String>,
     /// The fingerprint of the signing key, as the page has it; by default as the ledger had it when it was pulled
@@ -71,6 +72,12 @@ impl Evidence {
                 pull::pull(&sdk().await, stack, &incident_id, &into).await
             }
             Self::Verify(verify) => {
+                if !verify.place.is_dir() {
+                    let place = verify.place.display();
+                    return Err(CliError::Pull(format!(
+                        "`{place}` is no folder: pull the evidence first, or name its folder"
+                    )));
+                }
                 let held_to = verify::Held { head: verify.head, key: verify.key };
                 let sound = verify::verify(&verify.place, &held_to).map_err(CliError::Evidence)?;
                 Ok(sound.to_string())

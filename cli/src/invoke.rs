@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
 use serde_json::Value;
 
@@ -27,18 +28,25 @@ pub(crate) async fn invoke(sdk: &SdkConfig, function: &str, payload: &Value) -> 
         .retry_config(RetryConfig::disabled())
         .build();
     let lambda = aws_sdk_lambda::Client::from_conf(config);
-    let answer = lambda
-        .invoke()
-        .function_name(function)
-        .payload(Blob::new(payload.to_string()))
-        .send()
-        .await
-        .map_err(|e| CliError::Aws { what: format!("`{function}` could not be invoked"), source: Box::new(e) })?;
+    let answer = lambda.invoke().function_name(function).payload(Blob::new(payload.to_string())).send().await.map_err(
+        |error| {
+            let not_there = error.as_service_error().is_some_and(InvokeError::is_resource_not_found_exception);
+            let hint = if not_there {
+                ": is the stack in this Region and account? (AWS_REGION, AWS_PROFILE, --stack)"
+            } else {
+                ""
+            };
+            CliError::Aws { what: format!("`{function}` could not be invoked{hint}"), source: Box::new(error) }
+        },
+    )?;
     let body = answer.payload.map(Blob::into_inner).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if answer.function_error.is_some() {
-        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
-        return Err(CliError::Function { kind: text("errorType"), message: text("errorMessage") });
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let message = text("errorMessage").unwrap_or_else(|| "it does not say why".to_owned());
+        // Lambda's own, of a function that was ended, have no type, or one of the runtime's.
+        let kind = text("errorType").unwrap_or_else(|| "the function was ended; ask again, it goes on".to_owned());
+        return Err(CliError::Function { kind, message });
     }
     Ok(body)
 }

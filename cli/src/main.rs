@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use clap::{Args, Parser, Subcommand};
+use firebreak_model::ids::IncidentId;
 use firebreak_model::playbook::Playbook;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// Why the command did not do what it was asked.
@@ -66,7 +68,15 @@ pub(crate) enum CliError {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "firebreak", version, about = "Contain compromised AWS identities, and release them again")]
+#[command(
+    name = "firebreak",
+    version,
+    about = "Contain compromised AWS identities, and release them again",
+    after_help = "It asks AWS with the credentials and the Region of the environment, as `aws` does (AWS_PROFILE, AWS_REGION): \
+                  give the home Region of the stack.\nIt ends with 0 where what was asked for is done, with 3 where \
+                  Firebreak answered and did something else (an incident that waits for approval, or is withheld), with 1 \
+                  where it could not be asked or failed, with 2 where the command line is wrong."
+)]
 struct Cli {
     /// The name of the stack that Firebreak is deployed as
     #[arg(long, global = true, default_value = "firebreak")]
@@ -87,13 +97,20 @@ enum Verb {
         /// An access key that is known to be stolen; may be repeated
         #[arg(long = "access-key", value_name = "ID")]
         access_keys: Vec<String>,
+        /// What to do, separated by commas, as in the playbook (quarantine,isolate,snapshot,revoke,recycle,
+        /// quarantine-function); by default what the playbook says
+        #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+        response: Vec<String>,
+        /// When the stolen session began, where that is known (2026-11-21T02:00:00Z)
+        #[arg(long, value_name = "TIME")]
+        session_started: Option<Timestamp>,
         #[command(flatten)]
         asked: Asked,
     },
     /// Approve an incident that waits for it
     Approve {
         /// The incident, as the page names it
-        incident_id: String,
+        incident_id: IncidentId,
         #[command(flatten)]
         asked: Asked,
     },
@@ -101,10 +118,10 @@ enum Verb {
     Release {
         /// The incident, as the page names it
         #[arg(required_unless_present = "since", conflicts_with = "since")]
-        incident_id: Option<String>,
+        incident_id: Option<IncidentId>,
         /// Release every incident that was ordered at or after this time (2026-11-21T02:00:00Z)
         #[arg(long, value_name = "TIME")]
-        since: Option<String>,
+        since: Option<Timestamp>,
         /// Drills as well
         #[arg(long, conflicts_with = "incident_id")]
         drills: bool,
@@ -171,6 +188,22 @@ struct Asked {
     requested_by: Option<String>,
 }
 
+/// The exit code where Firebreak answered, and what was asked for is not in force.
+const DONE_OTHERWISE: u8 = 3;
+
+/// What a command has to say.
+struct Told {
+    lines: String,
+    /// Whether what was asked for is done.
+    done: bool,
+}
+
+impl Told {
+    fn of(lines: String) -> Self {
+        Self { lines, done: true }
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -180,9 +213,9 @@ async fn main() -> ExitCode {
             show(&lines);
             ExitCode::SUCCESS
         }),
-        verb => run(&cli.stack, verb).await.map(|lines| {
-            show(&lines);
-            ExitCode::SUCCESS
+        verb => run(&cli.stack, verb).await.map(|told| {
+            show(&told.lines);
+            if told.done { ExitCode::SUCCESS } else { ExitCode::from(DONE_OTHERWISE) }
         }),
     };
     match done {
@@ -199,6 +232,12 @@ fn show(text: &str) {
     println!("{text}");
 }
 
+/// What a person waits for.
+#[expect(clippy::print_stderr, reason = "this is no part of the command's output")]
+fn mention(what: &str) {
+    eprintln!("firebreak: {what}");
+}
+
 #[expect(clippy::print_stderr, reason = "this is where a command complains")]
 fn complain(error: &CliError) {
     eprintln!("firebreak: {error}");
@@ -209,19 +248,25 @@ fn complain(error: &CliError) {
     }
 }
 
-async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
+async fn run(stack: &str, verb: Verb) -> Result<Told, CliError> {
     let request = |verb: &str, more: Value, asked: Asked| (verb.to_owned(), more, asked);
     let (function, (verb, more, asked)) = match verb {
-        Verb::Explain(_) | Verb::Evidence(_) => return Ok(String::new()),
-        Verb::CheckPlaybook { file } => return check_playbook(&file),
+        Verb::Explain(_) | Verb::Evidence(_) => return Ok(Told::of(String::new())),
+        Verb::CheckPlaybook { file } => return check_playbook(&file).map(Told::of),
         Verb::Redrive { most, forwarded_from } => {
-            return redrive::redrive(&sdk().await, stack, most, forwarded_from).await;
+            return redrive::redrive(&sdk().await, stack, most, forwarded_from).await.map(Told::of);
         }
-        Verb::Contain { target, functions, access_keys, asked } => {
+        Verb::Contain { target, functions, access_keys, response, session_started, asked } => {
             let mut more = json!({"functions": functions, "access_keys": access_keys});
-            for (name, value) in [("role", target.role), ("user", target.user)] {
+            let given = [
+                ("role", target.role.map(Value::from)),
+                ("user", target.user.map(Value::from)),
+                ("response", (!response.is_empty()).then(|| json!(response))),
+                ("session_started", session_started.map(|at| json!(at))),
+            ];
+            for (name, value) in given {
                 if let (Some(value), Some(object)) = (value, more.as_object_mut()) {
-                    object.insert(name.to_owned(), json!(value));
+                    object.insert(name.to_owned(), value);
                 }
             }
             ("quarantine-principal", request("contain", more, asked))
@@ -232,7 +277,7 @@ async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
         Verb::List => {
             let payload = json!({"firebreak": "list"});
             let answer = invoke::invoke(&sdk().await, &format!("{stack}-release-containment"), &payload).await?;
-            return Ok(invoke::readable(&answer));
+            return Ok(Told::of(invoke::readable(&answer)));
         }
         Verb::Release { incident_id, since, drills, reactivate_keys, without_revocation, asked } => {
             let more = match since {
@@ -254,8 +299,13 @@ async fn run(stack: &str, verb: Verb) -> Result<String, CliError> {
     if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
         payload.extend(more);
     }
+    if verb == "release" {
+        mention("sessions are revoked first, then IAM is given its time: a release takes about two minutes");
+    }
     let answer = invoke::invoke(&sdk, &format!("{stack}-{function}"), &payload).await?;
-    Ok(invoke::readable(&answer))
+    let outcome = answer.get("outcome").and_then(Value::as_str).unwrap_or_default();
+    let done = !matches!(verb.as_str(), "contain" | "approve") || matches!(outcome, "contained" | "ordered");
+    Ok(Told { lines: invoke::readable(&answer), done })
 }
 
 async fn sdk() -> SdkConfig {

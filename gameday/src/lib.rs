@@ -12,6 +12,7 @@ pub mod check;
 pub mod conditions;
 pub mod deploy;
 pub mod emulator;
+pub mod evidence;
 pub mod findings;
 pub mod ledger;
 pub mod narrator;

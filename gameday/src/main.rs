@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use gameday::evidence;
 use gameday::narrator::Voice;
 use gameday::report::Report;
 use gameday::scenarios::{self, Scenario};
@@ -31,6 +32,9 @@ struct Arguments {
     /// Also writes the report as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Also keeps the evidence of every incident, as it lies in the bucket: the report to look at among it.
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
     /// The scenarios to play; all but the long ones where none is named.
     names: Vec<String>,
 }
@@ -64,7 +68,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     // The emulator ends with the future that holds it.
     let report = tokio::select! {
-        report = play(&settings, &chosen) => report?,
+        report = play(&settings, &chosen, arguments.evidence.as_deref()) => report?,
         _ = tokio::signal::ctrl_c() => return Ok(interrupted(130)),
         _ = terminate.recv() => return Ok(interrupted(143)),
     };
@@ -86,7 +90,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("`{}` is no path", path.display()))
 }
 
-async fn play(settings: &Settings, chosen: &[&'static Scenario]) -> Result<Report> {
+async fn play(settings: &Settings, chosen: &[&'static Scenario], evidence: Option<&Path>) -> Result<Report> {
     let began = firebreak_shared::clock::now();
     println!("starting the emulator");
     let theatre = Theatre::open(settings).await?;
@@ -102,6 +106,10 @@ async fn play(settings: &Settings, chosen: &[&'static Scenario]) -> Result<Repor
         }
         println!("          {}", if report.passed { "passed" } else { "FAILED" });
         reports.push(report);
+    }
+    if let Some(folder) = evidence {
+        let kept = evidence::keep(&theatre, folder).await.context("the evidence cannot be kept")?;
+        println!("\n{kept} objects of evidence are in `{}`", folder.display());
     }
     Ok(Report::of(began, reports))
 }

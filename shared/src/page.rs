@@ -18,6 +18,7 @@ mod watched;
 
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
 use firebreak_model::ledger::{ChainRecord, FindingRecord, ForgeryRecord, Incident, Pause, StepRecord, StepState};
+use firebreak_model::principal::PrincipalName;
 use jiff::Timestamp;
 
 use crate::action::{Permission, Resource};
@@ -64,11 +65,28 @@ impl Setting {
         Command::aws("lambda invoke")
             .option("function-name", &format!("{}-{function}", self.stack))
             .option("region", &self.region)
+            // A release takes minutes, and the CLI asks again after one.
+            .option("cli-read-timeout", "660")
             .option("cli-binary-format", "raw-in-base64-out")
             .option("payload", payload)
             .words("/dev/stdout")
             .line()
             .unwrap_or_else(|| format!("(invoke `{function}` with a payload as in docs/SCHEMAS.md)"))
+    }
+
+    /// What `firebreak` must be told of the stack.
+    fn of_stack(&self) -> String {
+        if self.stack == "firebreak" { String::new() } else { format!(" --stack {}", self.stack) }
+    }
+
+    fn contain(&self, principal: &PrincipalName) -> String {
+        let (kind, name) = match principal {
+            PrincipalName::Role(role) => ("role", role.as_str()),
+            PrincipalName::User(user) => ("user", user.as_str()),
+        };
+        let payload =
+            format!(r#"{{"firebreak": "contain", "{kind}": "{name}", "requested_by": "WHO", "reason": "WHY"}}"#);
+        self.invoke("quarantine-principal", &payload)
     }
 
     fn approve(&self, id: &IncidentId) -> String {
@@ -94,7 +112,7 @@ impl Setting {
     }
 }
 
-/// How a containment stands when every step of its plan has come to an end.
+/// How a containment stands when every step of its plan that contains has come to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Every step that contains was read back.
@@ -129,8 +147,10 @@ pub enum Occasion {
     Step(String, StepState),
     /// Every rung of a step's ladder was refused: a person with more rights must do it, now.
     CannotContain(String),
-    /// Every step has come to an end.
+    /// Every step that contains has come to an end.
     Complete(Verdict),
+    /// The evidence is kept, after the page that said how the containment ended.
+    Evidence,
     /// Sessions were made from what was stolen: a digest of what is said of them.
     Traced(String),
     /// A release began.
@@ -159,6 +179,7 @@ impl Occasion {
             Self::Step(key, state) => format!("step-{state}-{key}"),
             Self::CannotContain(key) => format!("every-rung-refused-{key}"),
             Self::Complete(verdict) => format!("complete-{}-{plan}", verdict.as_str().replace(' ', "-")),
+            Self::Evidence => "evidence".to_owned(),
             Self::Traced(told) => format!("traced-{told}"),
             Self::Releasing => "releasing".to_owned(),
             Self::Stopped(at) => format!("release-stopped-{at}"),

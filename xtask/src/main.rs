@@ -38,6 +38,9 @@ enum Command {
         /// Also writes the report as JSON.
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
+        /// Also keeps the evidence of every incident, as it lies in the bucket: the report to look at among it.
+        #[arg(long, value_name = "DIR")]
+        evidence: Option<PathBuf>,
         /// The scenarios to play; all of them where none is named.
         names: Vec<String>,
     },
@@ -98,7 +101,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let root = root()?;
     match Arguments::parse().command {
-        Command::Gameday { list, report, names } => gameday(&root, list, report, names),
+        Command::Gameday { list, report, evidence, names } => gameday(&root, list, [report, evidence], names),
         Command::Test => suite::run(&root),
         Command::Package { quick } => {
             let profile = if quick { package::Profile::Quick } else { package::Profile::Release };
@@ -125,7 +128,7 @@ fn root() -> Result<PathBuf> {
     Ok(manifest.parent().context("the xtask crate lies outside the workspace")?.to_path_buf())
 }
 
-fn gameday(root: &Path, list: bool, report: Option<PathBuf>, names: Vec<String>) -> Result<ExitCode> {
+fn gameday(root: &Path, list: bool, [report, evidence]: [Option<PathBuf>; 2], names: Vec<String>) -> Result<ExitCode> {
     if !list {
         setup::emulator(root)?;
     }
@@ -139,8 +142,10 @@ fn gameday(root: &Path, list: bool, report: Option<PathBuf>, names: Vec<String>)
         gameday.arg("--functions").arg(package::directory(root));
         gameday.arg("--template").arg(root.join("template.yaml"));
     }
-    if let Some(report) = report {
-        gameday.arg("--report").arg(report);
+    for (option, place) in [("--report", report), ("--evidence", evidence)] {
+        if let Some(place) = place {
+            gameday.arg(option).arg(place);
+        }
     }
     gameday.args(names);
     process::exit_code(&mut gameday)

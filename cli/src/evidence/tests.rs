@@ -519,7 +519,14 @@ fn evidence_is_held_to_the_page_whatever_lies_beside_it() {
         let held = Held { head: Some(head.to_owned()), key: Some(key.to_owned()) };
         verify(download.root(), &held).map(|sound| sound.to_string()).map_err(|wrong| wrong.to_string())
     };
-    assert!(held(&last, &key).unwrap().contains("9 objects"));
+    let told = held(&last, &key).unwrap();
+    assert!(told.contains("9 objects") && told.contains("of --head, the key of --key"), "{told}");
+    assert!(!told.contains("newer"), "{told}");
+    // The page that named the last manifest is overtaken by the next collection, and still good for what it named.
+    let before: Value = serde_json::from_slice(&download.read(&format!("{LAST}/manifest.json"))).unwrap();
+    let told = held(before["previous"]["sha256"].as_str().unwrap(), &key).unwrap();
+    assert!(told.contains("newer          1 manifests came after"), "{told}");
+    assert!(download.verify().unwrap().contains("compare with a page"));
     assert!(held("0", &key).unwrap_err().contains("is not the last manifest"));
     assert!(held(&last, "0").unwrap_err().contains("signed with another key"));
     // Somebody who replaces all of it, the anchor too, does not get at the page.

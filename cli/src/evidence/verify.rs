@@ -45,16 +45,30 @@ pub(crate) struct Sound {
     bytes: u64,
     head: Chained,
     fingerprint: String,
+    /// What the first of these two was held to, and the second.
+    held_to: [&'static str; 2],
+    /// How many manifests came after the one that the caller named.
+    newer: usize,
     gaps: Vec<String>,
     set_aside: usize,
 }
 
 impl fmt::Display for Sound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { incident, manifests, objects, bytes, head, fingerprint, gaps, set_aside } = self;
+        let Self { incident, manifests, objects, bytes, head, fingerprint, held_to, newer, gaps, set_aside } = self;
         writeln!(f, "sound: {objects} objects, {bytes} bytes, in {manifests} manifests of {incident}")?;
         writeln!(f, "last manifest  {} ({})", head.sha256, head.key)?;
         writeln!(f, "signed with    {fingerprint}")?;
+        writeln!(f, "held to        the manifest of {}, the key of {}", held_to[0], held_to[1])?;
+        if held_to.contains(&BESIDE) {
+            writeln!(
+                f,
+                "               (whoever can write here can write {ANCHOR}: compare with a page, or the ledger)"
+            )?;
+        }
+        if *newer > 0 {
+            writeln!(f, "newer          {newer} manifests came after the one that --head names")?;
+        }
         if *set_aside > 0 {
             writeln!(f, "set aside      {set_aside} objects, which are no evidence")?;
         }
@@ -66,19 +80,29 @@ impl fmt::Display for Sound {
     }
 }
 
-/// Checks a folder.
+/// What evidence is held to where the caller names nothing.
+const BESIDE: &str = "anchor.json";
+
+/// Checks a folder. A manifest that the caller names may be any of the chain: each names the one before it, so that it
+/// vouches for all up to itself, and a page that named the last one is overtaken by the next collection.
 pub(crate) fn verify(place: &Path, held: &Held) -> Result<Sound, Wrong> {
     let files = Files::under(place)?;
     let anchor = anchor(&files)?;
-    let last_digest = held.head.clone().or_else(|| anchor.as_ref().map(|anchor| anchor.head.sha256.clone()));
-    let key = held.key.clone().or_else(|| anchor.as_ref().map(|anchor| anchor.fingerprint.clone()));
-    let (Some(last_digest), Some(key)) = (last_digest, key) else {
-        let problem = "is not there, and neither --head nor --key says what the evidence is held to: take them from the \
-                       page, or pull the evidence again";
+    let of_anchor = |of: fn(&Anchor) -> String| anchor.as_ref().map(of);
+    let last = of_anchor(|anchor| anchor.head.sha256.clone());
+    let key = held.key.clone().or_else(|| of_anchor(|anchor| anchor.fingerprint.clone()));
+    let (Some(digest), Some(key)) = (held.head.clone().or(last), key) else {
+        let problem = "is not there: give both --head and --key, which say what the evidence is held to, from the page, or \
+                       pull the evidence again";
         return wrong(ANCHOR, problem);
     };
     let manifests = manifests(&files, &key)?;
-    chained(&manifests, anchor.as_ref(), &last_digest)?;
+    let newer = chained(&manifests, anchor.as_ref(), &digest)?;
+    if let (None, Some(last), true) = (&held.head, manifests.last(), newer > 0) {
+        return wrong(&last.key, format!("is not the last manifest: that has SHA-256 {digest}"));
+    }
+    let held_to =
+        [(&held.head, "--head"), (&held.key, "--key")].map(|(given, flag)| given.as_ref().map_or(BESIDE, |_| flag));
     let named = objects(&files, &manifests)?;
     files.nothing_but(&named)?;
     let entries = || manifests.iter().flat_map(|read| &read.manifest.entries);
@@ -91,6 +115,8 @@ pub(crate) fn verify(place: &Path, held: &Held) -> Result<Sound, Wrong> {
         bytes: entries().map(|entry| entry.bytes).sum(),
         head: last.chained(),
         fingerprint: last.manifest.signed_with.fingerprint.clone(),
+        held_to,
+        newer,
         gaps: gaps.map(|gap| format!("{}: {} ({})", shown(&gap.what), shown(&gap.source.api), gap.lack)).collect(),
         set_aside: manifests.iter().map(|read| read.manifest.set_aside.len()).sum(),
     })
@@ -236,8 +262,9 @@ fn signed(
     Ok(())
 }
 
-/// Each manifest names the one before it, none is missing in between, and the last is the one that the ledger knows.
-fn chained(manifests: &[Signed], anchor: Option<&Anchor>, head: &str) -> Result<(), Wrong> {
+/// Each manifest names the one before it, none is missing in between, and one of them has that digest. Answers how many
+/// come after it.
+fn chained(manifests: &[Signed], anchor: Option<&Anchor>, head: &str) -> Result<usize, Wrong> {
     let mut before: Option<&Signed> = None;
     for read in manifests {
         let Manifest { incident_id, account, .. } = &read.manifest;
@@ -260,10 +287,12 @@ fn chained(manifests: &[Signed], anchor: Option<&Anchor>, head: &str) -> Result<
         }
         before = Some(read);
     }
-    match before {
-        Some(last) if last.sha256 == head => Ok(()),
-        Some(last) => wrong(&last.key, format!("is not the last manifest: that has SHA-256 {head}")),
-        None => wrong(MANIFEST, "there is none"),
+    match (manifests.iter().rev().position(|read| read.sha256 == head), before) {
+        (Some(newer), _) => Ok(newer),
+        (None, Some(last)) => {
+            wrong(&last.key, format!("is not the last manifest, nor is any before it: that has SHA-256 {head}"))
+        }
+        (None, None) => wrong(MANIFEST, "there is none"),
     }
 }
 

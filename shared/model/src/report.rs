@@ -443,7 +443,10 @@ fn open(sources: &Sources<'_>) -> Vec<String> {
                 .to_owned(),
         ),
         Some(until) if denied_at(sources).is_some_and(|denied| until < denied) => {
-            open.push(format!("CloudTrail was complete up to {}: what came later is not here", seconds(until)));
+            open.push(format!(
+                "CloudTrail was complete up to {}: of what came later, some may be missing here",
+                seconds(until)
+            ));
         }
         Some(_) => {}
     }
@@ -478,7 +481,8 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
         );
     }
     lines.push(format!(
-        "aws lambda invoke --function-name {}-release-containment --region {} --cli-binary-format raw-in-base64-out \
+        "aws lambda invoke --function-name {}-release-containment --region {} --cli-read-timeout 660 --cli-binary-format \
+         raw-in-base64-out \
          --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
          answer.json",
         sources.stack, sources.region, incident.incident_id
@@ -486,9 +490,9 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
     lines
 }
 
-/// A time, in whole seconds.
+/// A time, to the second in which it lies, as CloudTrail has it.
 fn seconds(time: Timestamp) -> String {
-    crate::policy::whole_seconds(time).to_string()
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 /// A length of time, to the two largest units.

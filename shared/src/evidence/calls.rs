@@ -173,8 +173,10 @@ impl<'a> Reader<'a> {
             for piece in pieces.iter().filter(|piece| calls.contains(&piece.unit)) {
                 new.extend(self.read_back(piece, &mut place).await?);
             }
-            new.sort();
+            place.suspects.nearest_first(&mut new);
             self.follow(&mut place, new);
+            let told = place.suspects.not_followed();
+            place.gaps.extend(told.into_iter().map(|told| self.gap(ApiCall::new(CALL, json!({})), told)));
         }
         for piece in pieces.iter().filter(|piece| piece.unit == self.unit.number) {
             self.resume(piece, &mut place).await?;

@@ -12,23 +12,33 @@ use jiff::SignedDuration;
 use super::text::{clean, span};
 use super::{Draft, Occasion, Page, Setting, Verdict, by_hand, finding, undo};
 
-/// The verdict on an incident, once every step of its plan has come to an end.
+/// The verdict on an incident, once every step of its plan that contains has come to an end. Evidence may take hours:
+/// nobody waits for it, and where there is nothing else there is no verdict.
 pub(super) fn verdict(incident: &Incident, steps: &[StepRecord]) -> Option<Verdict> {
-    let states: Vec<(ActionId, StepState)> =
-        incident.plan.steps.iter().map(|step| Some((step.action, ended(step, steps)?))).collect::<Option<_>>()?;
-    if states.is_empty() || states.iter().any(|(_, state)| *state == StepState::Intended) {
+    let containing = incident.plan.steps.iter().filter(|step| step.action != ActionId::SnapshotLogs);
+    let states: Vec<StepState> = containing.map(|step| ended(step, steps)).collect::<Option<_>>()?;
+    if states.is_empty() || states.contains(&StepState::Intended) {
         return None;
     }
-    let containing: Vec<StepState> =
-        states.iter().filter(|(action, _)| *action != ActionId::SnapshotLogs).map(|(_, state)| *state).collect();
     // What does not exist need not be contained.
-    let there: Vec<_> = containing.iter().filter(|state| **state != StepState::Gone).collect();
+    let there: Vec<_> = states.iter().filter(|state| **state != StepState::Gone).collect();
     let applied = there.iter().filter(|state| ***state == StepState::Applied).count();
     Some(match applied {
-        n if n == there.len() && !containing.is_empty() => Verdict::Contained,
+        n if n == there.len() => Verdict::Contained,
         0 => Verdict::CannotContain,
         _ => Verdict::Partial,
     })
+}
+
+/// How the collection of evidence stands, where it was begun.
+fn evidence<'a>(incident: &Incident, steps: &'a [StepRecord]) -> Option<&'a StepRecord> {
+    let snapshot = incident.plan.steps.iter().find(|step| step.action == ActionId::SnapshotLogs)?;
+    record_of(snapshot, steps)
+}
+
+/// Whether the evidence of an incident is kept. What became of a collection that failed is a page of its step.
+pub(super) fn is_kept(incident: &Incident, steps: &[StepRecord]) -> bool {
+    evidence(incident, steps).is_some_and(|record| record.state == StepState::Applied)
 }
 
 /// How a step of the plan came to its end, with the rungs below it; `None` while it has not.
@@ -103,6 +113,7 @@ pub(super) fn page(
     let with_commands = matches!(
         occasion,
         Occasion::Step(..)
+            | Occasion::CannotContain(_)
             | Occasion::Complete(_)
             | Occasion::Ordered
             | Occasion::Releasing
@@ -123,6 +134,7 @@ fn word(occasion: &Occasion) -> String {
         Occasion::Step(_, state) => format!("step {state}"),
         Occasion::CannotContain(_) => "CANNOT CONTAIN, act now".to_owned(),
         Occasion::Complete(verdict) => verdict.as_str().to_owned(),
+        Occasion::Evidence => "evidence kept".to_owned(),
         Occasion::Traced(_) => "chained sessions".to_owned(),
         Occasion::Releasing => "releasing".to_owned(),
         Occasion::Stopped(_) => "NOT released".to_owned(),
@@ -152,9 +164,12 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
         Occasion::CannotContain(_) => {
             format!("Firebreak cannot deny {who} anything: every way of it was refused. The thief can still act.")
         }
-        Occasion::Complete(Verdict::Contained) => format!("{who} is contained: every step was read back."),
+        Occasion::Complete(Verdict::Contained) => {
+            format!("{who} is contained: every step that contains was read back.")
+        }
         Occasion::Complete(Verdict::Partial) => format!("{who} is contained in part only."),
         Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
+        Occasion::Evidence => format!("The evidence about {who} is collected and signed."),
         Occasion::Releasing => format!("The containment of {who} is being released."),
         Occasion::Stopped(_) => format!(
             "The release of {who} stopped before anything was undone: it is `{}` as before.",
@@ -211,7 +226,8 @@ fn happened(draft: &mut Draft, incident: &Incident, findings: &[FindingRecord]) 
     );
     draft.field("Why", &clean(&incident.reason, 500));
     draft.field("Head start", &head_start(incident));
-    draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+    let times = if incident.episode > 1 { " (it was released and opened again)" } else { "" };
+    draft.field("Incident", &format!("{}, episode {}{times}", incident.incident_id, incident.episode));
 }
 
 /// Who else a denied role stops, or would stop.
@@ -287,7 +303,7 @@ fn progress(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps: 
         }
     }
     if !open.is_empty() {
-        draft.section("What is not");
+        draft.section("What is not, or not yet");
     }
     for (key, record) in open {
         draft.line(&format!("[ ] {}", clean(key, 300)));
@@ -351,7 +367,9 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
         Occasion::CannotContain(_) => {
             draft
                 .line("The commands above, at once. What else was planned goes on meanwhile. When they took hold, ask");
-            draft.line("Firebreak to contain it again: what it does then, it can undo. When it is over, release it:");
+            draft.line("Firebreak to contain it again: what it does then, it can undo.");
+            draft.command(&setting.contain(&incident.principal.name));
+            draft.line("When it is over, release it, and take away what you put there by hand:");
             draft.command(&setting.release(id));
         }
         Occasion::Complete(verdict) => {
@@ -360,8 +378,21 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
                 Verdict::Partial => "Do by hand what is not verified above. Until then the thief may still act.",
                 Verdict::CannotContain => "Contain by hand now: the thief can still act.",
             });
+            if *verdict != Verdict::Contained {
+                draft.line("Or have Firebreak try again, once what stood in its way is gone:");
+                draft.command(&setting.contain(&incident.principal.name));
+            }
+            if evidence(incident, steps).is_some_and(|record| record.state == StepState::Intended) {
+                draft.line("The evidence is still being collected: another page says when it is kept.");
+            }
             draft.line("When it is over, or if this is the wrong one, release it:");
             draft.command(&setting.release(id));
+        }
+        Occasion::Evidence => {
+            draft.line("Read the report first. The evidence goes onto your machine, and is checked there, with:");
+            draft.command(&format!("firebreak evidence pull {id}{}", setting.of_stack()));
+            draft.command(&format!("firebreak evidence verify {id}"));
+            draft.line("The containment stays until it is released.");
         }
         Occasion::Releasing => {
             draft.line("Wait for the page that says that it is released. If none comes, ask for the release again:");

@@ -42,14 +42,18 @@ pub struct Notifier {
 struct Due {
     record: PageRecord,
     page: Page,
+    /// Another occasion, of which this page tells as well.
+    also: Option<PageRecord>,
 }
 
 impl Due {
     fn new(subject: &str, episode: u32, occasion: String, page: Page) -> Self {
-        let record =
-            PageRecord { schema: SCHEMA, subject: subject.to_owned(), episode, occasion, sent_at: clock::now() };
-        Self { record, page }
+        Self { record: sent(subject, episode, occasion), page, also: None }
     }
+}
+
+fn sent(subject: &str, episode: u32, occasion: String) -> PageRecord {
+    PageRecord { schema: SCHEMA, subject: subject.to_owned(), episode, occasion, sent_at: clock::now() }
 }
 
 impl Notifier {
@@ -129,11 +133,15 @@ impl Notifier {
         let occasions = occasions(&incident, &steps);
         let findings = self.ledger.findings(id.as_str()).await?;
         let plan = plan_digest(&incident);
+        let kept = incident.state == IncidentState::Ordered && incident::is_kept(&incident, &steps);
         let due = |occasion: Occasion| {
             let page = of_incident(&occasion, &incident, &steps, &findings, &self.setting);
-            Due::new(id.as_str(), incident.episode, occasion.name(&plan), page)
+            // A page that says how it ended tells of the evidence as well, where that is kept by then.
+            let also = (kept && matches!(occasion, Occasion::Complete(_)))
+                .then(|| sent(id.as_str(), incident.episode, Occasion::Evidence.name(&plan)));
+            Due { also, ..Due::new(id.as_str(), incident.episode, occasion.name(&plan), page) }
         };
-        Ok(occasions.into_iter().map(due).collect())
+        Ok(occasions.into_iter().chain(kept.then_some(Occasion::Evidence)).map(due).collect())
     }
 
     /// Sessions that were made from what was stolen, where there are any and the incident is not over.
@@ -256,6 +264,9 @@ impl Notifier {
             info!(page.occasion = %due.record.occasion, "paged");
             // Recorded when it is out: a page that is sent twice is better than one that is never sent.
             self.ledger.paged(&due.record).await?;
+            if let Some(also) = &due.also {
+                self.ledger.paged(also).await?;
+            }
             return Ok(true);
         };
         let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();

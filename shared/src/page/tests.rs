@@ -446,10 +446,12 @@ fn withheld_and_failed_steps_say_why() {
 #[test]
 fn the_verdict_waits_for_every_step() {
     let incident = incident();
+    // The evidence is last, and not waited for.
     let last = incident.plan.steps.len() - 1;
     let all =
         |state: StepState| -> Vec<StepRecord> { (0..=last).map(|at| record(&incident, at, state, "", None)).collect() };
-    assert_eq!(incident::verdict(&incident, &all(StepState::Applied)[..last]), None);
+    assert_eq!(incident::verdict(&incident, &all(StepState::Applied)[..last - 1]), None);
+    assert_eq!(incident::verdict(&incident, &all(StepState::Applied)[..last]), Some(Verdict::Contained));
     assert_eq!(incident::verdict(&incident, &all(StepState::Intended)), None);
     assert_eq!(incident::verdict(&incident, &all(StepState::Applied)), Some(Verdict::Contained));
     assert_eq!(incident::verdict(&incident, &all(StepState::Failed)), Some(Verdict::CannotContain));
@@ -459,6 +461,10 @@ fn the_verdict_waits_for_every_step() {
     let mut evidence_only = all(StepState::Failed);
     evidence_only[last].state = StepState::Applied;
     assert_eq!(incident::verdict(&incident, &evidence_only), Some(Verdict::CannotContain));
+    let mut nothing_else = incident.clone();
+    nothing_else.plan.steps = vec![incident.plan.steps[last].clone()];
+    assert_eq!(incident::verdict(&nothing_else, &all(StepState::Applied)[last..]), None);
+    assert!(incident::is_kept(&nothing_else, &all(StepState::Applied)[last..]));
 }
 
 #[test]

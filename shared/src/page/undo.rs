@@ -80,11 +80,14 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
     draft.line(
         "Firebreak's own release is safer: it keeps stolen sessions dead. While the guard runs, it puts back what",
     );
-    draft.line("is undone by hand, and pages. Without them, step by step; first stop the guard:");
-    let stop = Command::aws("lambda put-function-concurrency")
-        .option("function-name", &format!("{}-guard-containment", setting.stack))
-        .option("region", &setting.region)
-        .words("--reserved-concurrent-executions 0");
+    draft.line("is undone by hand, and pages. Without them, step by step; first stop the guard. Where the policy of");
+    draft.line("the organisation forbids it, detach that first (docs/ORGANISATION.md).");
+    let guard = |words: &str| {
+        Command::aws(words)
+            .option("function-name", &format!("{}-guard-containment", setting.stack))
+            .option("region", &setting.region)
+    };
+    let stop = guard("lambda put-function-concurrency").words("--reserved-concurrent-executions 0");
     draft.command(&stop.line().unwrap_or_default());
     for record in undoable {
         draft.line("");
@@ -106,6 +109,12 @@ pub(super) fn section(draft: &mut Draft, incident: &Incident, steps: &[StepRecor
             draft.command(&clean(record.prior.as_deref().unwrap_or("none"), 8_000));
         }
     }
+    draft.line("");
+    draft.line(
+        "# The incident is still open: release it when Firebreak works again, before the guard runs, or the guard",
+    );
+    draft.line("# puts all of this back. Let it run again (with its former figure, where it had one):");
+    draft.command(&guard("lambda delete-function-concurrency").line().unwrap_or_default());
 }
 
 /// `None` where the recorded prior state has a shape that is not known here.

@@ -118,6 +118,9 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.command(&restore.words("--policy-document file://trust.json").line().unwrap_or_default());
     }
     if let Some(incident) = incident {
+        if tamper.nature != Nature::Undone {
+            draft.line("Do not release for this. When everything is over, the incident is released with:");
+        }
         draft.command(&setting.release(&incident.incident_id));
         draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
     }
@@ -151,8 +154,14 @@ pub(super) fn of_parts(parts: &PartsRecord, setting: &Setting) -> Page {
     }
     draft.field("Since", &parts.since.to_string());
     draft.section("Next step");
-    draft.line("CloudTrail says who did it. Deploy the stack again, or put each part back by hand. What changed:");
-    let compare = Command::aws("cloudformation detect-stack-drift").option("stack-name", &setting.stack);
-    draft.command(&compare.option("region", &setting.region).line().unwrap_or_default());
+    draft.line("CloudTrail says who did it. Put each part back by hand: deploying the same template again changes");
+    draft.line("nothing. What is other than it was deployed, some minutes after the first of these:");
+    for words in [
+        "cloudformation detect-stack-drift",
+        "cloudformation describe-stack-resource-drifts --stack-resource-drift-status-filters MODIFIED DELETED",
+    ] {
+        let compare = Command::aws(words).option("stack-name", &setting.stack).option("region", &setting.region);
+        draft.command(&compare.line().unwrap_or_default());
+    }
     draft.page("firebreak is blinded in part")
 }

@@ -37,9 +37,14 @@ impl Releasing {
         ids.truncate(MOST);
         let entries = stream::iter(ids).map(|id| self.entry(id)).buffered(READ_AT_ONCE).collect::<Vec<_>>().await;
         let incidents = entries.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let said = match more {
-            0 => format!("{} incidents are open", incidents.len()),
-            more => format!("the oldest {MOST} are shown, {more} more are open"),
+        let said = match (more, incidents.len()) {
+            (0, 1) => "1 incident is open".to_owned(),
+            (0, count) => format!("{count} incidents are open"),
+            (more, _) => format!("the oldest {MOST} are shown, {more} more are open"),
+        };
+        let said = match self.ledger.paused().await? {
+            Some(pause) => format!("{said}; PAUSED since {} by {}: {}", pause.since, pause.by, pause.reason),
+            None => said,
         };
         Ok(Answer { incidents, ..Answer::of("listed") }.saying(said))
     }

@@ -13,6 +13,10 @@ use crate::ids::{AccessKeyId, AccountId, Region, RoleName, SessionId, UniqueId};
 /// The most sessions that are followed for one incident. What is beyond is told of.
 pub const MOST_LINKS: usize = 400;
 
+/// The most of them that lead back to a session of the principal which no finding names: a function that assumes a role
+/// with every request leaves room for what the thief made.
+const MOST_OWN: usize = MOST_LINKS / 2;
+
 /// Where a chain begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Root {
@@ -75,18 +79,28 @@ impl Link {
     }
 }
 
+/// What a session leads back to: the nearest to what is known to be stolen comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// A key that a finding names.
+    Stolen,
+    /// Another session of the principal: a thief's, or its own work.
+    Own,
+}
+
 /// What is known of a chain.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     root: Root,
     links: Vec<Link>,
-    /// The depth of each key that is stolen or was made from what is.
-    keys: BTreeMap<AccessKeyId, u32>,
+    /// What each key that is stolen or was made from what is leads back to, and how far it is from that.
+    keys: BTreeMap<AccessKeyId, (Origin, u32)>,
     /// The same for sessions, for callers whose key the record leaves out.
-    sessions: BTreeMap<SessionId, u32>,
+    sessions: BTreeMap<SessionId, (Origin, u32)>,
     heard: BTreeSet<String>,
     waiting: Vec<Minting>,
     unread: BTreeSet<String>,
+    own: usize,
     cut: bool,
 }
 
@@ -94,9 +108,12 @@ impl Chain {
     /// From this root, with what was found before.
     pub fn of(root: Root, before: Vec<Link>) -> Self {
         let mut chain = Self { root, ..Self::default() };
-        chain.keys = chain.root.access_keys.iter().map(|key| (key.clone(), 0)).collect();
+        chain.keys = chain.root.access_keys.iter().map(|key| (key.clone(), (Origin::Stolen, 0))).collect();
         for link in before {
-            chain.add(link);
+            // One whose maker is not known by its key was made by another session of the principal.
+            let by = link.by.as_ref();
+            let origin = by.map_or(Origin::Stolen, |by| chain.keys.get(by).map_or(Origin::Own, |(origin, _)| *origin));
+            chain.add(link, origin);
         }
         chain
     }
@@ -113,21 +130,22 @@ impl Chain {
             let before = self.links.len() + self.unread.len();
             // What leads nowhere now may do so when another record is read.
             for minting in std::mem::take(&mut self.waiting) {
-                match (self.depth_of(&minting.by), &minting.made) {
+                match (self.place_of(&minting.by), &minting.made) {
                     (None, _) => self.waiting.push(minting),
                     (Some(_), Err(told)) => {
                         self.unread.insert(told.clone());
                     }
-                    (Some(depth), Ok(session)) => {
+                    (Some((origin, depth)), Ok(session)) => {
                         let Minting { call, at, region, by, .. } = &minting;
-                        self.add(Link {
+                        let link = Link {
                             call: *call,
                             at: *at,
                             region: region.clone(),
                             by: by.access_key.clone(),
                             depth: depth.saturating_add(1),
                             session: session.clone(),
-                        });
+                        };
+                        self.add(link, origin);
                     }
                 }
             }
@@ -138,7 +156,7 @@ impl Chain {
         }
     }
 
-    fn add(&mut self, link: Link) {
+    fn add(&mut self, link: Link, origin: Origin) {
         let Session { role, access_key, .. } = &link.session;
         let known = match access_key {
             Some(key) => self.keys.contains_key(key) && self.links.iter().any(|l| l.session.access_key == *access_key),
@@ -147,21 +165,22 @@ impl Chain {
         if known {
             return;
         }
-        if self.links.len() >= MOST_LINKS {
+        if self.links.len() >= MOST_LINKS || (origin == Origin::Own && self.own >= MOST_OWN) {
             self.cut = true;
             return;
         }
+        self.own += usize::from(origin == Origin::Own);
         if let Some(key) = access_key {
-            self.keys.entry(key.clone()).or_insert(link.depth);
+            self.keys.entry(key.clone()).or_insert((origin, link.depth));
         }
         if let Some(role) = role {
-            self.sessions.entry(role.id.clone()).or_insert(link.depth);
+            self.sessions.entry(role.id.clone()).or_insert((origin, link.depth));
         }
         self.links.push(link);
     }
 
-    /// How far a caller is from what was stolen; `None` where nothing leads there.
-    fn depth_of(&self, caller: &Caller) -> Option<u32> {
+    /// What a caller leads back to, and how far it is from that; `None` where nothing leads there.
+    fn place_of(&self, caller: &Caller) -> Option<(Origin, u32)> {
         let by_key = caller.access_key.as_ref().and_then(|key| self.keys.get(key).copied());
         // A caller in another account is known to us by its session alone.
         let by_session = || {
@@ -171,15 +190,15 @@ impl Chain {
         let by_id = || {
             let same = self.root.unique_id.is_some() && self.root.unique_id == caller.unique_id;
             let healthy = self.root.healthy_from.is_some_and(|from| caller.began.is_some_and(|began| began >= from));
-            (same && !healthy).then_some(0)
+            (same && !healthy).then_some((Origin::Own, 0))
         };
         by_key.or_else(by_session).or_else(by_id)
     }
 
-    /// The keys whose calls are worth a look, the nearest to what was stolen first.
+    /// The keys whose calls are worth a look, the nearest to what is known to be stolen first.
     pub fn keys(&self) -> Vec<AccessKeyId> {
         let mut keys: Vec<_> = self.keys.iter().collect();
-        keys.sort_by_key(|(_, depth)| **depth);
+        keys.sort_by_key(|(_, place)| **place);
         keys.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
@@ -192,7 +211,10 @@ impl Chain {
     pub fn not_followed(&self) -> Vec<String> {
         let mut all: Vec<String> = self.unread.iter().cloned().collect();
         if self.cut {
-            all.push(format!("more than {MOST_LINKS} sessions were made: the rest is neither denied nor followed"));
+            all.push(format!(
+                "more than {MOST_LINKS} sessions were made, or more than {MOST_OWN} by sessions that no finding names: the rest \
+                 is neither denied nor followed"
+            ));
         }
         all
     }
@@ -323,6 +345,24 @@ mod tests {
         chain.grow([unread]);
         let told = chain.not_followed();
         assert!(told[0].contains("does not name") && told[1].contains("more than 400"), "{told:?}");
+    }
+
+    /// A function that assumes a role with every request; what the thief made is read last.
+    #[test]
+    fn what_the_thief_made_finds_room_and_comes_first() {
+        let root = Root { unique_id: Some(id(1)), access_keys: vec![key(0)], ..Root::default() };
+        let mut chain = Chain::of(root.clone(), Vec::new());
+        let most = u32::try_from(MOST_LINKS).unwrap();
+        chain.grow((0..=most).map(|n| minted(2_000 + n, 1, 3_000 + n, 2)));
+        assert_eq!(chain.links().len(), MOST_OWN);
+        assert!(chain.not_followed()[0].contains("that no finding names"), "{:?}", chain.not_followed());
+        chain.grow([minted(0, 1, 9_000, 2), minted(9_000, 2, 9_001, 3)]);
+        assert_eq!(chain.keys().get(..3).unwrap(), [key(0), key(9_000), key(9_001)]);
+        // And so it stays when it is made again from what is on record.
+        let mut again = Chain::of(root, chain.links().to_vec());
+        assert_eq!(again.keys(), chain.keys());
+        again.grow([minted(2_999, 1, 4_999, 2)]);
+        assert_eq!(again.links().len(), MOST_OWN + 2);
     }
 
     proptest! {

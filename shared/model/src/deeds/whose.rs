@@ -15,7 +15,8 @@ named!(
     Whose {
         /// A key that a finding names signed it.
         Stolen = "stolen",
-        /// A key of a session that was made from what was stolen signed it.
+        /// A key of a session that was made from what was stolen signed it: from a key that a finding names, or from another
+        /// session of the principal, which may be the thief's too.
         Chained = "chained",
         /// The contained principal made it, with a key that no finding names: its own work, or a thief's.
         Principal = "principal",
@@ -67,6 +68,19 @@ impl Suspects {
         let new: Vec<AccessKeyId> = self.chain.keys().into_iter().filter(|key| !before.contains(key)).collect();
         self.chained.extend(new.iter().cloned());
         new
+    }
+
+    /// Puts keys in the order in which they are worth a look: the nearest to what is known to be stolen first.
+    pub fn nearest_first(&self, keys: &mut Vec<AccessKeyId>) {
+        let all = self.chain.keys();
+        let place = |key: &AccessKeyId| all.iter().position(|other| other == key).unwrap_or(all.len());
+        keys.sort_by_cached_key(|key| (place(key), key.clone()));
+        keys.dedup();
+    }
+
+    /// What leads to a session and cannot be followed, in a sentence each.
+    pub fn not_followed(&self) -> Vec<String> {
+        self.chain.not_followed()
     }
 
     /// Whose a record is; `None` where it is somebody else's who bears the name.
@@ -150,6 +164,9 @@ mod tests {
         assert_eq!(new.iter().map(AccessKeyId::as_str).collect::<Vec<_>>(), [key(10), key(11)]);
         assert_eq!(suspects.whose(&by(&key(11), "AROAEXAMPLE000000006")), Some(Whose::Chained));
         assert_eq!(suspects.learn(&assumed(1, 10)), [], "a record that is read again adds nothing");
+        let mut keys = [11, 10, 10, 1].map(|n| key(n).parse().unwrap()).to_vec();
+        suspects.nearest_first(&mut keys);
+        assert_eq!(keys.iter().map(AccessKeyId::as_str).collect::<Vec<_>>(), [key(1), key(10), key(11)]);
         assert_eq!(suspects.learn(&assumed(77, 78)), []);
         assert_eq!(suspects.whose(&by(&key(78), "AROAEXAMPLE000000006")), None);
     }

@@ -9,6 +9,9 @@ use crate::ledger::StepState;
 
 const STYLE: &str = include_str!("report.css");
 
+/// Columns that hold times, which are not broken.
+const TIMES: [&str; 5] = ["When", "First", "Last", "Read back", "Undone"];
+
 /// Text is escaped; only what is written here is markup.
 struct Page(String);
 
@@ -65,7 +68,8 @@ impl Page {
         for row in rows {
             self.markup("<tr>");
             for (column, cell) in columns.iter().zip(&row) {
-                self.markup("<td data-is=\"").markup(column).markup("\">").text(cell).markup("</td>");
+                let kind = if TIMES.contains(column) { "\" class=\"at\">" } else { "\">" };
+                self.markup("<td data-is=\"").markup(column).markup(kind).text(cell).markup("</td>");
             }
             self.markup("</tr>\n");
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{Sources, seconds};
 use crate::action::named;
 use crate::deeds::{Deed, Tally, Whose};
-use crate::ledger::{Incident, Origin, StepRecord, StepState};
+use crate::ids::FunctionArn;
+use crate::ledger::{Origin, StepRecord, StepState};
 use crate::tamper::Nature;
 use crate::watch::Standing;
 
@@ -65,8 +66,8 @@ pub struct Moment {
 pub(super) fn of(sources: &Sources<'_>) -> (Vec<Moment>, u64) {
     let mut all = Vec::new();
     findings(sources, &mut all);
-    orders(sources.incident, &mut all);
-    sources.steps.iter().for_each(|step| of_step(step, &mut all));
+    orders(sources, &mut all);
+    sources.steps.iter().for_each(|step| of_step(step, sources.region, &mut all));
     guarded(sources, &mut all);
     let room = MOST.saturating_sub(all.len());
     let mut calls = calls(sources.deeds);
@@ -98,7 +99,20 @@ fn findings(sources: &Sources<'_>, all: &mut Vec<Moment>) {
     }
 }
 
-fn orders(incident: &Incident, all: &mut Vec<Moment>) {
+/// A step's key, with the name of a function in place of its ARN, and its Region where it is not the stack's.
+fn shown(key: &str, home: &str) -> String {
+    let parts = key.split_once('@').and_then(|(action, target)| {
+        let (arn, phase) = target.split_once('@').map_or((target, None), |(arn, phase)| (arn, Some(phase)));
+        Some((action, arn.parse::<FunctionArn>().ok()?, phase))
+    });
+    let Some((action, arn, phase)) = parts else { return key.to_owned() };
+    let phase = phase.map(|phase| format!("@{phase}")).unwrap_or_default();
+    let region = if arn.region().as_str() == home { String::new() } else { format!(" in {}", arn.region()) };
+    format!("{action}@function/{}{phase}{region}", arn.name())
+}
+
+fn orders(sources: &Sources<'_>, all: &mut Vec<Moment>) {
+    let incident = sources.incident;
     if let Origin::Person { requested_by, reason, .. } = &incident.origin {
         let what = format!("{requested_by} asks to contain {}", incident.principal.name);
         all.push(moment(incident.opened_at, Who::Person, Tone::Plain, what, reason.clone()));
@@ -108,7 +122,7 @@ fn orders(incident: &Incident, all: &mut Vec<Moment>) {
         all.push(moment(approval.at, Who::Person, Tone::Plain, what, approval.reason.clone()));
     }
     if let Some(ordered) = incident.ordered_at {
-        let plan: Vec<String> = incident.plan.steps.iter().map(crate::plan::Step::key).collect();
+        let plan: Vec<String> = incident.plan.steps.iter().map(|step| shown(&step.key(), sources.region)).collect();
         all.push(moment(ordered, Who::Firebreak, Tone::Plain, "The containment is ordered", plan.join(", ")));
     }
     if let Some(release) = &incident.release {
@@ -117,27 +131,28 @@ fn orders(incident: &Incident, all: &mut Vec<Moment>) {
     }
 }
 
-fn of_step(step: &StepRecord, all: &mut Vec<Moment>) {
+fn of_step(step: &StepRecord, home: &str, all: &mut Vec<Moment>) {
+    let name = shown(&step.step, home);
     let verified = step.verified_at.filter(|_| step.state != StepState::Failed);
     match (verified, step.applied_at) {
         (Some(verified), applied) => {
-            let took = applied.map(|applied| format!("applied {}; ", seconds(applied))).unwrap_or_default();
-            let what = format!("{} is read back", step.step);
-            let detail = format!("{took}{}", if step.reverted_at.is_none() { step.detail.as_str() } else { "" });
-            all.push(moment(verified, Who::Firebreak, Tone::Good, what, detail));
+            let took = applied.map(|applied| format!("applied {}", seconds(applied)));
+            // What was undone since tells of its undoing.
+            let detail = Some(step.detail.clone()).filter(|text| step.reverted_at.is_none() && !text.is_empty());
+            let detail: Vec<String> = took.into_iter().chain(detail).collect();
+            all.push(moment(verified, Who::Firebreak, Tone::Good, format!("{name} is read back"), detail.join("; ")));
         }
         (None, Some(applied)) if step.state == StepState::Applied => {
-            let what = format!("{} is applied", step.step);
+            let what = format!("{name} is applied");
             all.push(moment(applied, Who::Firebreak, Tone::Plain, what, step.detail.clone()));
         }
         _ => {}
     }
-    let ended = |tone, what: &str| {
-        moment(step.updated_at, Who::Firebreak, tone, format!("{} {what}", step.step), step.detail.clone())
-    };
+    let ended =
+        |tone, what: &str| moment(step.updated_at, Who::Firebreak, tone, format!("{name} {what}"), step.detail.clone());
     match (step.state, step.reverted_at) {
         (_, Some(reverted)) => {
-            let what = format!("{} is undone", step.step);
+            let what = format!("{name} is undone");
             all.push(moment(reverted, Who::Firebreak, Tone::Plain, what, step.detail.clone()));
         }
         (StepState::Failed, None) => all.push(ended(Tone::Bad, "failed")),
@@ -242,5 +257,21 @@ impl<'a> Run<'a> {
         let until = if self.times > 1 { format!("; until {}", seconds(self.last.at)) } else { String::new() };
         let detail = format!("{}; from {} in {}{until}", about.join(", "), deed.address, deed.region);
         (weight, self.times, moment(deed.at, who, tone, format!("{}{times}{end}", deed.name), detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_named_without_its_arn_and_with_its_region_where_that_is_another() {
+        let key = "zero-concurrency@arn:aws:lambda:eu-west-1:111122223333:function:orders";
+        assert_eq!(shown(key, "eu-west-1"), "zero-concurrency@function/orders");
+        assert_eq!(shown(key, "us-east-1"), "zero-concurrency@function/orders in eu-west-1");
+        assert_eq!(shown(&format!("{key}@release"), "eu-west-1"), "zero-concurrency@function/orders@release");
+        for other in ["quarantine-role@role/orders", "quarantine-user@user/ana@example.org", "no key", ""] {
+            assert_eq!(shown(other, "eu-west-1"), other);
+        }
     }
 }

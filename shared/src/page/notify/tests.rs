@@ -67,13 +67,13 @@ fn on_step(incident: &Incident) -> Value {
 async fn an_applied_step_pages_only_when_all_have_ended() {
     let incident = tests::incident();
     let steps: Vec<_> = (0..7).map(|at| tests::record(&incident, at, StepState::Applied, "done", Some("{}"))).collect();
-    let mut script = about(&incident, &steps[..6]);
+    let mut script = about(&incident, &steps[..5]);
     script.push(taken());
     let (ledger, sns) = (Wire::answering(script), Wire::default());
     let answer = notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
     assert_eq!((answer.outcome.as_str(), sns.requests().len(), ledger.unused()), ("nothing to page", 0, 0));
 
-    let mut script = about(&incident, &steps);
+    let mut script = about(&incident, &steps[..6]);
     script.push(taken());
     script.extend(free());
     let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
@@ -81,6 +81,32 @@ async fn an_applied_step_pages_only_when_all_have_ended() {
     assert_eq!(sns.requests().len(), 1);
     assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20contained"), "{}", sns.requests()[0]);
     assert!(ledger.requests().last().unwrap().contains("000001#complete-contained-"));
+}
+
+#[tokio::test]
+async fn kept_evidence_pages_once_and_not_where_another_page_told_of_it() {
+    let incident = tests::incident();
+    let steps: Vec<_> = (0..7).map(|at| tests::record(&incident, at, StepState::Applied, "done", Some("{}"))).collect();
+    // How it ended was paged while the evidence was being collected.
+    let mut script = about(&incident, &steps);
+    script.extend([taken(), taken()]);
+    script.extend(free());
+    let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
+    notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+    assert_eq!((sns.requests().len(), ledger.unused()), (1, 0));
+    assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20evidence%20kept"), "{}", sns.requests()[0]);
+    assert!(ledger.requests().last().unwrap().contains("000001#evidence"));
+    // It is kept by then: one page tells of both, and is on record for both.
+    let mut script = about(&incident, &steps);
+    script.push(taken());
+    script.extend(free());
+    script.extend([ok("{}"), taken()]);
+    let (ledger, sns) = (Wire::answering(script), Wire::answering([sent()]));
+    notifier(&ledger, &sns).handle(&on_step(&incident)).await.unwrap();
+    assert_eq!((sns.requests().len(), ledger.unused()), (1, 0));
+    assert!(sns.requests()[0].contains("Subject=%5BFirebreak%5D%20contained"), "{}", sns.requests()[0]);
+    let asked = ledger.requests();
+    assert!(asked.iter().filter(|request| request.contains("000001#evidence")).count() == 2, "{asked:?}");
 }
 
 #[tokio::test]
