@@ -215,7 +215,8 @@ fn function_of(function: &str, stack: &str) -> Option<FunctionName> {
 }
 
 /// What a person is told of a command that lies in a queue.
-const ASK_AGAIN: &str = "it is a command, which only a person gives: if it was yours, ask for it again, and delete the message";
+const ASK_AGAIN: &str =
+    "it is a command, which only a person gives: if it was yours, ask for it again, and delete the message";
 
 /// The payload, where it can be an event and no command: whoever may send to a queue of failures would otherwise have
 /// the person who redrives it contain, approve, pause or release. What is sent is what was judged.

@@ -183,7 +183,8 @@ fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redri
                 command["requested_by"] = json!("ana");
                 command["reason"] = json!("over");
                 let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", stack.function(function));
-                let failed = json!({"requestContext": {"functionArn": format!("{arn}:$LATEST")}, "requestPayload": command});
+                let failed =
+                    json!({"requestContext": {"functionArn": format!("{arn}:$LATEST")}, "requestPayload": command});
                 (arn, command.to_string(), failed.to_string())
             })
             .collect();
@@ -194,7 +195,8 @@ fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redri
             for (arn, command, failed) in &messages {
                 let delivery = sqs.send_message().queue_url(deliveries).message_body(command);
                 accepted += usize::from(delivery.message_attributes("TARGET_ARN", attribute(arn)).send().await.is_ok());
-                accepted += usize::from(sqs.send_message().queue_url(failures).message_body(failed).send().await.is_ok());
+                accepted +=
+                    usize::from(sqs.send_message().queue_url(failures).message_body(failed).send().await.is_ok());
             }
             accepted
         };

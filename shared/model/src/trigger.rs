@@ -134,7 +134,14 @@ pub(crate) fn findings_of(payload: &Value, source: Source, format: Format) -> Ve
             let action = list(payload, &["resources"]).find_map(|r| r.as_str()?.split_once(CUSTOM_ACTION)).map(|a| a.1);
             let by_hand = envelope_text(payload, "detail-type").ends_with("Custom Action");
             let action = action.filter(|_| by_hand);
-            list(detail, &["findings"]).map(|finding| asff::read(finding, source, action)).collect()
+            // Whoever presses the button means what they see now, whenever the activity was.
+            let asked_at = action.and_then(|_| envelope_text(payload, "time").parse().ok());
+            let read = |finding: &Value| {
+                let mut finding = asff::read(finding, source, action)?;
+                finding.last_seen = finding.last_seen.max(asked_at);
+                Ok(finding)
+            };
+            list(detail, &["findings"]).map(read).collect()
         }
         Format::Ocsf => list(detail, &["findings"]).map(|finding| ocsf::read(finding, source)).collect(),
     }

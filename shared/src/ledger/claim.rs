@@ -160,8 +160,7 @@ impl Ledger {
                     }
                     Joined::Later => return Err(LedgerError::Releasing(candidate.incident_id)),
                     Joined::Stale => {
-                        let why = "the activity is from before the incident was released: nothing is done";
-                        self.note_joined(claim, existing, Some(why)).await?;
+                        self.note_joined(claim, existing, Some(stale(claim.last_seen))).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -186,14 +185,19 @@ impl Ledger {
     }
 
     /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
-    async fn note_joined(&self, claim: &Claim, incident: &Incident, stale: Option<&str>) -> Result<(), LedgerError> {
+    async fn note_joined(
+        &self,
+        claim: &Claim,
+        incident: &Incident,
+        stale: Option<(Decision, &str)>,
+    ) -> Result<(), LedgerError> {
         let Some(mut finding) = claim.finding.clone() else { return Ok(()) };
         if incident.state == IncidentState::AwaitingApproval && finding.effective == Decision::Act {
             finding.effective = Decision::Approve;
             finding.reason.clone_from(&incident.reason);
         }
-        if let Some(why) = stale {
-            finding.effective = Decision::Ignore;
+        if let Some((effective, why)) = stale {
+            finding.effective = effective;
             why.clone_into(&mut finding.reason);
         }
         self.note(&finding).await
@@ -323,6 +327,19 @@ impl Ledger {
                 other => other,
             }),
         }
+    }
+}
+
+/// What is done about a finding that reopens nothing. Where nobody can say whether it is about what was dealt with, a
+/// person is told.
+fn stale(last_seen: Option<Timestamp>) -> (Decision, &'static str) {
+    match last_seen {
+        Some(_) => (Decision::Ignore, "the activity is from before the incident was released: nothing is done"),
+        None => (
+            Decision::Notify,
+            "the incident was released, and the finding does not say when the activity was last seen: nothing is done; \
+             contain by hand where it is new",
+        ),
     }
 }
 

@@ -171,10 +171,9 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
         Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
         Occasion::Evidence => format!("The evidence about {who} is collected and signed."),
         Occasion::Releasing => format!("The containment of {who} is being released."),
-        Occasion::Stopped(_) => format!(
-            "The release of {who} stopped before anything was undone: it is `{}` as before.",
-            incident.state
-        ),
+        Occasion::Stopped(_) => {
+            format!("The release of {who} stopped before anything was undone: it is `{}` as before.", incident.state)
+        }
         Occasion::Released if steps.is_empty() => {
             format!("The incident of {who} is closed: nothing had been contained.")
         }
@@ -404,7 +403,9 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
                 draft.field("Asked by", &clean(&stopped.by, 256));
                 draft.field("Why", &clean(&stopped.why, 900));
             }
-            draft.line("What is in force stays in force, and is watched as before. See to the reason (a quota of inline");
+            draft.line(
+                "What is in force stays in force, and is watched as before. See to the reason (a quota of inline",
+            );
             draft.line("policies that is full, a policy of the organisation), then ask for the release again:");
             draft.command(&setting.release(id));
         }

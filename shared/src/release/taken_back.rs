@@ -136,7 +136,12 @@ mod tests {
             ("somebody may be at it", &alive, vec![], 1),
             ("a step was undone", &dead, vec![items(&[of(StepState::Reverted)])], 1),
             ("somebody joined", &dead, vec![items(&[of(StepState::Applied)]), stored(&joined)], 1),
-            ("whoever began is dead", &dead, vec![items(&[of(StepState::Applied)]), stored(&after(&dead)), ok("{}")], 2),
+            (
+                "whoever began is dead",
+                &dead,
+                vec![items(&[of(StepState::Applied)]), stored(&after(&dead)), ok("{}")],
+                2,
+            ),
         ] {
             let wire = Wire::answering([vec![stored(found), stored(found), ok("{}"), throttled()], rest].concat());
             let end = releasing(&wire, Some("revoke")).handle(&request(&ordered, false), "j").await;

@@ -27,7 +27,7 @@ use crate::executor;
 use crate::failure::Failure;
 use crate::identity;
 use crate::queue::Next;
-use crate::trace::Traced;
+use crate::trace::{Past, Traced};
 
 /// Within this time CloudTrail has a record, as far as AWS says: "on average within about 5 minutes", and no promise. The
 /// search goes on for three times as long.
@@ -69,7 +69,7 @@ impl Revocation {
         };
         let chain = Chain::of(root(incident), known.clone());
         let Traced { chain, regions, mut gaps, mut again } =
-            self.tracer.follow(chain, calls, since(incident, asked_at)).await;
+            self.tracer.follow(chain, calls, &past(incident, asked_at)).await;
         gaps.extend(chain.not_followed());
         let mut ended = Vec::new();
         let mut failure = None;
@@ -273,12 +273,18 @@ fn root(incident: &Incident) -> Root {
     }
 }
 
-/// From when on records are read: the longest session before the activity was first seen.
-fn since(incident: &Incident, now: Timestamp) -> Timestamp {
+/// Which records are read: from the longest session before the activity was first seen.
+fn past(incident: &Incident, now: Timestamp) -> Past {
     let ordered = incident.ordered_since();
-    let seen = incident.first_seen.unwrap_or(ordered).min(ordered);
+    let oldest = now.saturating_sub(HISTORY).unwrap_or(Timestamp::MIN);
+    let seen = incident.first_seen.unwrap_or(ordered).min(ordered).max(oldest);
     let from = seen.saturating_sub(longest_session(&incident.principal.name)).unwrap_or(Timestamp::MIN);
-    from.max(now.saturating_sub(HISTORY).unwrap_or(Timestamp::MIN))
+    let names = match &incident.principal.name {
+        PrincipalName::User(name) => vec![name.as_str().to_owned()],
+        PrincipalName::Role(_) => incident.functions.iter().map(|function| function.name().to_owned()).collect(),
+    };
+    let denied = ordered.saturating_add(PROPAGATION).unwrap_or(Timestamp::MAX);
+    Past { since: from.max(oldest), seen, denied, names }
 }
 
 /// The living sessions in this account that nothing of the incident denies yet, by role.

@@ -449,12 +449,9 @@ async fn a_revocation_is_remembered_until_it_is_taken_out_whatever_becomes_of_th
     })]);
     let released = |release| Incident { state: IncidentState::Released, release: Some(release), ..ordered.clone() };
     // While the incident is open again its record is put off, never dropped: closing it need not write another.
-    for state in [
-        IncidentState::Ordered,
-        IncidentState::AwaitingApproval,
-        IncidentState::Withheld,
-        IncidentState::Releasing,
-    ] {
+    for state in
+        [IncidentState::Ordered, IncidentState::AwaitingApproval, IncidentState::Withheld, IncidentState::Releasing]
+    {
         let open = Incident { state, episode: 2, ..ordered.clone() };
         let (wire, said) = sweep(vec![kept.clone(), stored(&open), none(), none()]).await;
         assert_eq!(calls(&wire)[2..], ["PutItem", "DeleteItem"], "{state}: {said}");
