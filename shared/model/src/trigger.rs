@@ -203,6 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn a_custom_action_is_about_what_whoever_sent_it_sees() {
+        let finding = json!({"Id": "f1", "AwsAccountId": "111122223333", "LastObservedAt": "2026-11-21T03:14:55Z"});
+        let last_seen = |detail_type: &str, action: &str, time: &str| {
+            let event = json!({"id": "e1", "source": "aws.securityhub", "detail-type": detail_type, "time": time,
+                "account": "111122223333", "resources": [format!("arn:aws:securityhub:eu-west-1:111122223333:{action}")],
+                "detail": {"findings": [finding]}});
+            let Trigger::Findings(findings, None) = read(&event, &home()) else { panic!("{event}") };
+            findings.first().and_then(|finding| finding.last_seen).map(|at| at.to_string())
+        };
+        let (sent, imported) = ("Security Hub Findings - Custom Action", "Security Hub Findings - Imported");
+        let (ours, later, seen) = ("action/custom/FirebreakContain", "2026-11-21T09:00:00Z", "2026-11-21T03:14:55Z");
+        for (detail_type, action, time, expected) in [
+            (sent, ours, later, later),
+            (sent, ours, "2026-11-21T01:00:00Z", seen),
+            (sent, ours, "soon", seen),
+            (imported, ours, later, seen),
+            (sent, "another/thing", later, seen),
+        ] {
+            assert_eq!(
+                last_seen(detail_type, action, time).as_deref(),
+                Some(expected),
+                "{detail_type} {action} {time}"
+            );
+        }
+    }
+
+    #[test]
     fn only_what_eventbridge_sets_says_what_an_event_is() {
         let event = |source: &str, detail_type: &str| {
             let finding = json!({"id": "f1", "type": "x", "Id": "f1", "AwsAccountId": "111122223333",

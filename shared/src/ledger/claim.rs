@@ -376,3 +376,16 @@ fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T,
         source: Box::new(error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_told_from_new_activity_is_told_to_a_person() {
+        let (known, _) = stale(Some(Timestamp::UNIX_EPOCH));
+        let (unknown, why) = stale(None);
+        assert_eq!((known, unknown), (Decision::Ignore, Decision::Notify));
+        assert!(why.contains("does not say when"), "{why}");
+    }
+}
