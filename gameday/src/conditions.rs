@@ -1,10 +1,11 @@
 //! The conditions that a game day is played under: how late CloudTrail's events and IAM's changes arrive, and which
-//! service control policy holds. They are set beside AWS, on a path of the emulator's own.
+//! service control policies hold. They are set beside AWS, on a path of the emulator's own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use iam_eval::organisation::{Names, Scp};
 use iam_eval::{Caller, Request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,8 +21,8 @@ pub struct Conditions {
     pub cloudtrail_delay: Option<Duration>,
     /// How long authorisation does not see a change of IAM.
     pub iam_delay: Duration,
-    /// The organisation's policy.
-    pub scp: Option<Value>,
+    /// The organisation's policies.
+    pub scps: Vec<Value>,
 }
 
 impl Conditions {
@@ -33,13 +34,30 @@ impl Conditions {
         let body = json!({
             "cloudtrail_delay": self.cloudtrail_delay.map(|delay| delay.as_secs_f64()),
             "iam_delay": self.iam_delay.as_secs_f64(),
-            "scp": self.scp,
+            "scps": self.scps,
         });
         exchange(endpoint, PATH, "POST", &body.to_string()).await.map(|_| ())
     }
 }
 
-/// What the emulator has counted since its start: events delivered, and calls that the policy denied.
+/// Policies of the organisation as they are deployed, for the stack and the account of the game day.
+///
+/// # Errors
+/// Where a document is no JSON.
+pub fn policies(of: &[Scp]) -> Result<Vec<Value>> {
+    let role = |name: &str| vec![format!("arn:*:iam::*:role/firebreak-drill/{name}")];
+    let names = Names {
+        stack: "firebreak".to_owned(),
+        deployers: role("deployer-*"),
+        responders: role("responder"),
+        boundaries: role("deployer-*"),
+        identities: role("makers-*"),
+        chains: role("collector-*"),
+    };
+    of.iter().map(|policy| Ok(names.document(*policy)?)).collect()
+}
+
+/// What the emulator has counted since its start: events delivered, and calls that a policy denied.
 ///
 /// # Errors
 /// Where the emulator does not say.
@@ -48,7 +66,7 @@ pub async fn counted(endpoint: &str) -> Result<Value> {
     answer.get("counted").cloned().context("the emulator counts nothing")
 }
 
-/// Which of these calls the emulator's own evaluator says that the policy denies, in their order.
+/// Which of these calls the emulator's own evaluator says that the policies deny, in their order.
 ///
 /// # Errors
 /// Where no policy is set, or the emulator does not say.

@@ -1,5 +1,6 @@
 //! The scenarios, one a file, and the list of them.
 
+mod adversary_under_both_policies;
 mod adversary_under_the_policy;
 mod adversary_without_the_policy;
 mod attack_sequence_role_with_path;
@@ -93,6 +94,7 @@ pub const ALL: &[Scenario] = &[
     shared_role::SCENARIO,
     firebreak_blinded::SCENARIO,
     adversary_under_the_policy::SCENARIO,
+    adversary_under_both_policies::SCENARIO,
     adversary_without_the_policy::SCENARIO,
 ];
 

@@ -12,3 +12,8 @@ fn a_thief_who_mints_more_users_than_the_breaker_counts_runs_out_of_them() {
 fn adversary_under_the_policy() {
     common::play("adversary-under-the-policy");
 }
+
+#[test]
+fn adversary_under_both_policies() {
+    common::play("adversary-under-both-policies");
+}

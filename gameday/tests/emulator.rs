@@ -17,7 +17,7 @@ use gameday::aws::{ACCOUNT, Aws};
 use gameday::conditions::{self, Conditions};
 use gameday::scene::{Role, User, random_hex};
 use gameday::theatre::Theatre;
-use iam_eval::organisation::table;
+use iam_eval::organisation::{Scp, table};
 use serde_json::{Value, json};
 
 /// An administrator under a path, and a session of it.
@@ -296,7 +296,7 @@ fn the_organisations_policy_denies_whom_it_names_by_the_roles_arn_and_not_root()
             "Sid": "OnlyOne", "Effect": "Deny", "Action": "iam:CreateUser", "Resource": "*",
             "Condition": {"ArnNotLike": {"aws:PrincipalArn": format!("arn:aws:iam::*:role/firebreak-drill/people/{exempt}")}}
         }]});
-        let conditions = Conditions { scp: Some(policy), ..Conditions::default() };
+        let conditions = Conditions { scps: vec![policy], ..Conditions::default() };
         conditions.set(&aws.endpoint).await.unwrap();
         let user = || format!("made-{}", random_hex(6));
         let refused = aws.as_identity(by_other.clone()).iam.create_user().user_name(user()).send().await.unwrap_err();
@@ -314,18 +314,47 @@ fn the_organisations_policy_denies_whom_it_names_by_the_roles_arn_and_not_root()
     });
 }
 
-/// Two evaluators, written apart, over the same table.
+/// Two evaluators, written apart, over the same tables.
 #[test]
-fn the_emulators_own_evaluator_agrees_with_the_table_of_the_organisations_policy() {
-    let conditions = Conditions { scp: Some(table::names().document().unwrap()), ..Conditions::default() };
-    under(&conditions, async |theatre| {
-        let rows = table::rows();
-        let calls: Vec<_> = rows.iter().map(|row| row.request.clone()).collect();
-        let denied = conditions::denied(&theatre.aws.endpoint, &calls).await.unwrap();
-        assert_eq!(denied.len(), rows.len());
-        let wrong: Vec<_> = rows.iter().zip(denied).filter(|(row, denied)| row.denied != *denied).collect();
-        let names: Vec<_> = wrong.iter().map(|(row, _)| row.name.as_str()).collect();
-        assert!(names.is_empty(), "{} of {}:\n{}", names.len(), rows.len(), names.join("\n"));
+fn the_emulators_own_evaluator_agrees_with_the_tables_of_the_organisations_policies() {
+    for policy in Scp::ALL {
+        let scps = vec![table::names().document(policy).unwrap()];
+        under(&Conditions { scps, ..Conditions::default() }, async |theatre| {
+            let rows = table::rows(policy);
+            let calls: Vec<_> = rows.iter().map(|row| row.request.clone()).collect();
+            let denied = conditions::denied(&theatre.aws.endpoint, &calls).await.unwrap();
+            assert_eq!(denied.len(), rows.len());
+            let wrong: Vec<_> = rows.iter().zip(denied).filter(|(row, denied)| row.denied != *denied).collect();
+            let names: Vec<_> = wrong.iter().map(|(row, _)| row.name.as_str()).collect();
+            assert!(names.is_empty(), "{policy:?}, {} of {}:\n{}", names.len(), rows.len(), names.join("\n"));
+        });
+    }
+}
+
+#[test]
+fn each_of_several_policies_of_the_organisation_denies() {
+    common::in_the_theatre(|theatre| async {
+        let aws = &theatre.aws;
+        let (_, session) = administrator(aws).await;
+        let deny = |sid: &str, action: &str| {
+            json!({"Version": "2012-10-17", "Statement": [
+                {"Sid": sid, "Effect": "Deny", "Action": action, "Resource": "*"}]})
+        };
+        let scps = vec![deny("First", "iam:CreateUser"), deny("Second", "sts:AssumeRole")];
+        Conditions { scps, ..Conditions::default() }.set(&aws.endpoint).await.unwrap();
+        let holder = aws.as_identity(session);
+        let user = holder.iam.create_user().user_name(format!("made-{}", random_hex(6))).send().await.unwrap_err();
+        let role = format!("arn:aws:iam::{ACCOUNT}:role/anything");
+        let assume = holder.sts.assume_role().role_arn(role).role_session_name("on").send().await.unwrap_err();
+        holder.iam.list_users().send().await.unwrap();
+        let counted = conditions::counted(&aws.endpoint).await.unwrap();
+        Conditions::default().set(&aws.endpoint).await.unwrap();
+        let sids: Vec<_> =
+            counted["scp_denials"].as_array().unwrap().iter().rev().take(2).map(|one| &one["sid"]).collect();
+        assert_eq!(sids, ["Second", "First"]);
+        for said in [user.message(), assume.message()] {
+            assert!(said.unwrap_or_default().contains("in a service control policy"), "{said:?}");
+        }
     });
 }
 
@@ -356,7 +385,7 @@ fn a_role_that_is_made_again_does_not_revive_the_sessions_of_the_first() {
 fn settings_that_are_none_are_refused() {
     common::in_the_theatre(|theatre| async {
         let endpoint = &theatre.aws.endpoint;
-        let wrong = Conditions { scp: Some(json!("deny")), ..Conditions::default() };
+        let wrong = Conditions { scps: vec![json!("deny")], ..Conditions::default() };
         assert!(wrong.set(endpoint).await.unwrap_err().to_string().contains("policy document"));
         let late = Conditions { iam_delay: Duration::from_secs(601), ..Conditions::default() };
         assert!(late.set(endpoint).await.unwrap_err().to_string().contains("0 to 600"));

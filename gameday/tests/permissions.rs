@@ -71,6 +71,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::EcsTask => vec![format!("arn:aws:ecs:*:{ACCOUNT}:task/*")],
         Resource::EventSourceMapping => vec![format!("arn:aws:lambda:*:{ACCOUNT}:event-source-mapping:*")],
         Resource::LogGroup => vec![format!("arn:aws:logs:*:{ACCOUNT}:log-group:*")],
+        Resource::EvidenceBucket => vec![format!("arn:aws:s3:::{}", output("EvidenceBucketName"))],
         Resource::EvidenceObject => vec![format!("arn:aws:s3:::{}/*", output("EvidenceBucketName"))],
         Resource::Key => vec![output("KeyArn")],
         Resource::SealKey => vec![output("SealKeyArn")],

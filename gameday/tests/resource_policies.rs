@@ -261,6 +261,10 @@ fn bucket(stack: &str, key: &str, arn: &str, document: &str) -> Sheet {
             sheet.row(over_plain_http(call(&caller, action, on)), Says::Denies);
         }
         sheet.row(over_plain_http(put(&another)), Says::Nothing);
+        for (action, says) in [("s3:DeleteObject", Says::Denies), ("s3:DeleteObjectVersion", Says::Nothing)] {
+            sheet.row(call(&caller, action, &object), says);
+            sheet.row(call(&caller, action, &another), Says::Nothing);
+        }
         for (header, value, says) in [
             (ENCRYPTION, "aws:kms", Says::Nothing),
             (ENCRYPTION, "AES256", Says::Denies),

@@ -240,7 +240,7 @@ async fn partial(stage: &mut Stage) -> Result<()> {
     let id = victim.role.incident()?;
     let scp = json!({"Version": "2012-10-17", "Statement": [
         {"Effect": "Deny", "Action": "lambda:UpdateFunctionUrlConfig", "Resource": "*"}]});
-    Conditions { scp: Some(scp), ..Conditions::default() }.set(&aws.endpoint).await?;
+    Conditions { scps: vec![scp], ..Conditions::default() }.set(&aws.endpoint).await?;
     contained(stage, json!({"role": victim.role.arn, "functions": [victim.function_arn]})).await?;
     let subject = format!("role/{}", victim.role.name);
     let is = |book: &gameday::ledger::Book| book.watch(&id).is_some_and(|watch| watch.standing == Standing::Partial);

@@ -1,11 +1,30 @@
-//! The organisation's service control policy, as it is deployed: `org/scp.json` with its names put in.
+//! The organisation's service control policies, as they are deployed: the documents in `org/` with their names put in.
 
 pub mod table;
 
 use serde_json::Value;
 
-/// The document with its placeholders.
-pub const TEMPLATE: &str = include_str!("../../org/scp.json");
+/// A policy of the organisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scp {
+    /// A quarantine ends by release only, and Firebreak's own parts stay.
+    Containment,
+    /// Nobody makes identities, or goes on into other roles, but the roles that are named. Optional.
+    Identities,
+}
+
+impl Scp {
+    /// Both, as the template deploys them.
+    pub const ALL: [Self; 2] = [Self::Containment, Self::Identities];
+
+    /// The document with its placeholders.
+    pub fn template(self) -> &'static str {
+        match self {
+            Self::Containment => include_str!("../../org/containment.json"),
+            Self::Identities => include_str!("../../org/identities.json"),
+        }
+    }
+}
 
 /// What is put in for the placeholders.
 #[derive(Debug, Clone)]
@@ -18,15 +37,19 @@ pub struct Names {
     pub responders: Vec<String>,
     /// ARN patterns of the roles that may set permissions boundaries, beside Firebreak's own.
     pub boundaries: Vec<String>,
+    /// ARN patterns of the roles that may make users, keys and roles, beside the deployers.
+    pub identities: Vec<String>,
+    /// ARN patterns of the roles that may assume others.
+    pub chains: Vec<String>,
 }
 
 impl Names {
-    /// The document.
+    /// The document of a policy.
     ///
     /// # Errors
     /// Where the template is no JSON.
-    pub fn document(&self) -> Result<Value, serde_json::Error> {
-        let mut document = serde_json::from_str(TEMPLATE)?;
+    pub fn document(&self, policy: Scp) -> Result<Value, serde_json::Error> {
+        let mut document = serde_json::from_str(policy.template())?;
         self.put_in(&mut document);
         Ok(document)
     }
@@ -36,18 +59,25 @@ impl Names {
             Value::String(text) => *text = text.replace("${StackName}", &self.stack),
             Value::Object(members) => members.values_mut().for_each(|member| self.put_in(member)),
             Value::Array(items) => {
-                let list = |item: &Value| match item.as_str() {
-                    Some("${DeployerRoles}") => self.deployers.iter().cloned().map(Value::String).collect(),
-                    Some("${ResponderRoles}") => self.responders.iter().cloned().map(Value::String).collect(),
-                    Some("${BoundaryRoles}") => self.boundaries.iter().cloned().map(Value::String).collect(),
-                    _ => vec![item.clone()],
-                };
-                *items = items.iter().flat_map(list).collect();
+                *items = items.iter().flat_map(|item| self.listed(item)).collect();
                 for item in items {
                     self.put_in(item);
                 }
             }
             _ => {}
         }
+    }
+
+    /// The patterns that a member of a list stands for, or the member.
+    fn listed(&self, item: &Value) -> Vec<Value> {
+        let patterns = match item.as_str() {
+            Some("${DeployerRoles}") => &self.deployers,
+            Some("${ResponderRoles}") => &self.responders,
+            Some("${BoundaryRoles}") => &self.boundaries,
+            Some("${IdentityRoles}") => &self.identities,
+            Some("${ChainRoles}") => &self.chains,
+            _ => return vec![item.clone()],
+        };
+        patterns.iter().cloned().map(Value::String).collect()
     }
 }

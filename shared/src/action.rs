@@ -278,6 +278,8 @@ pub enum Resource {
     EventSourceMapping,
     /// Any log group of the account, in any Region.
     LogGroup,
+    /// The evidence bucket.
+    EvidenceBucket,
     /// Objects in the evidence bucket.
     EvidenceObject,
     /// The key.

@@ -85,6 +85,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "s3:GetObject", on: Resource::EvidenceObject },
     Permission { action: "s3:GetObjectRetention", on: Resource::EvidenceObject },
+    // Without it S3 says of what is not there that it is forbidden.
+    Permission { action: "s3:ListBucket", on: Resource::EvidenceBucket },
     Permission { action: "s3:PutObject", on: Resource::EvidenceObject },
     Permission { action: "sqs:DeleteMessage", on: Resource::EvidenceQueue },
     Permission { action: "sqs:GetQueueAttributes", on: Resource::EvidenceQueue },

@@ -41,7 +41,7 @@ enum Command {
         /// Also keeps the evidence of every incident, as it lies in the bucket: the report to look at among it.
         #[arg(long, value_name = "DIR")]
         evidence: Option<PathBuf>,
-        /// The scenarios to play; all of them where none is named.
+        /// The scenarios to play; all but the long ones where none is named.
         names: Vec<String>,
     },
     /// Runs every test: unit, property, end-to-end through the deployed template, and the template itself.

@@ -20,6 +20,9 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// The newest minor version of glibc 2 that Lambda's `provided.al2023` has.
+const GLIBC: u32 = 34;
+
 /// Beside its program, `quarantine-principal` has the playbook.
 const WITH_PLAYBOOK: &str = "quarantine-principal";
 
@@ -50,6 +53,9 @@ pub(crate) fn functions(root: &Path, profile: Profile) -> Result<Vec<String>> {
     step("packaging the functions", "one program and one archive each", || {
         for name in &names {
             let program = binary(root, profile, name)?;
+            if profile == Profile::Release {
+                check_program(&program)?;
+            }
             package(root, profile, name, &program).with_context(|| format!("cannot package `{name}`"))?;
         }
         Ok(())
@@ -62,6 +68,32 @@ fn check_playbook(path: &Path) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     Playbook::from_yaml(&text).with_context(|| format!("`{}` is not packaged", path.display()))?;
     Ok(())
+}
+
+/// Refuses a program that could not start on Lambda: the template says x86-64, and this builds for where it runs.
+fn check_program(path: &Path) -> Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!("the functions run on x86-64 Linux, and are built for where this runs: build them there");
+    }
+    let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    match newest_glibc(&bytes) {
+        Some(minor) if minor > GLIBC => bail!(
+            "`{}` asks for glibc 2.{minor}, and Lambda has 2.{GLIBC}: build it where glibc is older (Debian 12, Ubuntu 22.04)",
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The newest version of glibc 2 that a program names.
+fn newest_glibc(program: &[u8]) -> Option<u32> {
+    const NAME: &[u8] = b"\0GLIBC_2.";
+    let minor = |rest: &[u8]| {
+        let digits: Vec<u8> = rest.iter().copied().take_while(u8::is_ascii_digit).take(3).collect();
+        String::from_utf8(digits).ok()?.parse::<u32>().ok()
+    };
+    let named = program.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);
+    named.filter_map(|(at, _)| minor(program.get(at + NAME.len()..)?)).max()
 }
 
 /// Where the packaged functions lie. Not in `CARGO_TARGET_DIR`: the template names this place.
@@ -154,6 +186,14 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn the_newest_glibc_that_a_program_names_is_found() {
+        assert_eq!(newest_glibc(b"\x7fELF\0GLIBC_2.2.5\0memcpy\0GLIBC_2.38\0GLIBC_2.4\0"), Some(38));
+        assert_eq!(newest_glibc(b"no GLIBC_2.99 of its own"), None);
+        let own = std::env::current_exe().unwrap();
+        assert!(newest_glibc(&fs::read(own).unwrap()).is_some_and(|minor| minor >= 2));
+    }
 
     #[test]
     fn a_playbook_that_would_be_refused_is_not_packaged() {

@@ -4,21 +4,20 @@ use anyhow::Result;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
-use aws_sdk_iam::operation::list_role_policies::ListRolePoliciesOutput;
 use aws_sdk_iam::types::{StatusType, Tag};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
 use firebreak_model::action::FunctionName;
-use firebreak_model::finding::DRILL_PATH;
 use firebreak_model::ids::IncidentId;
 use serde_json::json;
 
+use super::minting::assume;
 use crate::acts::REVOCATION;
-use crate::aws::{ACCOUNT, Aws};
+use crate::aws::Aws;
 use crate::deploy::Stack;
 use crate::scene::{Role, Victim};
 use crate::thief::{Outcome, outcome};
 
-const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
+pub(super) const ADMINISTRATOR: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 const FOREIGN: &str = "arn:aws:iam::999988887777:root";
 
 /// What the adversary does.
@@ -48,6 +47,14 @@ pub enum Move {
     WidenTrust,
     /// Assumes another role of the account.
     ChainRole,
+    /// Makes a key of a user that was there before.
+    TakeKey,
+    /// Gives that user a password.
+    SetPassword,
+    /// Has the account trust a provider of web identities.
+    TrustProvider,
+    /// Has it trust a SAML provider.
+    TrustFederation,
     /// Sets the function's concurrency, event source and URL free.
     FreeFunction,
     /// Tags the role as exempt.
@@ -98,6 +105,18 @@ impl Move {
     pub const GREEDY: [Self; 6] =
         [Self::ChainRole, Self::MintRole, Self::WidenTrust, Self::TagItself, Self::FillQuota, Self::ForgeEvent];
 
+    /// What makes a credential, a principal or a way in: what outlives the session.
+    pub const MINTING: [Self; 8] = [
+        Self::MintUser,
+        Self::MintRole,
+        Self::WidenTrust,
+        Self::ChainRole,
+        Self::TakeKey,
+        Self::SetPassword,
+        Self::TrustProvider,
+        Self::TrustFederation,
+    ];
+
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
     pub const BLINDING: [Self; 9] = [
         Self::InvokeRelease,
@@ -126,6 +145,10 @@ impl Move {
             Self::MintRole => "mints a role",
             Self::WidenTrust => "widens the trust",
             Self::ChainRole => "assumes another role",
+            Self::TakeKey => "makes a key of another user",
+            Self::SetPassword => "gives another user a password",
+            Self::TrustProvider => "trusts a provider of its own",
+            Self::TrustFederation => "trusts a SAML provider of its own",
             Self::FreeFunction => "sets the function free",
             Self::TagItself => "tags itself",
             Self::FillQuota => "fills the quota",
@@ -151,6 +174,8 @@ pub struct Target {
     pub victim: Victim,
     /// Another role of the account, which it may assume.
     pub other: Role,
+    /// A user of the account.
+    pub neighbour: String,
     /// Firebreak.
     pub stack: Stack,
     /// The incident.
@@ -231,6 +256,10 @@ impl Target {
                 outcome(update.policy_document(trust.to_string()).send().await).into()
             }
             Move::ChainRole => assume(aws, &self.other.arn, Whose::Chained).await,
+            Move::TakeKey => outcome(iam.create_access_key().user_name(&self.neighbour).send().await).into(),
+            Move::SetPassword => self.set_password(aws).await.into(),
+            Move::TrustProvider => self.trust_provider(aws).await.into(),
+            Move::TrustFederation => self.trust_federation(aws).await.into(),
             Move::FreeFunction => self.free_function(aws).await,
             Move::TagItself => {
                 let tag = Tag::builder().key("firebreak").value("exempt").build()?;
@@ -305,29 +334,6 @@ impl Target {
         format!("minted-{}", self.suffix)
     }
 
-    /// Makes a user of that name.
-    pub async fn mint_user(&self, aws: &Aws, name: &str) -> Made {
-        let made = outcome(aws.iam.create_user().user_name(name).path(DRILL_PATH).send().await);
-        if made.is_stopped() {
-            return made.into();
-        }
-        let attached = outcome(aws.iam.attach_user_policy().user_name(name).policy_arn(ADMINISTRATOR).send().await);
-        if attached.is_stopped() {
-            return attached.into();
-        }
-        match aws.iam.create_access_key().user_name(name).send().await {
-            Ok(answer) => {
-                let gained = answer.access_key().map(|key| {
-                    let credentials =
-                        Credentials::new(key.access_key_id(), key.secret_access_key(), None, None, "minted");
-                    (Whose::Minted(name.to_owned()), credentials)
-                });
-                Made { outcome: Outcome::Succeeded, gained }
-            }
-            failed => outcome(failed).into(),
-        }
-    }
-
     /// Looks at what holds a minted user, and takes it away; `None` where nothing does. Who may not look strikes blindly.
     pub async fn free_user(&self, aws: &Aws, name: &str) -> Option<Outcome> {
         let (iam, deny) = (&aws.iam, self.stack.output("DenyPolicyArn").unwrap_or_default());
@@ -371,65 +377,6 @@ impl Target {
             done.push(outcome(iam.delete_role_permissions_boundary().role_name(&name).send().await));
         }
         best(done)
-    }
-
-    async fn mint_role(&self, aws: &Aws) -> Made {
-        let name = self.minted_role();
-        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
-            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
-        let create = aws.iam.create_role().role_name(&name).path(DRILL_PATH);
-        let made = outcome(create.assume_role_policy_document(trust.to_string()).send().await);
-        if made.is_stopped() {
-            return made.into();
-        }
-        outcome(aws.iam.attach_role_policy().role_name(&name).policy_arn(ADMINISTRATOR).send().await).into()
-    }
-
-    /// Assumes the role that was minted: it takes a while until it can be.
-    pub async fn assume_minted(&self, aws: &Aws) -> Made {
-        let arn = format!("arn:aws:iam::{ACCOUNT}:role{DRILL_PATH}{}", self.minted_role());
-        assume(aws, &arn, Whose::MintedRole).await
-    }
-
-    /// Takes everything off the role, deletes it, and makes another under its name.
-    async fn recreate_role(&self, aws: &Aws) -> Made {
-        let (iam, role) = (&aws.iam, &self.victim.role);
-        let name = role.name.as_str();
-        match iam.list_attached_role_policies().role_name(name).send().await {
-            Ok(answer) => {
-                for arn in answer.attached_policies().iter().filter_map(|policy| policy.policy_arn()) {
-                    let detached = outcome(iam.detach_role_policy().role_name(name).policy_arn(arn).send().await);
-                    if detached.is_stopped() {
-                        return detached.into();
-                    }
-                }
-            }
-            failed => return outcome(failed).into(),
-        }
-        let inline = iam.list_role_policies().role_name(name).send().await;
-        for policy in inline.iter().flat_map(ListRolePoliciesOutput::policy_names) {
-            let deleted = outcome(iam.delete_role_policy().role_name(name).policy_name(policy).send().await);
-            if deleted.is_stopped() {
-                return deleted.into();
-            }
-        }
-        let deleted = outcome(iam.delete_role().role_name(name).send().await);
-        if deleted != Outcome::Succeeded {
-            return deleted.into();
-        }
-        let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
-            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}}]});
-        let create = iam.create_role().role_name(name).path(DRILL_PATH);
-        let made = outcome(create.assume_role_policy_document(trust.to_string()).send().await);
-        if made != Outcome::Succeeded {
-            return made.into();
-        }
-        outcome(iam.attach_role_policy().role_name(name).policy_arn(ADMINISTRATOR).send().await).into()
-    }
-
-    /// Assumes the role that was made again: it takes a while until it can be.
-    pub async fn assume_again(&self, aws: &Aws) -> Made {
-        assume(aws, &self.victim.role.arn, Whose::MadeAgain).await
     }
 
     async fn free_function(&self, aws: &Aws) -> Made {
@@ -480,19 +427,4 @@ fn nothing_there() -> Outcome {
 fn best(done: Vec<Outcome>) -> Option<Outcome> {
     let went_through = done.iter().position(|one| *one == Outcome::Succeeded).unwrap_or(0);
     done.into_iter().nth(went_through)
-}
-
-async fn assume(aws: &Aws, arn: &str, as_whom: Whose) -> Made {
-    match aws.sts.assume_role().role_arn(arn).role_session_name("adversary").send().await {
-        Ok(answer) => {
-            let gained = answer.credentials().map(|given| {
-                let token = Some(given.session_token().to_owned());
-                let credentials =
-                    Credentials::new(given.access_key_id(), given.secret_access_key(), token, None, "chained");
-                (as_whom, credentials)
-            });
-            Made { outcome: Outcome::Succeeded, gained }
-        }
-        failed => outcome(failed).into(),
-    }
 }

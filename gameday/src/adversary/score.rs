@@ -26,8 +26,8 @@ pub struct Attempt {
 /// What the adversary achieved in one bout, under which conditions.
 #[derive(Debug, Clone, Serialize)]
 pub struct Score {
-    /// Whether the organisation's policy was in force.
-    pub policy: bool,
+    /// How many of the organisation's policies were in force.
+    pub policies: usize,
     /// What it went for.
     pub greed: Greed,
     /// From a call to its event.
@@ -89,7 +89,7 @@ impl Score {
     pub fn under(conditions: &Conditions, greed: Greed, poll: Duration) -> Self {
         let ms = |delay: Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Self {
-            policy: conditions.scp.is_some(),
+            policies: conditions.scps.len(),
             greed,
             event_delay_ms: ms(conditions.cloudtrail_delay.unwrap_or_default()),
             iam_delay_ms: ms(conditions.iam_delay),
@@ -164,7 +164,11 @@ impl Score {
             "{}, {}, events after {} ms, IAM after {} ms: deny written {}, first refusal {}, undone {} times ({} after it), \
              out after {}, {} after {} rounds, settled {}; in the window: {}; after it, by the session: {}; by {} others: {}; \
              chained session refused: {}; not contained: {}; still at work: {}",
-            if self.policy { "with the policy" } else { "without the policy" },
+            match self.policies {
+                0 => "without the policy",
+                1 => "with the policy",
+                _ => "with both policies",
+            },
             self.greed.shown(),
             self.event_delay_ms,
             self.iam_delay_ms,

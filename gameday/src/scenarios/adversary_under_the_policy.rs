@@ -1,17 +1,17 @@
-//! An administrator's session is stolen, and its thief pushes back, under the organisation's policy.
+//! An administrator's session is stolen, and its thief pushes back, under the organisation's policy for the containment
+//! alone: what it minted before the deny was in force works on until each is contained.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use iam_eval::organisation::Names;
-use serde_json::Value;
+use iam_eval::organisation::Scp;
 
 use super::{House, Playing, Scenario};
 use crate::adversary::moves::Move;
 use crate::adversary::{Adversary, Greed};
 use crate::check::{judged, listed};
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions, policies};
 use crate::narrator::Tone;
 use crate::scene::random_hex;
 use crate::stage::Stage;
@@ -35,24 +35,14 @@ const BOUTS: [(Duration, Greed); 3] = [
 /// From a change of IAM to its being in force.
 pub(super) const IAM_DELAY: Duration = Duration::from_secs(4);
 
-/// The policy as it is deployed, for the stack of the game day.
-pub(super) fn policy() -> Result<Value> {
-    let names = Names {
-        stack: "firebreak".to_owned(),
-        deployers: vec!["arn:*:iam::*:role/firebreak-drill/deployer-*".to_owned()],
-        responders: vec!["arn:*:iam::*:role/firebreak-drill/responder".to_owned()],
-        boundaries: vec!["arn:*:iam::*:role/firebreak-drill/deployer-*".to_owned()],
-    };
-    Ok(names.document()?)
-}
-
 async fn play(stage: &mut Stage) -> Result<()> {
     nothing_is_blinded(stage).await?;
     for (delay, greed) in BOUTS {
         let suffix = random_hex(6);
         stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
         let adversary = Adversary::set_up(stage, &suffix, greed).await?;
-        let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: Some(policy()?) };
+        let conditions =
+            Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scps: policies(&[Scp::Containment])? };
         let score = adversary.fight(stage, &conditions).await?;
         let name = |what: &str| format!("events after {delay:?}, {greed:?}: {what}");
         let is_undoing = |of: &BTreeMap<String, usize>| {
@@ -78,7 +68,7 @@ async fn nothing_is_blinded(stage: &mut Stage) -> Result<()> {
     let suffix = random_hex(6);
     let adversary = Adversary::set_up(stage, &suffix, Greed::Minting).await?;
     let endpoint = stage.aws.endpoint.clone();
-    Conditions { scp: Some(policy()?), ..Conditions::default() }.set(&endpoint).await?;
+    Conditions { scps: policies(&[Scp::Containment])?, ..Conditions::default() }.set(&endpoint).await?;
     let before = World::look(&stage.aws).await?;
     let mut through = Vec::new();
     for which in Move::BLINDING {

@@ -63,7 +63,7 @@ async fn bout(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<Score>
     let suffix = random_hex(6);
     stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
     let adversary = Adversary::set_up(stage, &suffix, greed).await?;
-    let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scp: None };
+    let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scps: Vec::new() };
     let score = adversary.fight(stage, &conditions).await?;
     let name = |what: &str| format!("events after {delay:?}, {greed:?}: {what}");
     // A thief that is not even able to strip the deny, or to make itself others, would show nothing about the guard.

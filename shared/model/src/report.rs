@@ -35,6 +35,11 @@ const MOST_TOUCHED: usize = 200;
 /// The most things that are listed as left behind.
 const MOST_LEFT: usize = 200;
 
+/// What the calls that are told do not hold, whatever was collected.
+const MANAGEMENT_ALONE: &str = "CloudTrail was asked for management events, which is what its event history has: objects \
+                                of buckets, items of tables and invocations are in trails that record data events, and not \
+                                here.";
+
 /// The most objects that are listed of one collection, and the most gaps.
 const MOST_OBJECTS: usize = 200;
 

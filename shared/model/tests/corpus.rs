@@ -1,7 +1,8 @@
-//! Real events that nobody of this project wrote, where they lie beside it: none is lost, and every decision and target that
-//! differs from the reference is one that `docs/FINDINGS.md` argues.
+//! Real events that nobody of this project wrote, where they are (`FIREBREAK_CORPUS` names the folder; by default beside the
+//! project): none is lost, and every decision and target that differs from the reference is one that `docs/FINDINGS.md`
+//! argues. Elsewhere these tests say that they were skipped.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,10 +19,18 @@ use serde_json::{Value, json};
 
 const PLAYBOOK: &str = include_str!("../../../playbook.yaml");
 
-/// Beside the project, where it is there.
+/// Where it is. A folder that is named and is not there is an error.
 fn place() -> Option<PathBuf> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    place.is_dir().then_some(place)
+    if let Some(named) = std::env::var_os("FIREBREAK_CORPUS") {
+        let named = PathBuf::from(named);
+        assert!(named.is_dir(), "`FIREBREAK_CORPUS` names `{}`, which is no folder", named.display());
+        return Some(named);
+    }
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    if !beside.is_dir() {
+        eprintln!("skipped: there is no corpus beside the project, and `FIREBREAK_CORPUS` names none");
+    }
+    beside.is_dir().then_some(beside)
 }
 
 /// The rows of a table, each by the names of its columns.

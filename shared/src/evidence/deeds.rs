@@ -48,28 +48,39 @@ pub(super) fn of_calls<'a>(run: &EvidenceRun, pieces: &'a [Piece]) -> Vec<&'a Pi
 }
 
 /// Takes every call of some objects that is the suspects' into a tally. Reads them twice: a record may tell that another
-/// one, which came before it, is theirs.
-pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -> Result<Tally, UnitError> {
+/// one, which came before it, is theirs. An object that is gone, or is not as it was stored, is a gap.
+pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -> Result<(Tally, Vec<Gap>), UnitError> {
     let mut tally = Tally::default();
+    let mut gaps = Vec::new();
     let mut entries = Vec::new();
     for (run, pieces) in runs {
         for piece in pieces {
             entries.extend(piece.read()?.entry.map(|entry| (entry, run.codec)));
         }
     }
-    let Some((first, _)) = runs.first() else { return Ok(tally) };
+    let Some((first, _)) = runs.first() else { return Ok((tally, gaps)) };
     let mut suspects = Suspects::of(&first.calls);
     runs.iter().skip(1).for_each(|(run, _)| suspects.add(&run.calls));
     let parsed = |line: &[u8]| serde_json::from_slice::<Value>(line).ok();
-    for (entry, codec) in &entries {
+    let mut sound = Vec::new();
+    for (entry, codec) in entries {
         let learn = |line: &[u8]| {
             if let Some(record) = parsed(line) {
                 suspects.learn(&record);
             }
         };
-        store.lines(entry, *codec, learn).await?;
+        match store.lines(&entry, codec, learn).await {
+            Ok(()) => sound.push((entry, codec)),
+            Err(StoreError::Differs { key }) => gaps.push(Gap {
+                what: "calls that were collected before".to_owned(),
+                source: ApiCall::new("s3:GetObject", json!({"key": key})),
+                lack: Lack::Gone,
+                reason: "the object is hidden, gone, or not as it was stored: its calls are not told here".to_owned(),
+            }),
+            Err(error) => return Err(error.into()),
+        }
     }
-    for (entry, codec) in &entries {
+    for (entry, codec) in &sound {
         let take = |line: &[u8]| {
             let Some(record) = parsed(line) else { return };
             if let Some(deed) = suspects.whose(&record).and_then(|whose| Deed::read(&record, whose)) {
@@ -78,7 +89,7 @@ pub(super) async fn count(store: &Store, runs: &[(&EvidenceRun, Vec<&Piece>)]) -
         };
         store.lines(entry, *codec, take).await?;
     }
-    Ok(tally)
+    Ok((tally, gaps))
 }
 
 /// Makes the document, and stores it as the one object of its unit.
@@ -92,13 +103,12 @@ pub(super) async fn collect(work: Work<'_>, unit: &Unit<'_>, pieces: &[Piece]) -
         let slot = Slot { unit, part: 1, tries: 0 };
         return work.keep(slot, Found { entry: None, gaps }, None).await.map(|_| ());
     }
-    let tally = count(work.store, &[(run, of_calls(run, pieces))]).await?;
+    let (tally, mut gaps) = count(work.store, &[(run, of_calls(run, pieces))]).await?;
     let mut slot = Slot { unit, part: 1, tries: 0 };
     let asked: Vec<Value> =
         run.calls.questions.iter().map(|question| json!({question.by.as_str(): question.value})).collect();
     let call = ApiCall::new(CALL, json!({"regions": run.calls.regions, "lookupAttributes": asked}));
     let what = format!("what the calls touched and left behind, complete up to {}", run.calls.complete_to());
-    let mut gaps = Vec::new();
     if tally.touched_more() + tally.left_more() > 0 {
         let reason = "there are more things than are told apart: the calls themselves are all there".to_owned();
         gaps.push(Gap { what: what.clone(), source: call.clone(), lack: Lack::Rejected, reason });

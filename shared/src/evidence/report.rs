@@ -3,7 +3,7 @@
 
 use firebreak_model::action::FunctionName;
 use firebreak_model::deeds::Tally;
-use firebreak_model::evidence::{ApiCall, Cursor, Entry, EvidenceRun, Found, MANIFEST, Piece, Source, Unit};
+use firebreak_model::evidence::{ApiCall, Cursor, Entry, EvidenceRun, Found, Gap, MANIFEST, Piece, Source, Unit};
 use firebreak_model::ids::sha256_hex;
 use firebreak_model::ledger::Incident;
 use firebreak_model::report::{self, Object, Report, Snapshot, Sources, html, markdown};
@@ -35,9 +35,7 @@ fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> 
     for piece in pieces {
         let Found { entry, gaps: found } = piece.read()?;
         objects.extend(entry.map(|Entry { key, what, bytes, sha256, .. }| Object { key, what, bytes, sha256 }));
-        gaps.extend(
-            found.into_iter().map(|gap| format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason)),
-        );
+        gaps.extend(found.iter().map(told_of));
     }
     objects.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(Snapshot {
@@ -53,6 +51,11 @@ fn snapshot(run: &EvidenceRun, pieces: &[Piece]) -> Result<Snapshot, UnitError> 
         gaps,
         gaps_more: 0,
     })
+}
+
+/// A gap in a sentence.
+fn told_of(gap: &Gap) -> String {
+    format!("{}: {} ({}: {})", gap.what, gap.source.api, gap.lack, gap.reason)
 }
 
 fn sources<'a>(
@@ -104,7 +107,13 @@ pub(super) async fn is_outdated(
     Ok(last.gist != report::gist(&sources(at, incident, &known, &none, Timestamp::UNIX_EPOCH)))
 }
 
-async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piece]) -> Result<Vec<u8>, UnitError> {
+/// The report in JSON, and what of earlier evidence could not be read for it.
+async fn made(
+    work: Work<'_>,
+    at: Place<'_>,
+    incident: &Incident,
+    pieces: &[Piece],
+) -> Result<(Vec<u8>, Vec<Gap>), UnitError> {
     let id = &incident.incident_id;
     let known = told_by(work.ledger, incident).await?;
     let mut runs = Vec::new();
@@ -115,18 +124,21 @@ async fn made(work: Work<'_>, at: Place<'_>, incident: &Incident, pieces: &[Piec
             runs.push((run, pieces));
         }
     }
-    let evidence = runs.iter().map(|(run, pieces)| snapshot(run, pieces)).collect::<Result<Vec<_>, _>>()?;
+    let mut evidence = runs.iter().map(|(run, pieces)| snapshot(run, pieces)).collect::<Result<Vec<_>, _>>()?;
     let asked: Vec<(&EvidenceRun, Vec<&Piece>)> =
         runs.iter().map(|(run, pieces)| (run, of_calls(run, pieces))).filter(|(_, of)| !of.is_empty()).collect();
     // A bucket that gives nothing back leaves a report without the calls.
     let asked = if work.store.gives() { asked } else { Vec::new() };
-    let deeds = count(work.store, &asked).await?;
+    let (deeds, gaps) = count(work.store, &asked).await?;
+    if let Some(this) = evidence.last_mut() {
+        this.gaps.extend(gaps.iter().map(told_of));
+    }
     let complete = asked.iter().map(|(run, _)| run.calls.complete_to()).max();
     let told = sources(at, incident, &known, &deeds, clock::now());
     let told = report::of(&Sources { deeds_complete_to: complete, evidence: &evidence, ..told });
     let mut bytes = serde_json::to_vec_pretty(&told)?;
     bytes.push(b'\n');
-    Ok(bytes)
+    Ok((bytes, gaps))
 }
 
 /// Makes the report and stores it in its forms, each as an object of the unit.
@@ -139,8 +151,8 @@ pub(super) async fn collect(
 ) -> Result<(), UnitError> {
     let on_record = |part: u32| pieces.iter().any(|piece| piece.unit == unit.number && piece.part == part);
     let stored = if on_record(1) { work.store.whole(&key(unit, FORMS[0].0, 0)).await? } else { None };
-    let bytes = match stored {
-        Some(bytes) => bytes,
+    let (bytes, mut gaps) = match stored {
+        Some(bytes) => (bytes, Vec::new()),
         None => made(work, at, incident, pieces).await?,
     };
     let mut report = None;
@@ -164,7 +176,7 @@ pub(super) async fn collect(
         let next = (!last).then(|| Cursor::left(String::new()));
         if !on_record(part) {
             let entry = Some(entry(unit, key, &body, report));
-            work.keep(slot, Found { entry, gaps: Vec::new() }, next).await?;
+            work.keep(slot, Found { entry, gaps: std::mem::take(&mut gaps) }, next).await?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, Verdict, seconds};
+use crate::action::ActionId;
 use crate::evidence::Purpose;
 use crate::ledger::StepState;
 
@@ -62,7 +63,7 @@ impl Page {
     fn table(&mut self, columns: &[&'static str], rows: impl Iterator<Item = Vec<String>>) {
         self.markup("<table><thead><tr>");
         for column in columns {
-            self.markup("<th>").markup(column).markup("</th>");
+            self.markup("<th scope=\"col\">").markup(column).markup("</th>");
         }
         self.markup("</tr></thead><tbody>\n");
         for row in rows {
@@ -108,14 +109,14 @@ pub fn html(report: &Report) -> String {
         "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n",
     );
     page.markup("<title>Incident ").text(report.incident_id.as_str()).markup(": ").text(&report.principal);
-    page.markup("</title>\n<style>\n").markup(STYLE).markup("</style></head>\n<body>\n");
+    page.markup("</title>\n<style>\n").markup(STYLE).markup("</style></head>\n<body><main>\n");
     head(&mut page, report);
     open(&mut page, report);
     timeline(&mut page, report);
     affected(&mut page, report);
     evidence(&mut page, report);
     release(&mut page, report);
-    page.markup("<footer>Made ").text(&seconds(report.made_at)).markup(" by Firebreak. All times are UTC. ");
+    page.markup("</main>\n<footer>Made ").text(&seconds(report.made_at)).markup(" by Firebreak. All times are UTC. ");
     page.markup(
         "Everything here was taken from the ledger, CloudTrail and the evidence; names and texts are as their ",
     );
@@ -166,7 +167,11 @@ fn timeline(page: &mut Page, report: &Report) {
             date.clone_into(&mut day);
         }
         page.markup("<li class=\"").markup(moment.tone.as_str()).markup(" ").markup(moment.who.as_str());
-        page.markup("\"><time>").text(clock.get(..12).unwrap_or(clock).trim_end_matches('Z')).markup("</time>");
+        page.markup("\"><time datetime=\"")
+            .text(&time)
+            .markup("\">")
+            .text(clock.get(..12).unwrap_or(clock).trim_end_matches('Z'))
+            .markup("</time>");
         page.markup("<span class=\"who\">").markup(moment.who.as_str()).markup("</span><span class=\"what\">");
         page.text(&moment.what);
         if !moment.detail.is_empty() {
@@ -217,6 +222,7 @@ fn affected(page: &mut Page, report: &Report) {
         ),
     }
     more(page, report.touched_more);
+    page.none(super::MANAGEMENT_ALONE);
     page.end();
     page.section("What Firebreak did");
     page.table(
@@ -224,6 +230,7 @@ fn affected(page: &mut Page, report: &Report) {
         report.steps.iter().map(|step| {
             let time = |at: Option<jiff::Timestamp>| at.map(seconds).unwrap_or_default();
             let state = match step.state {
+                StepState::Applied if step.step.starts_with(ActionId::SnapshotLogs.as_str()) => "kept".to_owned(),
                 StepState::Applied => "in force when read back".to_owned(),
                 other => other.to_string(),
             };

@@ -104,7 +104,7 @@ pub fn markdown(report: &Report) -> String {
     if report.touched_more > 0 {
         md.ours("- and ").text(&report.touched_more.to_string()).ours(" more\n");
     }
-    md.ours("\n## What Firebreak did\n\n");
+    md.ours("\n").ours(super::MANAGEMENT_ALONE).ours("\n\n## What Firebreak did\n\n");
     for step in &report.steps {
         md.ours("- ").code(&step.step).ours(": ").text(step.state.as_str());
         if let Some(at) = step.verified_at {

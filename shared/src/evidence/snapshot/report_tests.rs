@@ -107,6 +107,28 @@ async fn a_report_that_an_earlier_try_left_stands_whatever_the_ledger_says_since
     assert_eq!(second.manifest(1).0.set_aside, []);
 }
 
+/// Whoever may delete hides an object of the first collection: what comes later says so, and is sealed all the same.
+#[tokio::test]
+async fn earlier_evidence_that_is_gone_is_told_and_stops_no_later_collection() {
+    let mut house = house();
+    house.follow_up = Duration::ZERO;
+    house.take().await.unwrap();
+    house.account.take_messages();
+    let calls = house.manifest(1).0.entries.into_iter().find(|entry| entry.collector == "calls").unwrap().key;
+    house.bucket.replace(&calls, b"planted");
+    house.account.put(&Record::Incident(Box::new(released())));
+    house.invoke(&event("Containment Released"), AMPLE).await.unwrap();
+    let (message, _) = house.account.take_messages().remove(0);
+    assert_eq!(house.invoke(&message, AMPLE).await.unwrap().outcome, "collected");
+    let gaps = house.manifest(2).0.gaps;
+    assert!(gaps.iter().any(|gap| gap.source.parameters["key"] == json!(calls)), "{gaps:?}");
+    let told = report(&house, 2);
+    assert_eq!(told.left_behind, []);
+    let this = told.evidence.last().unwrap();
+    assert!(this.gaps.iter().any(|gap| gap.contains("not as it was stored")), "{:?}", this.gaps);
+    assert!(told.open.iter().any(|open| open.contains("could not be collected")), "{:?}", told.open);
+}
+
 fn event(kind: &str) -> Value {
     json!({"detail-type": kind, "source": "firebreak", "detail": {"incident_id": incident().incident_id}})
 }
