@@ -96,16 +96,24 @@ def caller(account, role, organisation=ORGANISATION, **more):
 
 COLLECTOR = "firebreak/firebreak-snapshot-logs"
 OBJECT = f"{BUCKET}/incidents/{MEMBER}/fb-0/000001/000001/logs/x"
-ENCRYPTED = {"s3:x-amz-server-side-encryption": "aws:kms", "s3:x-amz-server-side-encryption-aws-kms-key-id": KEY}
+# An object is made where none is; beginning an upload and its parts make none yet.
+NEW = {"s3:ObjectCreationOperation": "true", "s3:if-none-match": "*"}
+OVER, PART = {"s3:ObjectCreationOperation": "true"}, {"s3:ObjectCreationOperation": "false"}
+UNDER_KEY = {"s3:x-amz-server-side-encryption": "aws:kms", "s3:x-amz-server-side-encryption-aws-kms-key-id": KEY}
+ENCRYPTED = UNDER_KEY | NEW
 OTHER_KEY = ENCRYPTED | {"s3:x-amz-server-side-encryption-aws-kms-key-id": KEY + "2"}
-PLAIN = {"s3:x-amz-server-side-encryption": "AES256"}
+PLAIN = NEW | {"s3:x-amz-server-side-encryption": "AES256"}
 PLAIN_HTTP = ENCRYPTED | {"aws:SecureTransport": "false"}
 SHORTER = ENCRYPTED | {"s3:object-lock-retain-until-date": "2026-11-21T00:00:00Z"}
 bucket = resolved(RESOURCES["BucketPolicy"]["Properties"]["PolicyDocument"])
 key = resolved(RESOURCES["Key"]["Properties"]["KeyPolicy"])
 WRITES = [
     ("a member's collector writes", OBJECT, caller(MEMBER, COLLECTOR, **ENCRYPTED), True),
-    ("a part of an upload says nothing of keys", OBJECT, caller(MEMBER, COLLECTOR), True),
+    ("an upload begins", OBJECT, caller(MEMBER, COLLECTOR, **UNDER_KEY, **PART), True),
+    ("a part of an upload says nothing of keys", OBJECT, caller(MEMBER, COLLECTOR, **PART), True),
+    ("an upload ends", OBJECT, caller(MEMBER, COLLECTOR, **NEW), True),
+    ("an upload ends in the place of something", OBJECT, caller(MEMBER, COLLECTOR, **OVER), False),
+    ("in the place of something", OBJECT, caller(MEMBER, COLLECTOR, **UNDER_KEY, **OVER), False),
     ("under another account's number", OBJECT, caller("444455556666", COLLECTOR, **ENCRYPTED), False),
     ("outside of the incidents", f"{BUCKET}/x", caller(MEMBER, COLLECTOR, **ENCRYPTED), False),
     ("another role of the member", OBJECT, caller(MEMBER, "Administrator", **ENCRYPTED), False),

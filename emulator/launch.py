@@ -35,10 +35,13 @@ def refuse(reason):
 if importlib.metadata.version("ministack") != VERSION:
     refuse(f"found ministack {importlib.metadata.version('ministack')}")
 
+import accounts  # noqa: E402
 import botocore.session  # noqa: E402
 import concurrency  # noqa: E402
 import conditions  # noqa: E402
+import deliveries  # noqa: E402
 import doors  # noqa: E402
+import encryption  # noqa: E402
 import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
@@ -58,7 +61,8 @@ import versions  # noqa: E402
 from ministack import app as gateway  # noqa: E402
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, responses  # noqa: E402
 from ministack.core.responses import get_account_id, get_region  # noqa: E402
-from ministack.services import cloudtrail, cloudwatch_logs, dynamodb, ecs, iam, kms, lambda_svc, s3, sts  # noqa: E402
+from ministack.services import cloudtrail, cloudwatch_logs, dynamodb, ecs, eventbridge, iam  # noqa: E402
+from ministack.services import kms, lambda_svc, s3, sts  # noqa: E402
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks  # noqa: E402
 
 
@@ -406,7 +410,16 @@ packages.install(replace, lambda_svc, iam_actions)
 # 22. What IAM looks up about the use of a principal is asked for by its ARN (`last_used.py`).
 last_used.install(replace, iam, iam_actions)
 
-# 23. Who is no service of AWS (`services.py`).
+# 23. Buckets and keys of other accounts, and who is in an organisation (`accounts.py`).
+accounts.install(replace, iam_evaluator, responses, s3, kms)
+
+# 24. The keys of objects (`encryption.py`).
+encryption.install(replace, iam_actions, iam_evaluator, responses, s3, kms)
+
+# 25. What EventBridge hands to a function is tried again where it fails (`deliveries.py`).
+deliveries.install(replace, eventbridge, lambda_svc)
+
+# 26. Who is no service of AWS (`services.py`).
 services.install(replace, iam_evaluator)
 
 if __name__ == "__main__":

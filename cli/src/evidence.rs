@@ -45,6 +45,12 @@ pub(crate) enum Evidence {
         /// Where to; by default a folder of the incident's name, here
         #[arg(long)]
         into: Option<PathBuf>,
+        /// The bucket, where it is read in a security account: neither the stack nor its ledger is asked
+        #[arg(long, requires = "account")]
+        bucket: Option<String>,
+        /// The account that the incident is of
+        #[arg(long, requires = "bucket")]
+        account: Option<AccountId>,
     },
     /// Check a download: every digest, every signature, the chain of manifests; asks AWS nothing
     Verify(Verify),
@@ -67,9 +73,14 @@ impl Evidence {
     /// Does it, and says what came of it.
     pub(crate) async fn run(self, stack: &str, sdk: impl AsyncFnOnce() -> SdkConfig) -> Result<String, CliError> {
         match self {
-            Self::Pull { incident_id, into } => {
+            Self::Pull { incident_id, into, bucket, account } => {
                 let into = into.unwrap_or_else(|| PathBuf::from(incident_id.as_str()));
-                pull::pull(&sdk().await, stack, &incident_id, &into).await
+                match bucket.zip(account) {
+                    Some((bucket, account)) => {
+                        pull::pull_from(&sdk().await, (&bucket, &account), &incident_id, &into).await
+                    }
+                    None => pull::pull(&sdk().await, stack, &incident_id, &into).await,
+                }
             }
             Self::Verify(verify) => {
                 if !verify.place.is_dir() {

@@ -266,6 +266,19 @@ pub struct Left {
     pub reactivate_keys: Vec<String>,
 }
 
+/// Has the search for chained sessions come again, as it does every five minutes.
+///
+/// # Errors
+/// Where the queue does not take the message.
+pub async fn search_again(stage: &mut Stage, id: &IncidentId) -> Result<()> {
+    let sqs = &stage.aws.sqs;
+    let queue = sqs.get_queue_url().queue_name(format!("{}-trace", stage.stack.name)).send().await?;
+    let message = json!({"detail": {"incident_id": id}}).to_string();
+    sqs.send_message().set_queue_url(queue.queue_url).message_body(message).send().await?;
+    stage.tell("the schedule", Tone::Plain, "has the search for chained sessions come again");
+    Ok(())
+}
+
 /// Releases the incident on `principal` (`role/NAME`, `user/NAME`): the world is as before, save the revocation.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ use serde_json::json;
 use self::moves::{Made, Move, Target, Whose};
 use self::round::{Played, Task, play};
 use self::score::{Attempt, CHAINED, SESSION, Score};
+use crate::acts;
 use crate::aws::{ACCOUNT, Aws};
 use crate::conditions::Conditions;
 use crate::findings::{self, RoleSession};
@@ -349,12 +350,7 @@ impl Adversary {
     async fn search_again(&self, stage: &mut Stage) -> Result<()> {
         let Some(by) = &self.chained_by else { return Ok(()) };
         let id = self.incident_of(by)?.unwrap_or_else(|| self.target.incident.clone());
-        let aws = &stage.aws;
-        let queue = aws.sqs.get_queue_url().queue_name(format!("{}-trace", self.target.stack.name)).send().await?;
-        let message = json!({"detail": {"incident_id": id}}).to_string();
-        aws.sqs.send_message().set_queue_url(queue.queue_url).message_body(message).send().await?;
-        stage.tell("the schedule", Tone::Plain, "has the search for chained sessions come again");
-        Ok(())
+        acts::search_again(stage, &id).await
     }
 
     /// When the chained session was first refused, where there is one.
@@ -374,6 +370,7 @@ impl Adversary {
 
     /// When the guard called it settled.
     async fn until_settled(&self, stage: &mut Stage, sent: Timestamp) -> Result<Option<i64>> {
+        acts::search_again(stage, &self.target.incident).await?;
         let began = Instant::now();
         let mut swept = false;
         while began.elapsed() < PATIENCE {

@@ -40,6 +40,15 @@ impl Conditions {
     }
 }
 
+/// Makes these accounts the members of an organisation; without it each that ever asks is one of its own.
+///
+/// # Errors
+/// Where the emulator does not take it.
+pub async fn organisation(endpoint: &str, id: &str, accounts: &[&str]) -> Result<()> {
+    let body = json!({"organisation": {"id": id, "accounts": accounts}});
+    exchange(endpoint, PATH, "POST", &body.to_string()).await.map(|_| ())
+}
+
 /// Policies of the organisation as they are deployed, for the stack and the account of the game day.
 ///
 /// # Errors

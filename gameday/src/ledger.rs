@@ -85,6 +85,12 @@ impl Book {
         self.watches.iter().find(|watch| watch.incident_id == *id && watch.episode == episode)
     }
 
+    /// What was found of the sessions that were made from what was stolen, in an incident's present episode.
+    pub fn chain(&self, id: &IncidentId) -> Option<&ChainRecord> {
+        let episode = self.incident(id)?.episode;
+        self.chains.iter().find(|chain| chain.incident_id == *id && chain.episode == episode)
+    }
+
     /// What was done against an incident.
     pub fn tampers_of(&self, id: &IncidentId) -> Vec<&Tamper> {
         self.tampers.iter().filter(|tamper| tamper.incident_id.as_ref() == Some(id)).collect()

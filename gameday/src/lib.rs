@@ -8,6 +8,7 @@ pub mod acts;
 pub mod adversary;
 pub mod archive;
 pub mod aws;
+pub mod central;
 pub mod check;
 pub mod conditions;
 pub mod deploy;

@@ -85,13 +85,15 @@ async fn functions(aws: &Aws, stack: &Stack) {
     aws.lambda.delete_function_concurrency().function_name(&function).send().await.unwrap();
     is_whole(aws, stack, "the concurrency").await;
 
-    let publisher = stack.function(FunctionName::PublishOutcomes);
-    let mappings = aws.lambda.list_event_source_mappings().function_name(&publisher).send().await.unwrap();
-    let uuid = mappings.event_source_mappings()[0].uuid().unwrap();
-    aws.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
-    notices(aws, stack, "the event source of `publish-outcomes` is off").await;
-    aws.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
-    is_whole(aws, stack, "the event source").await;
+    for polls in [FunctionName::PublishOutcomes, FunctionName::RevokeSessions, FunctionName::SnapshotLogs] {
+        let mappings =
+            aws.lambda.list_event_source_mappings().function_name(stack.function(polls)).send().await.unwrap();
+        let uuid = mappings.event_source_mappings()[0].uuid().unwrap();
+        aws.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
+        notices(aws, stack, &format!("the event source of `{polls}` is off")).await;
+        aws.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
+        is_whole(aws, stack, "the event source").await;
+    }
 }
 
 async fn deny_policy(aws: &Aws, stack: &Stack) {
@@ -134,6 +136,7 @@ async fn queues(aws: &Aws, stack: &Stack) {
     for (queue, attribute, what) in [
         ("recheck", QueueAttributeName::RedrivePolicy, "what fails in the queue `recheck` goes nowhere"),
         ("recheck", QueueAttributeName::Policy, "the queue `recheck` does not let the rule `watch` in"),
+        ("evidence", QueueAttributeName::RedrivePolicy, "what fails in the queue `evidence` goes nowhere"),
         ("trace", QueueAttributeName::Policy, "the queue `trace` does not let the rule `trace` in"),
         ("delivery-failures", QueueAttributeName::Policy, "what the rule `findings` cannot deliver is lost"),
     ] {

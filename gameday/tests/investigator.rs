@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "investigator/foreign.rs"]
+mod foreign;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,9 @@ use firebreak_model::deeds::Whose;
 use firebreak_model::evidence::{EvidenceRun, Manifest, Purpose};
 use firebreak_model::ids::IncidentId;
 use firebreak_model::report::{Report, Who};
-use gameday::aws::REGION;
+use gameday::aws::{Aws, REGION};
 use gameday::deploy::Stack;
+use gameday::findings::RoleSession;
 use gameday::ledger::Book;
 use gameday::scene::{Role, Victim, random_hex};
 use gameday::theatre::Theatre;

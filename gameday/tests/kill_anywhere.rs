@@ -133,7 +133,7 @@ impl Process<'_> {
         let config = self.wire.config(&self.case.house.aws.config);
         let home = Self::base().home;
         let tracer = Tracer::new(config, home.partition, Vec::new(), Bounds::default());
-        Revocation { ledger: self.ledger(), iam, home, tracer }
+        Revocation { ledger: self.ledger(), iam, home, tracer, trail_lag: jiff::SignedDuration::from_mins(15) }
     }
 
     async fn revoke(&self, id: &IncidentId) -> Result<Answer, Failure> {

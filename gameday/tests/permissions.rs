@@ -98,7 +98,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::TraceQueue => queue("trace"),
         Resource::RecheckQueue => queue("recheck"),
         Resource::EvidenceQueue => queue("evidence"),
-        Resource::OwnQueue => ["recheck", "recycle", "trace", "delivery", "function"]
+        Resource::OwnQueue => ["recheck", "recycle", "trace", "evidence", "delivery", "function"]
             .into_iter()
             .flat_map(|name| match name {
                 "delivery" | "function" => vec![format!("{name}-failures")],

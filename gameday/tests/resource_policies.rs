@@ -261,6 +261,14 @@ fn bucket(stack: &str, key: &str, arn: &str, document: &str) -> Sheet {
             sheet.row(over_plain_http(call(&caller, action, on)), Says::Denies);
         }
         sheet.row(over_plain_http(put(&another)), Says::Nothing);
+        // What makes an object says that none may be there; beginning an upload and its parts make none.
+        let making = |request: Request, makes: &str| request.with("s3:ObjectCreationOperation", [makes]);
+        let else_denied = |says| if collects { says } else { Says::Denies };
+        sheet.row(making(put(&object), "true"), Says::Denies);
+        sheet.row(making(put(&object), "true").with("s3:if-none-match", ["*"]), else_denied(Says::Nothing));
+        sheet.row(making(put(&object), "false"), else_denied(Says::Nothing));
+        sheet.row(making(put(&another), "true"), Says::Nothing);
+        sheet.row(making(call(&caller, "s3:GetObject", &object), "true"), Says::Nothing);
         for (action, says) in [("s3:DeleteObject", Says::Denies), ("s3:DeleteObjectVersion", Says::Nothing)] {
             sheet.row(call(&caller, action, &object), says);
             sheet.row(call(&caller, action, &another), Says::Nothing);

@@ -5,10 +5,11 @@
 mod common;
 
 use aws_sdk_dynamodb::types::{PointInTimeRecoveryStatus, StreamViewType};
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ServerSideEncryption};
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
 use gameday::deploy::{self, Stack};
@@ -56,20 +57,43 @@ fn what_a_function_fails_on_arrives_in_the_queue_and_is_not_lost() {
         let request = json!({"firebreak": "contain", "reason": reason, "requested_by": "a test"}).to_string();
         let invoke = aws.lambda.invoke().function_name(stack.function(FunctionName::QuarantinePrincipal));
         invoke.invocation_type(InvocationType::Event).payload(Blob::new(request)).send().await.unwrap();
-        let url = stack.output("FunctionFailuresUrl").unwrap();
-        for _ in 0..20 {
-            let receive = aws.sqs.receive_message().queue_url(url).wait_time_seconds(1).max_number_of_messages(10);
-            let answer = receive.send().await.unwrap();
-            for message in answer.messages() {
-                let body: Value = serde_json::from_str(message.body().unwrap()).unwrap();
-                if body["requestPayload"]["reason"] == json!(reason) {
-                    assert_eq!(body["requestContext"]["condition"], "RetriesExhausted");
-                    return;
-                }
-            }
-        }
-        panic!("the failed request does not arrive in the queue");
+        let failed = kept(aws, stack, |body| body["requestPayload"]["reason"] == json!(reason)).await;
+        assert_eq!(failed["requestContext"]["condition"], "RetriesExhausted");
     });
+}
+
+/// What comes by a rule is kept like what comes by hand: nobody waits for its answer either.
+#[test]
+fn what_a_rule_hands_to_a_function_that_fails_on_it_is_not_lost() {
+    deployed(async |aws, stack| {
+        let id = format!("no id, {}", gameday::scene::random_hex(12));
+        let detail = json!({"schema": 1, "incident_id": id, "episode": 1, "responses": ["snapshot"]});
+        let entry = PutEventsRequestEntry::builder().source("firebreak").detail_type("Containment Ordered");
+        let entry = entry.event_bus_name(stack.output("OutcomeBusName").unwrap()).detail(detail.to_string()).build();
+        let answer = aws.events.put_events().entries(entry).send().await.unwrap();
+        assert_eq!(answer.failed_entry_count(), 0, "{answer:?}");
+        let collector = stack.function(FunctionName::SnapshotLogs);
+        let is_of_it = |body: &Value| {
+            let function = body["requestContext"]["functionArn"].as_str().unwrap_or_default();
+            body["requestPayload"]["detail"]["incident_id"] == json!(id) && function.contains(&collector)
+        };
+        let failed = kept(aws, stack, is_of_it).await;
+        assert_eq!(failed["requestContext"]["condition"], "RetriesExhausted");
+    });
+}
+
+/// The message of the queue of failed invocations that is meant.
+async fn kept(aws: &Aws, stack: &Stack, is_meant: impl Fn(&Value) -> bool) -> Value {
+    let url = stack.output("FunctionFailuresUrl").unwrap();
+    for _ in 0..20 {
+        let receive = aws.sqs.receive_message().queue_url(url).wait_time_seconds(1).max_number_of_messages(10);
+        let answer = receive.send().await.unwrap();
+        let read = |message: &Message| serde_json::from_str::<Value>(message.body().unwrap()).unwrap();
+        if let Some(found) = answer.messages().iter().map(read).find(&is_meant) {
+            return found;
+        }
+    }
+    panic!("the failed invocation does not arrive in the queue");
 }
 
 /// The functions between a finding and its page, and those that end or keep a containment.

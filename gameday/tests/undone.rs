@@ -6,11 +6,13 @@ mod common;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aws_credential_types::Credentials;
 use aws_sdk_iam::types::StatusType;
-use firebreak_model::action::FunctionName;
+use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::finding::DRILL_PATH;
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::StepState;
+use firebreak_model::ledger::{IncidentState, StepState};
+use firebreak_model::policy::CHAINED_POLICY;
 use firebreak_model::principal::Principal;
 use firebreak_model::watch::Standing;
 use gameday::acts::REVOCATION;
@@ -46,6 +48,9 @@ played!(fn a_key_that_is_activated_again_or_made_anew_goes_inactive() plays keys
 played!(fn a_revocation_that_is_overwritten_or_deleted_is_written_again() plays revocation);
 played!(fn concurrency_and_event_source_are_each_put_back() plays function);
 played!(fn a_widened_trust_is_paged_with_the_command_that_restores_it() plays trust);
+played!(fn a_revocation_that_is_deleted_after_the_release_is_written_again_and_paged() plays revocation_of_a_release);
+played!(fn the_deny_of_a_chained_session_is_written_again_while_it_is_contained_and_after_the_release() plays chained);
+played!(fn a_deny_policy_that_is_emptied_is_noticed_at_once_and_a_boundary_holds() plays emptied);
 played!(fn what_holds_in_part_is_called_partial_and_paged_step_by_step() plays partial);
 
 /// Has somebody contained, and waits until everything of the plan is on record.
@@ -175,6 +180,134 @@ async fn revocation(stage: &mut Stage) -> Result<()> {
     aws.iam.delete_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await?;
     put_back(stage, &id, "a deleted revocation", denies).await?;
     stage.nothing_failed().await
+}
+
+/// A role that may do anything, which this account may assume.
+async fn mighty_role(aws: &Aws, name: &str) -> Result<Role> {
+    let role = Role::create(aws, name, DRILL_PATH).await?;
+    let all = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
+    aws.iam.put_role_policy().role_name(name).policy_name("all").policy_document(all.to_string()).send().await?;
+    Ok(role)
+}
+
+/// Releases an incident.
+async fn released(stage: &mut Stage, id: &IncidentId) -> Result<()> {
+    let request =
+        json!({"firebreak": "release", "incident_id": id, "requested_by": "a test", "reason": "the keys were rotated"});
+    let answer = stage.invoke(FunctionName::ReleaseContainment, &request).await?;
+    stage.check(judged("the release", "released", answer.payload.to_string(), !answer.failed));
+    let is = |book: &gameday::ledger::Book| book.incident(id).is_some_and(|i| i.state == IncidentState::Released);
+    stage.until("the incident is released", |book, _| is(book)).await.map(|_| ())
+}
+
+/// Whether whoever has a session is let do anything.
+async fn is_refused(aws: &Aws, session: &Credentials) -> bool {
+    aws.as_identity(session.clone()).iam.list_roles().send().await.is_err()
+}
+
+async fn revocation_of_a_release(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let role = mighty_role(&aws, &format!("outlived-{suffix}")).await?;
+    let id = role.incident()?;
+    let stolen = role.steal_session(&aws, "x-1").await?;
+    let refused = is_refused(&aws, &stolen).await;
+    stage.check(judged("the stolen session before", "works", format!("refused: {refused}"), !refused));
+    contained(stage, json!({"role": role.arn, "response": ["quarantine"]})).await?;
+    stage.until_contained(&id).await?;
+    released(stage, &id).await?;
+    let reach = async |aws: &Aws| -> Result<Option<String>> {
+        let answer = aws.iam.get_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await;
+        let Ok(answer) = answer else { return Ok(None) };
+        let document: Value = serde_json::from_str(&percent_decode_str(answer.policy_document()).decode_utf8()?)?;
+        let time = document.pointer("/Statement/0/Condition/DateLessThan/aws:TokenIssueTime");
+        Ok(time.and_then(Value::as_str).map(str::to_owned))
+    };
+    let first = reach(&aws).await?.context("the release left no revocation")?;
+    let refused = is_refused(&aws, &stolen).await;
+    stage.check(judged("the stolen session after the release", "refused", format!("{refused}"), refused));
+    let same = async |aws: &Aws| Ok(reach(aws).await?.as_ref() == Some(&first));
+    // Found by the sweep.
+    aws.iam.delete_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await?;
+    put_back(stage, &id, "the revocation of a release", same).await?;
+    // Told by CloudTrail: with whoever did it, and at once.
+    let known = stage.look().await?.tampers_of(&id).len();
+    Conditions { cloudtrail_delay: Some(Duration::ZERO), ..Conditions::default() }.set(&aws.endpoint).await?;
+    aws.iam.delete_role_policy().role_name(&role.name).policy_name(REVOCATION).send().await?;
+    let told = |book: &gameday::ledger::Book| {
+        let all = book.tampers_of(&id);
+        all.len() > known && all.iter().any(|tamper| tamper.call.is_some())
+    };
+    stage.until("the call that did it is on record", |book, _| told(book)).await?;
+    Conditions::default().set(&aws.endpoint).await?;
+    until_back(stage, "the revocation that CloudTrail told of", same).await?;
+    let refused = is_refused(&aws, &stolen).await;
+    stage.check(judged("the stolen session after all that", "refused", format!("{refused}"), refused));
+    let subject = format!("revocation undone: role/{}", role.name);
+    stage.until("the page about it", |_, pages| pages.iter().any(|page| page.subject.contains(&subject))).await?;
+    stage.nothing_failed().await
+}
+
+async fn chained(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let first = mighty_role(&aws, &format!("first-{suffix}")).await?;
+    let second = mighty_role(&aws, &format!("second-{suffix}")).await?;
+    let id = first.incident()?;
+    let stolen = first.steal_session(&aws, "x-1").await?;
+    let onward = second.steal_session(&aws.as_identity(stolen), "x-2").await?;
+    let refused = is_refused(&aws, &onward).await;
+    stage.check(judged("the session that it made", "works", format!("refused: {refused}"), !refused));
+    contained(stage, json!({"role": first.arn, "response": ["quarantine"]})).await?;
+    let is_denied = |book: &gameday::ledger::Book| {
+        let chained = |step: &&firebreak_model::ledger::StepRecord| step.action == ActionId::RevokeChainedSessions;
+        book.steps_of(&id).into_iter().filter(chained).any(|step| step.state == StepState::Applied)
+            && book.chains.iter().any(|chain| chain.incident_id == id)
+    };
+    stage.until("the session in the other role is denied", |book, _| is_denied(book)).await?;
+    let denied = async |aws: &Aws| Ok(is_refused(aws, &onward).await);
+    let delete = async |aws: &Aws| -> Result<()> {
+        aws.iam.delete_role_policy().role_name(&second.name).policy_name(CHAINED_POLICY).send().await?;
+        Ok(())
+    };
+    delete(&aws).await?;
+    put_back(stage, &id, "the deny of a chained session", denied).await?;
+    released(stage, &id).await?;
+    delete(&aws).await?;
+    put_back(stage, &id, "the same after the release", denied).await?;
+    stage.nothing_failed().await
+}
+
+async fn emptied(stage: &mut Stage) -> Result<()> {
+    let (aws, suffix) = (stage.aws.clone(), stage.suffix.clone());
+    let role = mighty_role(&aws, &format!("emptied-{suffix}")).await?;
+    let id = role.incident()?;
+    let stolen = role.steal_session(&aws, "x-1").await?;
+    let refused = is_refused(&aws, &stolen).await;
+    stage.check(judged("the stolen session before", "works", format!("refused: {refused}"), !refused));
+    contained(stage, json!({"role": role.arn, "response": ["quarantine"]})).await?;
+    stage.until_contained(&id).await?;
+    let known = stage.look().await?.tampers_of(&id).len();
+    Conditions { cloudtrail_delay: Some(Duration::ZERO), ..Conditions::default() }.set(&aws.endpoint).await?;
+    let deny = stage.stack.output("DenyPolicyArn")?.to_owned();
+    let with = async |statement: Value| -> Result<String> {
+        let document = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+        let create = aws.iam.create_policy_version().policy_arn(&deny).policy_document(document).set_as_default(true);
+        let made = create.send().await?;
+        Ok(made.policy_version().and_then(|version| version.version_id()).unwrap_or_default().to_owned())
+    };
+    let weak = with(json!({"Effect": "Deny", "Action": "s3:*", "Resource": "*"})).await?;
+    // No sweep, no re-check: the event alone.
+    let noticed = |book: &gameday::ledger::Book| book.tampers_of(&id).len() > known;
+    stage.until("that nobody is denied any more is on record", |book, _| noticed(book)).await?;
+    let holds = |book: &gameday::ledger::Book| {
+        book.steps_of(&id).iter().any(|step| step.action == ActionId::BoundRole && step.state == StepState::Applied)
+    };
+    stage.until("the boundary holds in its place", |book, _| holds(book)).await?;
+    let refused = is_refused(&aws, &stolen).await;
+    stage.check(judged("the stolen session under the boundary", "refused", format!("{refused}"), refused));
+    with(json!({"Effect": "Deny", "Action": "*", "Resource": "*"})).await?;
+    Conditions::default().set(&aws.endpoint).await?;
+    aws.iam.delete_policy_version().policy_arn(&deny).version_id(weak).send().await?;
+    Ok(())
 }
 
 async fn function(stage: &mut Stage) -> Result<()> {

@@ -229,10 +229,18 @@ pub fn pace() -> Result<Pace, ConfigError> {
         fits.then_some(seconds)
     };
     let rechecks = parsed("FIREBREAK_RECHECK_SECONDS", "rising numbers of seconds, no more than 900 apart", rising)?;
-    let trail_lag = parsed("FIREBREAK_CLOUDTRAIL_LAG_SECONDS", "a number from 0 to 900", |t| {
+    Ok(Pace { rechecks, trail_lag: trail_lag_seconds()? })
+}
+
+/// How late CloudTrail may be (`FIREBREAK_CLOUDTRAIL_LAG_SECONDS`).
+pub fn trail_lag() -> Result<jiff::SignedDuration, ConfigError> {
+    Ok(jiff::SignedDuration::from_secs(trail_lag_seconds()?.into()))
+}
+
+fn trail_lag_seconds() -> Result<u32, ConfigError> {
+    parsed("FIREBREAK_CLOUDTRAIL_LAG_SECONDS", "a number from 0 to 900", |t| {
         t.parse().ok().filter(|seconds| *seconds <= 900)
-    })?;
-    Ok(Pace { rechecks, trail_lag })
+    })
 }
 
 /// The Regions whose workloads are told apart by the roles that they run as: our own (`AWS_REGION`) first, then those of

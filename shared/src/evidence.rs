@@ -18,7 +18,7 @@ mod documents;
 mod function;
 mod ledger;
 mod logs;
-mod pace;
+pub(crate) mod pace;
 mod principal;
 mod queue;
 mod report;

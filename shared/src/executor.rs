@@ -5,6 +5,7 @@ use firebreak_model::guard::Veto;
 use firebreak_model::ladder::{self, Refusal};
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Step;
+use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -93,7 +94,7 @@ async fn found_in_force(
     record.state = StepState::Applied;
     record.attempts += 1;
     record.applied_at = record.applied_at.or(Some(now));
-    record.verified_at = Some(now);
+    read_back(&mut record, now);
     record.updated_at = now;
     record.refused = None;
     record.filled_by.clear();
@@ -101,6 +102,12 @@ async fn found_in_force(
     info!(incident.id = %incident.incident_id, step = %record.step, "read back: in force already");
     ledger.record(&record).await?;
     Ok(Executed::ended(record))
+}
+
+/// A step was read back. The first time stays.
+fn read_back(record: &mut StepRecord, now: Timestamp) {
+    record.first_verified_at = record.first_verified_at.or(record.verified_at).or(Some(now));
+    record.verified_at = Some(now);
 }
 
 /// Puts a step on record that its caller has read back, unless its end is on record already.
@@ -181,7 +188,8 @@ async fn carry_out(
     let transient = match result {
         Ok(Verified::InForce) => {
             record.state = StepState::Applied;
-            record.verified_at = Some(record.updated_at);
+            let now = record.updated_at;
+            read_back(&mut record, now);
             action.record().summary.clone_into(&mut record.detail);
             info!(incident.id = %incident.incident_id, step = %record.step, "applied and read back");
             false

@@ -9,12 +9,14 @@ mod call;
 mod look;
 mod opinion;
 mod parts;
+mod revocations;
+mod search;
 mod trail;
 
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use firebreak_model::action::{ActionId, FunctionName};
-use firebreak_model::ids::IncidentId;
+use firebreak_model::ids::{IncidentId, Region};
 use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::outcome;
@@ -53,6 +55,22 @@ pub use parts::PERMISSIONS as OWN_PARTS;
 /// The longest that SQS delays a message, in seconds.
 const LONGEST_DELAY: i64 = 900;
 
+/// When CloudTrail's history may be asked next, Region by Region: the account has two calls a second, for everybody.
+#[derive(Debug)]
+pub struct Lookups(crate::evidence::pace::Pace);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(crate::evidence::pace::Pace::every(crate::trace::PACE))
+    }
+}
+
+impl Lookups {
+    async fn turn(&self, region: &Region) {
+        self.0.turn(region).await;
+    }
+}
+
 /// Everything that guarding needs.
 #[derive(Debug)]
 pub struct Guard {
@@ -86,6 +104,8 @@ pub struct Guard {
     pub without_revocation: bool,
     /// Whether drills are enabled.
     pub with_drills: bool,
+    /// The pace of calls of CloudTrail's history.
+    pub lookups: Lookups,
     /// The clients that Firebreak's own parts are looked at with.
     pub lambda: aws_sdk_lambda::Client,
     /// Rules and the bus.
@@ -104,6 +124,14 @@ pub enum Handled {
     Order(Answer),
     /// The messages that are to come again.
     Queue(SqsBatchResponse),
+}
+
+/// What was found undone, with the call that did it where CloudTrail told of it.
+fn with_the_call(tamper: Tamper, told: Option<Tamper>) -> Tamper {
+    match told {
+        Some(Tamper { call, actor, suspects, key, .. }) => Tamper { call, actor, suspects, key, ..tamper },
+        None => tamper,
+    }
 }
 
 /// Whether an action denies the principal everything.
@@ -153,8 +181,12 @@ impl Guard {
 
     /// Looks at everything that is watched.
     async fn sweep(&self) -> Result<Answer, Failure> {
-        let watched = self.ledger.watches().await?;
+        let missing = self.look_at_own_parts().await?;
         let mut failed = Vec::new();
+        if let Err(failure) = self.look_at_revocations(None).await {
+            failed.push(format!("revocations: {failure}"));
+        }
+        let watched = self.ledger.watches().await?;
         for one in &watched {
             let span = info_span!("sweep", incident.id = %one.id);
             if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, None)).instrument(span).await {
@@ -162,7 +194,6 @@ impl Guard {
                 failed.push(format!("`{}`: {failure}", one.id));
             }
         }
-        let missing = self.look_at_own_parts().await?;
         if failed.is_empty() {
             let said = format!("{} containments looked at", watched.len());
             let parts = if missing.is_empty() { "all parts are there".to_owned() } else { missing.join("; ") };
@@ -289,11 +320,8 @@ impl Guard {
                 gone.iter().filter_map(|(step, _)| action(step)).map(ActionId::owner).collect();
             owners.sort();
             owners.dedup();
-            let mut tamper = Tamper::undone(incident, gone, owners, look.at);
-            if let Some(Tamper { call, actor, suspects, key, .. }) = told {
-                tamper = Tamper { call, actor, suspects, key, ..tamper };
-            }
-            self.record(tamper).await?;
+            let tamper = Tamper::undone(incident, gone, owners, look.at);
+            self.record(with_the_call(tamper, told)).await?;
         }
         let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
         let answer = Answer::on(watch.standing.as_str(), id, &[]);

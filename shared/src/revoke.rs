@@ -10,8 +10,9 @@ use firebreak_model::ledger::{Incident, IncidentState, RevocationRecord, StepRec
 use firebreak_model::outcome;
 use firebreak_model::plan::Step;
 use firebreak_model::playbook::Protected;
-use firebreak_model::principal::{Home, PrincipalName};
+use firebreak_model::principal::Home;
 use firebreak_model::request::{self, Request};
+use firebreak_model::revoked::ends_at;
 use firebreak_model::{SCHEMA, trigger::is_scheduled};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -29,15 +30,11 @@ use crate::queue::{self, Batch, Handled};
 use crate::trace::Tracer;
 
 mod chained;
+mod outlived;
 
-/// The longest that a session of the principal can live, whatever its maximum is set to now: 36 hours for what a
-/// user's key mints (`GetFederationToken`), 12 hours for a role.
-pub(crate) fn longest_session(name: &PrincipalName) -> SignedDuration {
-    match name {
-        PrincipalName::User(_) => SignedDuration::from_hours(36),
-        PrincipalName::Role(_) => SignedDuration::from_hours(12),
-    }
-}
+pub(crate) use outlived::{each_once, sessions_of};
+
+pub(crate) use firebreak_model::revoked::longest_session;
 
 /// Everything that revoking needs.
 #[derive(Debug)]
@@ -50,6 +47,8 @@ pub struct Revocation {
     pub home: Home,
     /// Finds the sessions that were made from stolen ones.
     pub tracer: Tracer,
+    /// How late CloudTrail may be.
+    pub trail_lag: SignedDuration,
 }
 
 impl Revocation {
@@ -67,7 +66,7 @@ impl Revocation {
             }
             return Ok(batch.answer());
         }
-        self.obey(payload).await.map(Handled::Order)
+        Box::pin(self.obey(payload)).await.map(Handled::Order)
     }
 
     async fn obey(&self, payload: &Value) -> Result<Answer, Failure> {
@@ -86,7 +85,7 @@ impl Revocation {
         let id = outcome::incident_id(payload)
             .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
         let span = info_span!("revoke", incident.id = %id);
-        self.on_order(&id).instrument(span).await
+        Box::pin(self.on_order(&id, outlived::is_told(payload))).instrument(span).await
     }
 
     fn action(&self) -> RevokeSessions {
@@ -94,11 +93,13 @@ impl Revocation {
     }
 
     /// The action of a step of the plan that is this function's.
-    fn action_of(&self, step: &Step) -> Box<dyn Action> {
-        match step.action {
-            ActionId::QuarantineFunction => Box::new(QuarantineFunction::new(self.iam.clone())),
-            _ => Box::new(self.action()),
+    async fn action_of(&self, incident: &Incident, step: &Step) -> Result<Box<dyn Action>, Failure> {
+        if step.action == ActionId::QuarantineFunction {
+            return Ok(Box::new(QuarantineFunction::new(self.iam.clone())));
         }
+        let record = self.ledger.step(&incident.step_record(step, clock::now())).await?;
+        let first = record.and_then(|record| record.first_verified_at.or(record.verified_at));
+        Ok(Box::new(self.action().again(first)))
     }
 
     /// Whether the release that this was asked for is still under way: whoever asked may have given it up, and what is
@@ -136,8 +137,12 @@ impl Revocation {
         self.ledger.incident(id).await?.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
     }
 
-    async fn on_order(&self, id: &IncidentId) -> Result<Answer, Failure> {
+    /// Carries out the plan; where the guard found something `undone`, also what the plan does not hold.
+    async fn on_order(&self, id: &IncidentId, undone: bool) -> Result<Answer, Failure> {
         let incident = self.incident(id).await?;
+        if undone && incident.state != IncidentState::Ordered {
+            return self.put_back(&incident).await.map(|back| Answer::on("looked at", id, &back));
+        }
         if incident.state != IncidentState::Ordered {
             return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
         }
@@ -146,10 +151,13 @@ impl Revocation {
             let done = if let Some(record) = self.kept_off(&incident, step).await? {
                 Executed::ended(record)
             } else {
-                let action = self.action_of(step);
+                let action = self.action_of(&incident, step).await?;
                 executor::execute(&self.ledger, &incident, step, action.as_ref()).await?
             };
             records.push(settled(done)?);
+        }
+        if undone {
+            records.extend(self.put_back(&incident).await?);
         }
         Ok(Answer::on("revoked", id, &records))
     }
@@ -200,7 +208,7 @@ impl Revocation {
             principal: incident.principal.clone(),
             ends_at: ends_at(release.at, &incident.principal.name),
             action: ActionId::RevokeSessions,
-            episode: 0,
+            episode: incident.episode,
         };
         self.ledger.keep_revocation(&kept).await?;
         let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
@@ -259,7 +267,6 @@ impl Revocation {
         // Whoever looks after a containment expects it there, and an incident that waits for a person, or is withheld, may
         // be closed without another being written: it is remembered until somebody takes it out.
         if incident.state != IncidentState::Released {
-            self.put_off(revocation, in_an_hour(now)).await?;
             return Ok(format!("the incident is `{}` again: stays", incident.state));
         }
         // A later release has moved the policy forward, whether it kept a record of its own or not.
@@ -284,11 +291,6 @@ impl Revocation {
 
 fn in_an_hour(now: Timestamp) -> Timestamp {
     now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX)
-}
-
-fn ends_at(released_at: Timestamp, name: &PrincipalName) -> Timestamp {
-    let margin = SignedDuration::from_mins(5);
-    released_at.saturating_add(longest_session(name) + margin).unwrap_or(Timestamp::MAX)
 }
 
 fn settled(executed: Executed) -> Result<StepRecord, Failure> {

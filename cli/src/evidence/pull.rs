@@ -1,5 +1,7 @@
-//! Downloads an incident's evidence: what its manifests account for, and from the ledger what the last of them is.
+//! Downloads an incident's evidence: what its manifests account for, and from the ledger what the last of them is; or, for
+//! who reads another account's bucket and no ledger, what lies in it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -7,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
-use firebreak_model::evidence::{EvidenceRun, run_partition};
-use firebreak_model::ids::IncidentId;
+use firebreak_model::evidence::{EvidenceRun, PUBLIC_KEY, is_manifest, run_partition};
+use firebreak_model::ids::{AccountId, IncidentId};
 use firebreak_model::ledger::Record;
 
 use super::{ANCHOR, Anchor};
@@ -27,6 +29,7 @@ fn refused(problem: impl Into<String>) -> CliError {
 }
 
 /// An object of the bucket.
+#[derive(Clone)]
 struct Object {
     key: String,
     bytes: u64,
@@ -47,42 +50,93 @@ pub(super) async fn pull(sdk: &SdkConfig, stack: &str, id: &IncidentId, into: &P
         head: sealed.manifest.clone(),
         fingerprint: signer.fingerprint.clone(),
     };
-    fs::create_dir_all(into).map_err(file(into))?;
     let s3 = s3(sdk);
     let mut objects = Vec::new();
     for run in &done {
         objects.extend(listed(&s3, &bucket, &run.prefix()).await?);
     }
+    let mut said = fetch_all(&s3, &bucket, &objects, into).await?;
+    // Last: a download that is cut off is not taken for a whole one.
+    let at = into.join(ANCHOR);
+    let text = serde_json::to_string_pretty(&anchor).map_err(|error| refused(error.to_string()))?;
+    fs::write(&at, format!("{text}\n")).map_err(file(&at))?;
+    let _ = write!(said, "\nlast manifest  {}\nsigned with    {}", anchor.head.sha256, anchor.fingerprint);
+    with_the_report(&mut said, &place(into, &last.report())?);
+    if !open.is_empty() {
+        said.push_str(UNDER_WAY);
+    }
+    Ok(said)
+}
+
+/// Downloads what lies in a bucket of an incident: of the collections that have come to their end, for the others are
+/// accounted for by nothing yet. No ledger is asked, so that the page has to say what the evidence is held to.
+pub(super) async fn pull_from(
+    sdk: &SdkConfig,
+    (bucket, account): (&str, &AccountId),
+    id: &IncidentId,
+    into: &Path,
+) -> Result<String, CliError> {
+    let s3 = s3(sdk);
+    let all = listed(&s3, bucket, &format!("incidents/{account}/{id}")).await?;
+    if all.is_empty() {
+        return Err(refused(format!("nothing of `{id}` in account {account} lies in `{bucket}`")));
+    }
+    let ended = ended(&all);
+    let of_one = |object: &Object| ended.iter().any(|run| is_under(&object.key, run));
+    let (objects, open): (Vec<_>, Vec<_>) = all.into_iter().partition(of_one);
+    let Some(last) = ended.last() else {
+        return Err(refused(format!("no collection of `{id}` is finished yet")));
+    };
+    let mut said = fetch_all(&s3, bucket, &objects, into).await?;
+    with_the_report(&mut said, &place(into, &format!("{last}/report/report.html"))?);
+    let _ = write!(said, "\nthe page says what this is held to: firebreak evidence verify {} --head …", into.display());
+    said.push_str(" --key …");
+    if !open.is_empty() {
+        said.push_str(UNDER_WAY);
+    }
+    Ok(said)
+}
+
+const UNDER_WAY: &str = "\na collection is still under way: pull again later";
+
+fn is_under(key: &str, folder: &str) -> bool {
+    key.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The folders of collections whose manifest is signed.
+fn ended(objects: &[Object]) -> BTreeSet<String> {
+    let folders = |is: fn(&str) -> bool| -> BTreeSet<&str> {
+        let split = objects.iter().filter_map(|object| object.key.rsplit_once('/'));
+        split.filter(|(_, name)| is(name)).map(|(folder, _)| folder).collect()
+    };
+    let signed = folders(|name| name.strip_suffix(".sig").is_some_and(is_manifest));
+    let with_their_key = folders(|name| name == PUBLIC_KEY);
+    signed.intersection(&with_their_key).map(|folder| (*folder).to_owned()).collect()
+}
+
+/// Where the report lies, where there is one.
+fn with_the_report(said: &mut String, report: &Path) {
+    if report.is_file() {
+        let _ = write!(said, "\nthe report     {}", report.display());
+    }
+}
+
+/// Downloads what is not there yet of these objects, and says how much that was.
+async fn fetch_all(s3: &aws_sdk_s3::Client, bucket: &str, objects: &[Object], into: &Path) -> Result<String, CliError> {
+    fs::create_dir_all(into).map_err(file(into))?;
     let total: u64 = objects.iter().map(|object| object.bytes).sum();
     let mut bar = Bar::new(objects.len(), total);
     let mut fetched = 0;
-    for object in &objects {
+    for object in objects {
         let path = place(into, &object.key)?;
-        if fetch(&s3, &bucket, object, &path, &mut bar).await? {
+        if fetch(s3, bucket, object, &path, &mut bar).await? {
             fetched += 1;
         }
         bar.object_done();
     }
     bar.end();
-    // Last: a download that is cut off is not taken for a whole one.
-    let at = into.join(ANCHOR);
-    let text = serde_json::to_string_pretty(&anchor).map_err(|error| refused(error.to_string()))?;
-    fs::write(&at, format!("{text}\n")).map_err(file(&at))?;
-    let mut said = format!(
-        "{} objects, {total} bytes in `{}`, {fetched} of them fetched now\nlast manifest  {}\nsigned with    {}",
-        objects.len(),
-        into.display(),
-        anchor.head.sha256,
-        anchor.fingerprint
-    );
-    let report = place(into, &last.report())?;
-    if report.is_file() {
-        let _ = write!(said, "\nthe report     {}", report.display());
-    }
-    if !open.is_empty() {
-        said.push_str("\na collection is still under way: pull again later");
-    }
-    Ok(said)
+    let (count, into) = (objects.len(), into.display());
+    Ok(format!("{count} objects, {total} bytes in `{into}`, {fetched} of them fetched now"))
 }
 
 /// The bucket and the ledger's table of a stack.
@@ -252,6 +306,25 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_collection_has_ended_when_its_manifest_is_signed() {
+        let run = |run: u32, names: &[&str]| -> Vec<Object> {
+            let key = |name: &&str| format!("incidents/1/fb-1/000001/{run:06}/{name}");
+            names.iter().map(|name| Object { key: key(name), bytes: 1 }).collect()
+        };
+        let objects = [
+            run(1, &["logs/x", "manifest.json", "manifest.json.sig", "public-key.pem"]),
+            run(2, &["logs/x", "manifest.2.json", "manifest.2.json.sig", "public-key.pem", "manifest.json"]),
+            // Without a signature, without a key, with something of that name elsewhere.
+            run(3, &["logs/x", "manifest.json", "public-key.pem"]),
+            run(4, &["logs/x", "manifest.json", "manifest.json.sig"]),
+            run(5, &["logs/manifest.json.sig.x", "public-key.pem", "other.json.sig"]),
+        ];
+        let ended = ended(&objects.concat());
+        assert_eq!(ended.into_iter().collect::<Vec<_>>(), [1, 2].map(|n| format!("incidents/1/fb-1/000001/{n:06}")));
+        assert!(is_under("a/b/c", "a/b") && !is_under("a/bc", "a/b"));
+    }
 
     #[test]
     fn no_key_leads_out_of_the_folder() {

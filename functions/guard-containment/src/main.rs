@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use firebreak_model::watch::change::Own;
 use firebreak_shared::config::{self, Base, ConfigError};
-use firebreak_shared::guard::Guard;
+use firebreak_shared::guard::{Guard, Lookups};
 use firebreak_shared::ledger::{Ledger, Seal};
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
@@ -53,6 +53,7 @@ fn guard() -> Result<Guard, ConfigError> {
         deployers: config::deployer_roles(),
         without_revocation: config::revoke_function().is_none(),
         with_drills: config::with_drills(),
+        lookups: Lookups::default(),
         lambda,
         events,
         dynamodb,

@@ -24,9 +24,10 @@ fn revocation() -> Result<Revocation, ConfigError> {
     let table = config::table()?;
     let seal_key_arn = config::seal_key_arn()?;
     let regions = config::opt_in_regions()?;
+    let trail_lag = config::trail_lag()?;
     let sdk = clients::load();
     let ledger = Ledger::new(clients::dynamodb(&sdk), table, Seal::new(&sdk, seal_key_arn));
     let iam = clients::iam(&sdk);
     let tracer = Tracer::new(sdk, home.partition, regions, Bounds::default());
-    Ok(Revocation { ledger, iam, home, tracer })
+    Ok(Revocation { ledger, iam, home, tracer, trail_lag })
 }

@@ -1,6 +1,7 @@
 //! An administrator, or a thief with an administrator's rights, undoes a containment by hand: the guard has it put back.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aws_sdk_lambda::types::FunctionUrlAuthType;
@@ -93,6 +94,14 @@ async fn play(stage: &mut Stage) -> Result<()> {
 
 /// Waits until the guard calls it settled; answers since when it was watched for that.
 pub(super) async fn settles(stage: &mut Stage, id: &IncidentId, what: &str) -> Result<Timestamp> {
+    // Nothing is settled before CloudTrail is complete up to after the last deny, and the search has come again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    acts::search_again(stage, id).await?;
+    let over = |book: &Book| book.chain(id).is_some_and(|chain| chain.settled_at.is_some());
+    stage.until(&format!("{what}: the search for chained sessions is over"), |book, _| over(book)).await?;
+    let checked = |book: &Book| book.watch(id).is_some_and(|watch| watch.next_check_at.is_none());
+    stage.until(&format!("{what}: every re-check is done"), |book, _| checked(book)).await?;
+    sweep(stage).await?;
     let is = |book: &Book| book.watch(id).is_some_and(|watch| watch.standing == Standing::Settled);
     let book = stage.until(&format!("{what} is settled"), |book, _| is(book)).await?;
     let watch = book.watch(id).context("nothing is watched")?;

@@ -495,6 +495,7 @@ impl Incident {
             intended_at: None,
             applied_at: None,
             verified_at: None,
+            first_verified_at: None,
             reverted_at: None,
             updated_at: now,
         }

@@ -29,6 +29,7 @@ pub mod policy;
 pub mod principal;
 pub mod report;
 pub mod request;
+pub mod revoked;
 pub mod seal;
 pub mod securityhub;
 pub mod tamper;

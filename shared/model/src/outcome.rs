@@ -173,7 +173,7 @@ fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
     let same = old.is_some_and(|old| old.standing == new.standing && old.episode == new.episode);
     let kind = match new.standing {
         Standing::Settled => OutcomeKind::ContainmentSettled,
-        Standing::Partial | Standing::CannotContain => OutcomeKind::ContainmentUnsettled,
+        Standing::Partial | Standing::CannotContain | Standing::Unproven => OutcomeKind::ContainmentUnsettled,
         // The record of the tampering says so.
         Standing::Undone | Standing::Watching => return None,
     };

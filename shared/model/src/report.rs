@@ -307,7 +307,7 @@ fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
         Some(Standing::Undone) => {
             return say(Verdict::Partial, "Somebody undid some of it: it is being put back");
         }
-        Some(Standing::Watching) | None => {}
+        Some(Standing::Watching | Standing::Unproven) | None => {}
     }
     // A rung that gave way to the one below it is no failure.
     let stands = |step: &StepRecord| step.state == StepState::Applied || step.state == StepState::Gone;
@@ -431,7 +431,7 @@ fn open(sources: &Sources<'_>) -> Vec<String> {
         for call in watch.late_calls() {
             open.push(format!("{} went through after the deny, {}", call.name, seconds(call.at)));
         }
-        if watch.standing == Standing::Watching {
+        if matches!(watch.standing, Standing::Watching | Standing::Unproven) {
             let due = watch.next_check_at.map_or_else(|| "with the next sweep".to_owned(), seconds);
             open.push(format!("It is not settled yet: the next look is due {due}"));
         }

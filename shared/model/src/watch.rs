@@ -25,6 +25,9 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_secs(15);
 /// So late a first look counts as the first re-check all the same.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
 
+/// So long after the last re-check, what is not settled is told.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(30);
+
 /// The most checks, and the most calls, that a watch remembers.
 const MOST_KEPT: usize = 12;
 
@@ -41,6 +44,9 @@ named!(
         CannotContain = "cannot_contain",
         /// What had been applied is gone: its owner is asked to apply it again.
         Undone = "undone",
+        /// It held at every re-check, long ago; CloudTrail, or the search for chained sessions, has not said since that
+        /// nobody is left.
+        Unproven = "unproven",
     }
 );
 
@@ -170,9 +176,22 @@ pub enum TrailLook {
         calls: Vec<Call>,
         /// Until when there can be no others.
         complete_until: Timestamp,
+        /// Why that is not as far as CloudTrail is complete, where it is not.
+        behind: Option<String>,
     },
     /// It could not be asked, or not wholly.
     Unread(String),
+}
+
+/// Where the search for sessions that were made from stolen ones stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// There is none: nothing keeps the principal from making sessions, or the stack leaves revocation out.
+    NotAsked,
+    /// It came to its end.
+    Over,
+    /// It goes on, or cannot: why.
+    Open(String),
 }
 
 /// One look at a containment.
@@ -188,6 +207,8 @@ pub struct Look {
     pub opinion: Opinion,
     /// CloudTrail's.
     pub trail: TrailLook,
+    /// The search for chained sessions.
+    pub search: Search,
 }
 
 impl Look {
@@ -203,7 +224,7 @@ impl Look {
     /// the sweep asks it; a look that a call caused does not ask.
     fn ends(&self, watched_until: Timestamp) -> bool {
         match &self.trail {
-            TrailLook::Calls { complete_until, .. } => *complete_until >= watched_until,
+            TrailLook::Calls { complete_until, behind, .. } => behind.is_some() || *complete_until >= watched_until,
             TrailLook::NotAsked => self.cause != Cause::Call,
             TrailLook::Unread(_) => true,
         }
@@ -231,8 +252,17 @@ impl Look {
             Opinion::None(says) => all.push(format!("there is no second opinion: {says}")),
             Opinion::NotAsked | Opinion::Agrees => {}
         }
-        if let TrailLook::Unread(says) = &self.trail {
-            all.push(format!("CloudTrail could not be asked: {says}"));
+        match &self.trail {
+            TrailLook::Unread(says) => {
+                all.push(format!("CloudTrail could not be asked: {says}"));
+            }
+            TrailLook::Calls { behind: Some(says), .. } => {
+                all.push(format!("CloudTrail is not read to the end: {says}"));
+            }
+            TrailLook::Calls { .. } | TrailLook::NotAsked => {}
+        }
+        if let Search::Open(says) = &self.search {
+            all.push(format!("the search for sessions that were made from stolen ones is not over: {says}"));
         }
         all
     }
@@ -364,7 +394,7 @@ impl Watch {
         if look.opinion != Opinion::NotAsked {
             next.opinion = look.opinion.clone();
         }
-        if let TrailLook::Calls { calls, complete_until } = &look.trail {
+        if let TrailLook::Calls { calls, complete_until, .. } = &look.trail {
             let new = calls.iter().filter(|call| self.calls.iter().all(|known| known.event_id != call.event_id));
             next.calls.extend(new.cloned());
             next.calls.sort_by_key(|call| call.at);
@@ -403,9 +433,13 @@ impl Watch {
         let denies = look.opinion != Opinion::NotAsked;
         let told = self.cloudtrail_complete_until.is_some_and(|until| until >= pace.watched_until(self.since));
         let all = in_force == there && !look.steps.is_empty();
-        let opinion = !matches!(look.opinion, Opinion::Disagrees(_));
+        let opinion = !matches!(look.opinion, Opinion::Disagrees(_)) && !matches!(look.search, Search::Open(_));
         if all && rechecked && opinion && self.next_check_at.is_none() && (told || !denies) {
             return Standing::Settled;
+        }
+        let last = pace.due(self.since, pace.rechecks.len()).unwrap_or(Timestamp::MAX);
+        if all && rechecked && self.next_check_at.is_none() && look.at.duration_since(last) > OVERDUE {
+            return Standing::Unproven;
         }
         Standing::Watching
     }

@@ -38,6 +38,7 @@ pub(super) static RECORD: ActionRecord = ActionRecord {
 #[derive(Debug, Clone)]
 pub struct RevokeSessions {
     policy: InlinePolicy,
+    first: Option<Timestamp>,
 }
 
 /// What stands under our policy's name.
@@ -51,7 +52,30 @@ enum Found {
 impl RevokeSessions {
     /// With this client.
     pub fn new(iam: Client) -> Self {
-        Self { policy: InlinePolicy::new(iam, REVOCATION_POLICY) }
+        Self { policy: InlinePolicy::new(iam, REVOCATION_POLICY), first: None }
+    }
+
+    /// With when it was first read back in the episode, where it was: what is written again reaches no further than it did.
+    /// The environments that were begun anew since have sessions from after that.
+    #[must_use]
+    pub fn again(self, first: Option<Timestamp>) -> Self {
+        Self { first, ..self }
+    }
+
+    /// How far it is written to: ahead of now, and of the order where the clock here is behind the one that gave it; written
+    /// again, as far as at first. At a release, and whenever it is written again after one, not beyond it: what started since
+    /// must live.
+    fn written(&self, order: Order<'_>) -> Timestamp {
+        let required = required(order.incident);
+        match order.incident.state {
+            IncidentState::Releasing | IncidentState::Released => required,
+            _ => self
+                .first
+                .unwrap_or(order.now)
+                .max(required)
+                .saturating_add(SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS))
+                .unwrap_or(Timestamp::MAX),
+        }
     }
 
     async fn found(&self, target: &Target) -> Result<Found, ActionError> {
@@ -62,24 +86,11 @@ impl RevokeSessions {
     }
 }
 
-/// How far the revocation must reach at least: the order to contain, or the release that is under way.
+/// How far the revocation must reach at least: the order to contain, or the release that is under way or done.
 fn required(incident: &Incident) -> Timestamp {
     match (&incident.release, incident.state) {
-        (Some(release), IncidentState::Releasing) => release.at,
+        (Some(release), IncidentState::Releasing | IncidentState::Released) => release.at,
         _ => incident.ordered_since(),
-    }
-}
-
-/// How far it is written to: ahead of now, and of the order where the clock here is behind the one that gave it. At a
-/// release, not beyond it: what starts afterwards must live.
-fn written(order: Order<'_>) -> Timestamp {
-    match order.incident.state {
-        IncidentState::Releasing => required(order.incident),
-        _ => order
-            .now
-            .max(required(order.incident))
-            .saturating_add(SignedDuration::from_secs(REVOCATION_AHEAD_SECONDS))
-            .unwrap_or(Timestamp::MAX),
     }
 }
 
@@ -95,7 +106,7 @@ impl Action for RevokeSessions {
 
     async fn apply(&self, order: Order<'_>, _: &Value) -> Result<(), ActionError> {
         let target = &order.step.target;
-        let reach = written(order);
+        let reach = self.written(order);
         if let Found::Ours(time) = self.found(target).await?
             && time >= required(order.incident)
             && (time >= reach || order.incident.state != IncidentState::Releasing)

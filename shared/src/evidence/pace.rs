@@ -8,14 +8,14 @@ use firebreak_model::ids::Region;
 
 /// When the next call may go out, Region by Region.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     gap: Duration,
     next: Arc<Mutex<BTreeMap<Region, Instant>>>,
 }
 
 impl Pace {
     /// One call in each Region every so often.
-    pub(super) fn every(gap: Duration) -> Self {
+    pub(crate) fn every(gap: Duration) -> Self {
         Self { gap, next: Arc::default() }
     }
 
@@ -28,7 +28,7 @@ impl Pace {
     }
 
     /// Waits for a turn in a Region.
-    pub(super) async fn turn(&self, region: &Region) {
+    pub(crate) async fn turn(&self, region: &Region) {
         let wait = self.reserve(region, Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

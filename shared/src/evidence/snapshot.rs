@@ -164,6 +164,10 @@ impl Snapshots {
             Due::Run(run) => self.carry_on(order, &incident, step, *run, deadline).await,
             Due::Nothing(why) => nothing(why),
             Due::Done => {
+                // Somebody approved, or the plan grew: the report tells what the last one does not.
+                if first && !order.follow_up {
+                    self.queue.send(&Order { report: Some(0), ..order.clone() }, self.report_delay()).await?;
+                }
                 let record = self.ledger.step(&incident.step_record(step, clock::now())).await?;
                 Ok(Answer::on("collected before", &order.id, record.as_slice()))
             }
@@ -502,6 +506,8 @@ mod asked;
 mod account;
 #[cfg(test)]
 mod calls_tests;
+#[cfg(test)]
+mod ledger_tests;
 #[cfg(test)]
 mod report_tests;
 #[cfg(test)]

@@ -5,9 +5,11 @@ use firebreak_model::SCHEMA;
 use firebreak_model::finding::Subject;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::principal::{Principal, PrincipalName};
-use firebreak_model::tamper::{Nature, Tamper, key_of};
+use firebreak_model::tamper::{Nature, OWN, Tamper, key_of};
 use firebreak_model::watch::Cause;
 use firebreak_model::watch::change::{Change, Minted, Thing};
+use futures_util::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info_span, warn};
 
@@ -15,6 +17,20 @@ use super::Guard;
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
+
+/// How many containments are looked at at once when all are.
+const AT_ONCE: usize = 8;
+
+/// The calls that a deployment of the stack begins with.
+const DEPLOYS: [&str; 4] = [
+    "cloudformation:CreateStack",
+    "cloudformation:DeleteStack",
+    "cloudformation:ExecuteChangeSet",
+    "cloudformation:UpdateStack",
+];
+
+/// How long after its beginning a deployment may still change parts of the stack.
+const A_DEPLOYMENT: SignedDuration = SignedDuration::from_hours(1);
 
 impl Guard {
     /// Reacts to a call. One that was refused changed nothing.
@@ -25,7 +41,7 @@ impl Guard {
         }
         let mut said = Vec::new();
         let by = self.contained(&change).await?;
-        if let Some(part) = self.own_part(&change) {
+        if let Some(part) = self.own_part(&change).await? {
             self.record(self.on_own_part(&change, &part, by.is_some())).await?;
             said.push(format!("{part} of Firebreak"));
         }
@@ -41,10 +57,34 @@ impl Guard {
             let answer = looked.instrument(span).await?;
             said.push(format!("`{}` is {}", incident.incident_id, answer.outcome));
         }
+        if change.is_on_an_inline_policy_of_ours() {
+            said.extend(self.look_at_revocations(Some((&change, by.is_some()))).await?);
+        }
+        if change.is_on_the_policy(&self.deny_policy_arn) {
+            said.push(self.look_at_everybody().await?);
+        }
         if said.is_empty() {
             return Ok(Answer::of("nothing to do"));
         }
         Ok(Answer::of("looked").saying(said.join("; ")))
+    }
+
+    /// Looks at everything that is contained: the deny policy itself was changed, and frees or denies all of them at once.
+    async fn look_at_everybody(&self) -> Result<String, Failure> {
+        let watched = self.ledger.watches().await?;
+        let looks = stream::iter(&watched).map(async |one| {
+            let span = info_span!("policy", incident.id = %one.id);
+            Box::pin(self.check(&one.id, Cause::Call, None)).instrument(span).await
+        });
+        let failed: Vec<String> = looks
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |end| end.err().map(|failure| failure.to_string()))
+            .collect()
+            .await;
+        if failed.is_empty() {
+            return Ok(format!("the deny policy was changed: {} containments looked at", watched.len()));
+        }
+        Err(Failure::Transient(failed.join("; ")))
     }
 
     /// The way in that a contained principal made itself by a call, where it is one and belongs to the theft.
@@ -87,14 +127,28 @@ impl Guard {
         Ok(incidents)
     }
 
-    /// A part of Firebreak that somebody changed who has no business with it.
-    fn own_part(&self, change: &Change) -> Option<String> {
+    /// A part of Firebreak that somebody changed who has no business with it. A service that acts for somebody is no better
+    /// than they: anyone may have a document of Systems Manager, or a stack of their own, do it.
+    async fn own_part(&self, change: &Change) -> Result<Option<String>, Failure> {
         let arn = principal_of(&change.actor).and_then(|principal| principal.arn.as_deref());
         let deploys = arn.is_some_and(|arn| self.deployers.iter().any(|glob| glob.matches(arn)));
-        change.own_part(&self.own).filter(|_| !change.by_service && !deploys)
+        let Some(part) = change.own_part(&self.own).filter(|_| !deploys && !change.is_a_services_upkeep()) else {
+            return Ok(None);
+        };
+        // Where nobody says who deploys, a deployment is what follows a call on the stack, which is on record itself.
+        let by_a_stack = self.deployers.is_empty() && change.by_cloudformation;
+        Ok(if by_a_stack && self.is_deployed_at(change.call.at).await? { None } else { Some(part) })
     }
 
-    fn on_own_part(&self, change: &Change, part: &str, contained: bool) -> Tamper {
+    /// Whether somebody had begun to change the stack at that time.
+    async fn is_deployed_at(&self, at: Timestamp) -> Result<bool, Failure> {
+        let began = at.saturating_sub(A_DEPLOYMENT).unwrap_or(Timestamp::MIN);
+        let told = self.ledger.tampers(OWN).await?;
+        let calls = told.iter().filter_map(|tamper| tamper.call.as_ref());
+        Ok(calls.into_iter().any(|call| DEPLOYS.contains(&call.name.as_str()) && (began..=at).contains(&call.at)))
+    }
+
+    pub(super) fn on_own_part(&self, change: &Change, part: &str, contained: bool) -> Tamper {
         let at = clock::now();
         let ours = principal_of(&change.actor).is_some_and(|principal| self.own.is_role(principal));
         Tamper {

@@ -1,5 +1,8 @@
 //! One look at a containment: every step that lasts, read back by the code that applied it.
 
+use std::collections::BTreeSet;
+
+use firebreak_model::action::FunctionName;
 use firebreak_model::ladder::{self, Standing};
 use firebreak_model::ledger::{Incident, StepRecord};
 use firebreak_model::plan::{Step, Target};
@@ -26,7 +29,10 @@ impl Guard {
     ) -> Result<(Look, Option<Identity>), Failure> {
         // One that was deleted and made again is another: nothing was ever applied to it.
         let made_again = self.made_again(incident).await?;
-        let records = self.ledger.steps(incident, incident.plan.owners()).await?;
+        let searched = self.searched(incident).await?;
+        let owners =
+            incident.plan.owners().into_iter().chain(searched.is_due().then_some(FunctionName::RevokeSessions));
+        let records = self.ledger.steps(incident, owners.collect::<BTreeSet<_>>()).await?;
         let lasting = incident.plan.steps.iter().filter(|step| lasts(step.action));
         // All at once: whoever undoes a deny does not wait for the function to be read.
         let looks = lasting.flat_map(|step| on_record(step, &records)).map(async |(step, record)| {
@@ -42,7 +48,8 @@ impl Guard {
             };
             StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found }
         });
-        let steps = join_all(looks).await;
+        let (mut steps, chained) = tokio::join!(join_all(looks), self.chained(incident, &records, &searched, now));
+        steps.extend(chained);
         let denied = denied_at(&steps, &records);
         // What does not hold needs no second opinion.
         let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
@@ -53,7 +60,7 @@ impl Guard {
             }
             None => (Opinion::NotAsked, TrailLook::NotAsked),
         };
-        Ok((Look { at: now, cause, steps, opinion, trail }, made_again))
+        Ok((Look { at: now, cause, steps, opinion, trail, search: searched.stands() }, made_again))
     }
 
     /// Who bears the principal's name now, where that is another than the one that was pinned.
@@ -71,15 +78,9 @@ impl Guard {
             return Found::Unread("the action is not known to this function".to_owned());
         };
         let order = Order { incident, step, now };
-        let read = match prior_of(record) {
-            Ok(prior) => action.verify(order, &prior).await,
-            Err(error) => Err(error),
-        };
-        match read {
-            Ok(Verified::InForce) => Found::InForce,
-            Ok(Verified::NotInForce(found)) => Found::Gone(found),
-            Err(ActionError::Gone { .. }) => Found::Absent,
-            Err(error) => Found::Unread(chain(&error)),
+        match prior_of(record) {
+            Ok(prior) => found(action.verify(order, &prior).await),
+            Err(error) => found(Err(error)),
         }
     }
 
@@ -93,6 +94,16 @@ impl Guard {
                 on_function.or_else(|| actions::for_principal(step.action, &self.iam, &self.deny_policy_arn))
             }
         }
+    }
+}
+
+/// How what was read back is told.
+pub(super) fn found(read: Result<Verified, ActionError>) -> Found {
+    match read {
+        Ok(Verified::InForce) => Found::InForce,
+        Ok(Verified::NotInForce(found)) => Found::Gone(found),
+        Err(ActionError::Gone { .. }) => Found::Absent,
+        Err(error) => Found::Unread(chain(&error)),
     }
 }
 

@@ -70,8 +70,13 @@ const OF_REVOCATION: [&str; 3] = ["revoke", "trace", "expire-revocations"];
 const DRILLS: &str = "drill-findings";
 
 /// The functions that poll.
-const POLLING: [FunctionName; 3] =
-    [FunctionName::PublishOutcomes, FunctionName::IsolateFunction, FunctionName::GuardContainment];
+const POLLING: [FunctionName; 5] = [
+    FunctionName::PublishOutcomes,
+    FunctionName::RevokeSessions,
+    FunctionName::IsolateFunction,
+    FunctionName::SnapshotLogs,
+    FunctionName::GuardContainment,
+];
 
 type Missing = Result<Vec<String>, ActionError>;
 
@@ -100,6 +105,9 @@ impl Guard {
             note(&format!("the function `{function}`"), self.function(*function).await);
         }
         for function in POLLING {
+            if self.without_revocation && function == FunctionName::RevokeSessions {
+                continue;
+            }
             note(&format!("what wakes `{function}`"), self.polls(function).await);
         }
         note(&format!("the rule `{DRILLS}`"), self.drills().await);

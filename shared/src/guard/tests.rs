@@ -12,6 +12,8 @@ use crate::evidence::testing::{item, items};
 use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_bounded_by, role_order, whole_deny};
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
+mod outlived;
+
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
 
 /// The wires to each service, so that each script is read in its own order.
@@ -21,6 +23,10 @@ struct Wires {
     iam: Wire,
     sqs: Wire,
     trail: Wire,
+    /// Whether the stack searches for chained sessions.
+    searching: bool,
+    /// Who deploys.
+    deployers: Vec<Glob>,
 }
 
 impl Wires {
@@ -42,9 +48,10 @@ impl Wires {
             table_arn: "arn:aws:dynamodb:eu-west-1:111122223333:table/ledger".to_owned(),
             pace: Pace { rechecks: vec![5, 30, 300], trail_lag: 900 },
             own: Own { stack: "firebreak".to_owned(), deny_policy_arn: DENY.to_owned(), ..Own::default() },
-            deployers: vec!["arn:aws:iam::*:role/cicd/deploy".into()],
-            without_revocation: false,
+            deployers: self.deployers.clone(),
+            without_revocation: !self.searching,
             with_drills: true,
+            lookups: Lookups(crate::evidence::pace::Pace::every(std::time::Duration::ZERO)),
             lambda: aws_sdk_lambda::Client::new(&self.trail.config()),
             events: aws_sdk_eventbridge::Client::new(&self.trail.config()),
             dynamodb: aws_sdk_dynamodb::Client::new(&self.trail.config()),
@@ -142,6 +149,7 @@ async fn an_order_is_looked_at_in_every_way_and_comes_again_by_a_delayed_message
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        ..Wires::default()
     };
     let answer = played(&wires, &order_of(&incident)).await;
     assert_eq!((answer["batchItemFailures"].clone(), wires.unused()), (json!([]), 0));
@@ -195,6 +203,7 @@ async fn a_last_recheck_that_comes_a_moment_early_comes_again() {
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        ..Wires::default()
     };
     played(&wires, &message(&json!({"detail": {"incident_id": incident.incident_id}}))).await;
     assert_eq!(wires.unused(), 0, "its message is sent again");
@@ -251,6 +260,7 @@ async fn the_rung_that_holds_is_the_one_that_is_looked_at() {
         ]),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        ..Wires::default()
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0, "{:?}", wires.iam.requests());
@@ -318,6 +328,7 @@ async fn what_no_event_told_in_time_is_looked_for_by_name() {
         sqs: Wire::answering([sent()]),
         // Since the deny: nothing, by key and by what changes something, in two Regions. Since the theft: by key.
         trail: Wire::answering([none(), none(), none(), none(), ok(page), none()]),
+        ..Wires::default()
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.trail.requests(), wires.ledger.requests());
@@ -366,6 +377,7 @@ async fn an_edited_watch_is_begun_anew() {
         iam: Wire::answering(in_force()),
         sqs: Wire::answering([sent()]),
         trail: Wire::answering([nothing_recorded(), nothing_recorded()]),
+        ..Wires::default()
     };
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0);
@@ -453,8 +465,43 @@ async fn what_cloudtrail_did_not_answer_wholly_is_said_so() {
     assert!(matches!(&denied, TrailLook::Unread(why) if why.contains("denied")), "{denied:?}");
     let repeated = told([events(&[], None, Some("t1")), events(&[], None, Some("t1"))]).await;
     assert!(matches!(&repeated, TrailLook::Unread(why) if why.contains("repeats")), "{repeated:?}");
-    let endless = told((0..10).map(|page| events(&[], None, Some(&format!("t{page}"))))).await;
-    assert!(matches!(&endless, TrailLook::Unread(why) if why.contains("not read to the end")), "{endless:?}");
+}
+
+/// A page of one event.
+fn page(at: Timestamp, more: bool) -> Scripted {
+    let record = json!({"eventTime": at.to_string()}).to_string();
+    let mut page = json!({"Events": [{"CloudTrailEvent": record}]});
+    if more {
+        page["NextToken"] = json!(format!("t{at}"));
+    }
+    ok(page.to_string())
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_look_is_read_slice_by_slice_from_the_oldest_on() {
+    let (incident, _) = contained();
+    let now = clock::now();
+    let denied = firebreak_model::policy::whole_seconds(now - SignedDuration::from_hours(1));
+    let after = |seconds: i64| denied + SignedDuration::from_secs(seconds);
+    // Ten pages that fill ten seconds, and there are more; the slice after the deny is whole, the next is not.
+    let newest = (0..10).map(|n| page(after(1010 - n), true));
+    let slices = [nothing_recorded()].into_iter().chain((0..10).map(|n| page(after(18 - n % 9), true)));
+    let wires = Wires { trail: Wire::answering(newest.chain(slices).chain([nothing_recorded()])), ..Wires::default() };
+    let guard = wires.guard();
+    let watch = Watch { since: denied, ..Watch::of(&incident, &guard.pace, now) };
+    let look = guard.trail(&incident, &watch, Cause::Recheck, denied, now).await;
+    assert_eq!(wires.unused(), 0, "{:?}", wires.trail.requests());
+    let TrailLook::Calls { complete_until, behind, .. } = look else { unreachable!("CloudTrail answered") };
+    assert_eq!(complete_until, after(9), "what was whole is kept");
+    assert!(behind.unwrap().contains("ReadOnly"));
+    let asked = &wires.trail.requests()[10];
+    assert!(asked.contains(&format!(r#""EndTime":{}"#, after(9).as_second())), "{asked}");
+    // The next look goes on there, and is through.
+    let watch = Watch { cloudtrail_complete_until: Some(after(9)), ..watch };
+    let wires = Wires { trail: Wire::answering([nothing_recorded(), nothing_recorded()]), ..Wires::default() };
+    let look = wires.guard().trail(&incident, &watch, Cause::Sweep, denied, now).await;
+    assert!(matches!(look, TrailLook::Calls { behind: None, .. }), "{look:?}");
+    assert!(wires.trail.requests()[0].contains(&format!(r#""StartTime":{}"#, after(9).as_second())));
 }
 
 #[tokio::test]
@@ -544,23 +591,57 @@ async fn firebreaks_own_parts_are_told_of_but_not_a_deployment() {
     let tamper = wires.ledger.requests().pop().unwrap();
     assert!(tamper.contains("tamper#own") && tamper.contains(r#""nature":{"S":"own_part"}"#), "{tamper}");
 
-    let mut by_cloudformation = event("user/ana");
-    by_cloudformation["detail"]["userIdentity"]["invokedBy"] = json!("cloudformation.amazonaws.com");
+    let by = |service: &str| {
+        let mut event = event("user/ana");
+        event["detail"]["userIdentity"]["invokedBy"] = json!(format!("{service}.amazonaws.com"));
+        event
+    };
+    let deployers: Vec<Glob> = vec!["arn:aws:iam::*:role/cicd/deploy".into()];
+    // Anyone may have a service do it: a document of Systems Manager, a stack of their own.
+    for (event, deployers) in
+        [(by("ssm"), Vec::new()), (by("ssm"), deployers.clone()), (by("cloudformation"), deployers.clone())]
+    {
+        let wires = Wires { ledger: Wire::answering([ok("{}"), ok("{}")]), deployers, ..Wires::default() };
+        played(&wires, &event).await;
+        let tamper = wires.ledger.requests().pop().unwrap();
+        assert!(tamper.contains(r#""nature":{"S":"own_part"}"#), "{tamper}");
+    }
     let mut by_the_deployer = event("role/deploy");
     by_the_deployer["detail"]["userIdentity"]["sessionContext"]["sessionIssuer"]["arn"] =
         json!("arn:aws:iam::111122223333:role/cicd/deploy");
     let mut refused = event("user/ana");
     refused["detail"]["errorCode"] = json!("AccessDenied");
     let other = told_of("events", "DisableRule", &json!({"name": "nightly"}), "user/ana");
-    for (why, event) in [
-        ("CloudFormation", by_cloudformation),
-        ("the deployer", by_the_deployer),
-        ("refused", refused),
-        ("another's", other),
-    ] {
-        let wires = Wires { ledger: Wire::answering([ok("{}")]), ..Wires::default() };
+    for (why, event) in [("the deployer", by_the_deployer), ("refused", refused), ("another's", other)] {
+        let wires = Wires { ledger: Wire::answering([ok("{}")]), deployers: deployers.clone(), ..Wires::default() };
         played(&wires, &event).await;
         assert!(wires.ledger.requests().iter().all(|request| !request.contains("PutItem")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_is_said_to_deploy_cloudformation_does_when_the_stack_was_told_to() {
+    let mut event = told_of("events", "DisableRule", &json!({"name": "firebreak-findings"}), "user/ana");
+    event["detail"]["userIdentity"]["invokedBy"] = json!("cloudformation.amazonaws.com");
+    let on_the_stack = |name: &str, ago: SignedDuration| {
+        let mut event = told_of("cloudformation", name, &json!({"stackName": "firebreak"}), "user/ana");
+        event["detail"]["eventTime"] = json!((clock::now() - ago).to_string());
+        let guard = Wires::default().guard();
+        let change = Change::read(&event, &guard.home).unwrap();
+        Record::Tamper(Box::new(guard.on_own_part(&change, "the stack", false)))
+    };
+    let minutes = SignedDuration::from_mins;
+    for (why, found, told) in [
+        ("nobody changes the stack", items(&[]), true),
+        ("it was long ago", items(&[on_the_stack("UpdateStack", minutes(70))]), true),
+        ("that begins nothing", items(&[on_the_stack("CreateChangeSet", minutes(2))]), true),
+        ("a deployment", items(&[on_the_stack("ExecuteChangeSet", minutes(2))]), false),
+    ] {
+        let script = [ok("{}"), found].into_iter().chain(told.then(|| ok("{}")));
+        let wires = Wires { ledger: Wire::answering(script), ..Wires::default() };
+        played(&wires, &event).await;
+        assert_eq!(wires.unused(), 0, "{why}");
+        assert_eq!(wires.ledger.requests().iter().any(|request| request.contains("PutItem")), told, "{why}");
     }
 }
 

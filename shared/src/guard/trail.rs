@@ -20,8 +20,11 @@ use crate::action::ActionError;
 use crate::clients;
 use crate::telemetry::chain;
 
-/// The most pages, of 50 events each, that one question is asked for.
+/// The most pages, of 50 events each, that are read in one go.
 const MOST_PAGES: usize = 10;
+
+/// Where there is more, the most slices of time that are read from the oldest on, in one look. The next look goes on there.
+const MOST_SLICES: usize = 2;
 
 /// How old CloudTrail's word on a settled containment may become before a sweep asks again.
 const STALE: SignedDuration = SignedDuration::from_hours(1);
@@ -46,18 +49,18 @@ impl Guard {
         // What was complete at the last look need not be asked for again.
         let from = watch.cloudtrail_complete_until.map_or(since, |until| until.max(since));
         let mut calls: Vec<Call> = Vec::new();
+        let (mut read_to, mut behind) = (complete_until, None);
         for region in self.regions(incident) {
             for (key, value) in questions(incident) {
-                let found = self.records(&region, &key, &value, from).await.and_then(|(records, whole)| {
-                    let found: Vec<Call> =
-                        records.iter().filter_map(|record| call::succeeded(record, &incident.principal)).collect();
-                    // What was found is evidence all the same; that there is nothing else is not known.
-                    let unknown = !whole && found.is_empty();
-                    if unknown { Err(format!("more than {MOST_PAGES} pages: not read to the end")) } else { Ok(found) }
-                });
-                match found {
-                    Ok(found) => calls.extend(found),
+                let (records, to) = match self.slices(&region, &key, &value, from).await {
+                    Ok(found) => found,
                     Err(why) => return TrailLook::Unread(format!("{region}, by {}: {why}", key.as_str())),
+                };
+                calls.extend(records.iter().filter_map(|record| call::succeeded(record, &incident.principal)));
+                // What was found is evidence all the same; that there is nothing else is known up to there only.
+                if let Some(to) = to.filter(|to| *to < read_to) {
+                    read_to = to;
+                    behind = Some(format!("{region}, by {}: more than was read; the next look goes on", key.as_str()));
                 }
             }
         }
@@ -66,7 +69,41 @@ impl Guard {
         calls.sort_by(|a, b| (&a.event_id, a.at).cmp(&(&b.event_id, b.at)));
         calls.dedup_by(|a, b| a.event_id == b.event_id);
         calls.sort_by_key(|call| call.at);
-        TrailLook::Calls { calls, complete_until }
+        TrailLook::Calls { calls, complete_until: read_to, behind }
+    }
+
+    /// The records since a time: all at one go, or else the newest, and then from the oldest on as far as it goes in one
+    /// look. Answers until when there can be no others; `None` where all were read.
+    async fn slices(
+        &self,
+        region: &Region,
+        key: &LookupAttributeKey,
+        value: &str,
+        from: Timestamp,
+    ) -> Result<(Vec<Value>, Option<Timestamp>), String> {
+        let (mut found, whole) = self.records(region, key, value, from, None).await?;
+        if whole {
+            return Ok((found, None));
+        }
+        let times = || found.iter().filter_map(|record| record.get("eventTime")?.as_str()?.parse::<Timestamp>().ok());
+        // As many as were read fill so much time; they come no thicker before, for all that is known.
+        let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok((found, Some(from))) };
+        let mut width = newest.duration_since(oldest).max(SignedDuration::from_secs(1));
+        let mut to = from;
+        for _ in 0..MOST_SLICES {
+            let end = to.saturating_add(width).unwrap_or(Timestamp::MAX);
+            let (records, whole) = self.records(region, key, value, to, Some(end)).await?;
+            found.extend(records);
+            if whole {
+                to = end;
+            } else {
+                width = SignedDuration::from_secs((width.as_secs() / 2).max(1));
+            }
+            if to >= oldest {
+                return Ok((found, None));
+            }
+        }
+        Ok((found, Some(to)))
     }
 
     /// The ways in that the principal made itself since the theft began, and that no event told of in time: one that came
@@ -78,7 +115,7 @@ impl Guard {
             // By name alone: everything that changes something in an account is too much to be read to the end.
             for (key, value) in questions(incident).into_iter().filter(|(key, _)| *key != LookupAttributeKey::ReadOnly)
             {
-                match self.records(&region, &key, &value, since).await {
+                match self.records(&region, &key, &value, since, None).await {
                     Ok((records, _)) => found.extend(records),
                     Err(why) => warn!(incident.id = %incident.incident_id, "{region}, by {}: {why}", key.as_str()),
                 }
@@ -104,21 +141,27 @@ impl Guard {
         [global, here].into_iter().filter_map(|name| name.parse().ok()).chain(functions).collect()
     }
 
-    /// The records since a time, and whether they are all.
+    /// The records since a time, until another, and whether they are all.
     async fn records(
         &self,
         region: &Region,
         key: &LookupAttributeKey,
         value: &str,
         from: Timestamp,
+        until: Option<Timestamp>,
     ) -> Result<(Vec<Value>, bool), String> {
         let attribute = LookupAttribute::builder().attribute_key(key.clone()).attribute_value(value).build();
         let attribute = attribute.map_err(|error| chain(&error))?;
         let request = clients::cloudtrail_in(&self.sdk, region).lookup_events().lookup_attributes(attribute);
         let request = request.start_time(DateTime::from_secs(from.as_second()));
+        let request = request.set_end_time(until.map(|until| DateTime::from_secs(until.as_second())));
         let mut found = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
+            // What is asked beside the usual question keeps to the pace of the account.
+            if until.is_some() {
+                self.lookups.turn(region).await;
+            }
             let answer = request.clone().set_next_token(token.clone()).send().await;
             let answer = answer.map_err(|e| chain(&ActionError::of("cloudtrail:LookupEvents", value, e)))?;
             let records = answer.events().iter().filter_map(|event| event.cloud_trail_event());

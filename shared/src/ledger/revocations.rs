@@ -13,19 +13,31 @@ impl Ledger {
 
     /// The revocations whose time is over. One that was forged ends nothing.
     pub async fn ended_revocations(&self, now: Timestamp) -> Result<Vec<RevocationRecord>, LedgerError> {
-        let mut ended = Vec::new();
+        self.revocations(|revocation| revocation.ends_at <= now).await
+    }
+
+    /// The revocations that must be in place at `now`. One that was forged keeps nothing.
+    pub async fn standing_revocations(&self, now: Timestamp) -> Result<Vec<RevocationRecord>, LedgerError> {
+        self.revocations(|revocation| revocation.ends_at > now).await
+    }
+
+    async fn revocations(
+        &self,
+        wanted: impl Fn(&RevocationRecord) -> bool,
+    ) -> Result<Vec<RevocationRecord>, LedgerError> {
+        let mut found = Vec::new();
         for item in self.items(REVOCATIONS.to_owned(), "").await? {
             let Record::Revocation(revocation) = record(item.clone())? else { continue };
-            if revocation.ends_at > now {
+            if !wanted(&revocation) {
                 continue;
             }
             match self.trusted(item, &revocation.incident_id).await {
-                Ok(_) => ended.push(revocation),
+                Ok(_) => found.push(revocation),
                 Err(LedgerError::Forged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(ended)
+        Ok(found)
     }
 
     /// The sessions that were found for the incident's episode, where there was a look for them.

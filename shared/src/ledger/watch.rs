@@ -5,6 +5,7 @@ use firebreak_model::ids::{FunctionArn, IncidentId};
 use firebreak_model::ledger::{PartsRecord, Record, parts_keys, tamper_partition, watch_keys};
 use firebreak_model::tamper::Tamper;
 use firebreak_model::watch::{WATCHES, Watch};
+use jiff::Timestamp;
 
 use super::{Ledger, LedgerError, held};
 
@@ -15,6 +16,8 @@ pub struct Watched {
     pub id: IncidentId,
     /// The functions of its plan.
     pub functions: Vec<FunctionArn>,
+    /// When it was last looked at.
+    pub updated_at: Option<Timestamp>,
 }
 
 impl Ledger {
@@ -26,7 +29,8 @@ impl Ledger {
         })
     }
 
-    /// What is watched: of each incident the id, which stands in its key, and its functions.
+    /// What is watched, whatever was not looked at for longest first: of each incident the id, which stands in its key, and
+    /// its functions.
     pub async fn watches(&self) -> Result<Vec<Watched>, LedgerError> {
         let mut pages = self
             .client
@@ -35,8 +39,9 @@ impl Ledger {
             .consistent_read(true)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", AttributeValue::S(WATCHES.to_owned()))
-            .projection_expression("sk, #functions")
+            .projection_expression("sk, #functions, #updated")
             .expression_attribute_names("#functions", "functions")
+            .expression_attribute_names("#updated", "updated_at")
             .into_paginator()
             .items()
             .send();
@@ -48,8 +53,10 @@ impl Ledger {
             };
             let functions = item.get("functions").and_then(|list| list.as_l().ok());
             let functions = functions.into_iter().flatten().filter_map(|one| one.as_s().ok()?.parse().ok()).collect();
-            watched.push(Watched { id, functions });
+            let updated_at = item.get("updated_at").and_then(|at| at.as_s().ok()?.parse().ok());
+            watched.push(Watched { id, functions, updated_at });
         }
+        watched.sort_by_key(|one| one.updated_at);
         Ok(watched)
     }
 
@@ -80,6 +87,18 @@ impl Ledger {
             Some(Record::Tamper(tamper)) => Some(*tamper),
             _ => None,
         })
+    }
+
+    /// All tampering with an incident, or with Firebreak itself. What cannot be read is passed over: nobody acts on it.
+    pub async fn tampers(&self, subject: &str) -> Result<Vec<Tamper>, LedgerError> {
+        let items = self.items(tamper_partition(subject), "").await?;
+        Ok(items
+            .into_iter()
+            .filter_map(|item| match super::record(item) {
+                Ok(Record::Tamper(tamper)) => Some(*tamper),
+                _ => None,
+            })
+            .collect())
     }
 
     /// How Firebreak's own parts were found.

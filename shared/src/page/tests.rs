@@ -106,6 +106,7 @@ pub(super) fn record(
         prior: prior.map(str::to_owned),
         applied_at: (state == StepState::Applied).then_some(now),
         verified_at: (state == StepState::Applied).then_some(now),
+        first_verified_at: None,
         ..incident.step_record(&incident.plan.steps[at], now)
     }
 }
@@ -239,6 +240,7 @@ pub(super) fn rungs(incident: &Incident, refused: Refusal, below: StepState) -> 
         prior: Some(r#""arn:aws:iam::111122223333:policy/team""#.into()),
         applied_at: applied,
         verified_at: applied,
+        first_verified_at: None,
         ..fresh
     };
     [top, below]

@@ -2,7 +2,7 @@
 //! own parts.
 
 use firebreak_model::finding::Subject;
-use firebreak_model::ledger::{Incident, PartsRecord};
+use firebreak_model::ledger::{Incident, IncidentState, PartsRecord};
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::tamper::{Nature, Tamper};
 use firebreak_model::watch::{Call, Opinion, Standing, Watch};
@@ -17,6 +17,10 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
         Standing::Settled => ("settled", format!("The containment of {who} is settled: it held at every re-check.")),
         Standing::Partial => ("holds in part", format!("The containment of {who} does not hold wholly.")),
         Standing::CannotContain => ("cannot contain", format!("Nothing of the containment of {who} took hold.")),
+        Standing::Unproven => (
+            "held, not proven",
+            format!("The containment of {who} held at every re-check; that nobody is left in it is not proven."),
+        ),
         Standing::Watching | Standing::Undone => return None,
     };
     let mut draft = Draft::default();
@@ -44,6 +48,10 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
     draft.section("Next step");
     match watch.standing {
         Standing::Settled => draft.line("Investigate and recover. The guard goes on watching until the release."),
+        Standing::Unproven => {
+            draft.line("Find out why what is named above was not to be had, and look in CloudTrail by hand. The guard goes on trying,");
+            draft.line("and tells when it is settled.");
+        }
         _ => draft.line("Do by hand what does not hold above. Until then the thief may still act."),
     }
     draft.line("When it is over, release it:");
@@ -75,7 +83,12 @@ fn drill(draft: &mut Draft, drill: bool) {
 /// The page about something that somebody did against a containment, or against Firebreak.
 pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &Setting) -> Page {
     let who = incident.map_or_else(|| "Firebreak".to_owned(), |incident| incident.principal.name.to_string());
+    let outlives = incident.is_some_and(|incident| incident.state != IncidentState::Ordered);
     let (word, headline) = match tamper.nature {
+        Nature::Undone if outlives => (
+            "revocation undone",
+            format!("Somebody took away what keeps the sessions from before the release of {who} dead."),
+        ),
         Nature::Undone => ("undone", format!("Somebody undid a part of the containment of {who}.")),
         Nature::Minted => ("minted", format!("{who}, though contained, made a role or a user.")),
         Nature::Widened => ("way in", format!("{who}, though contained, opened itself another way in.")),
@@ -102,7 +115,13 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.field("Decided on", &format!("{}, by the playbook; its own page says how", named(suspect)));
     }
     draft.section("Next step");
-    if tamper.nature == Nature::Undone {
+    if tamper.nature == Nature::Undone && outlives {
+        draft.line("It is written again, up to the same time, now and as often as it is undone, and pages no second time for the");
+        draft.line("same hand. Find out who it was. It ends by itself when the longest of those sessions has ended; a tool that");
+        draft.line(
+            "removes inline policies that it does not know must leave the names that begin with `firebreak-` alone.",
+        );
+    } else if tamper.nature == Nature::Undone {
         draft
             .line("It is put back, now and as often as it is undone, and pages no second time for the same hand. Find");
         draft.line("out who it was. If it was you: release the incident instead.");
@@ -118,11 +137,13 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.command(&restore.words("--policy-document file://trust.json").line().unwrap_or_default());
     }
     if let Some(incident) = incident {
-        if tamper.nature != Nature::Undone {
-            draft.line("Do not release for this. When everything is over, the incident is released with:");
+        if !outlives {
+            if tamper.nature != Nature::Undone {
+                draft.line("Do not release for this. When everything is over, the incident is released with:");
+            }
+            draft.command(&setting.release(&incident.incident_id));
         }
-        draft.command(&setting.release(&incident.incident_id));
-        draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
+        draft.field("Incident", &format!("{}, episode {}", incident.incident_id, tamper.episode));
     }
     draft.page(&format!("{}{word}: {who}", prefix(tamper.drill)))
 }

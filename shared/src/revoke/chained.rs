@@ -3,7 +3,7 @@
 //! CloudTrail is minutes late. So the order waits in a queue and comes again until CloudTrail is complete up to after the
 //! last deny: nothing can be made any more by then. See `docs/decisions/0045-chains-are-followed-until-cloudtrail-is-complete.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::chain::{Call, Chain, Link, Root};
@@ -14,6 +14,7 @@ use firebreak_model::ledger::{ChainRecord, Incident, IncidentState, RevocationRe
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::playbook::Protected;
 use firebreak_model::principal::{Identity, Principal, PrincipalName};
+use firebreak_model::revoked::{ends_sessions, is_quarantined, to_deny};
 use firebreak_model::{SCHEMA, outcome};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -29,11 +30,8 @@ use crate::identity;
 use crate::queue::Next;
 use crate::trace::{Past, Traced};
 
-/// Within this time CloudTrail has a record, as far as AWS says: "on average within about 5 minutes", and no promise. The
-/// search goes on for three times as long.
-const LATE: SignedDuration = SignedDuration::from_mins(15);
-
-/// How long after a deny was read back a call may still go through: IAM propagates it.
+/// How long after a deny was read back a call may still go through, at the most: IAM propagates it. Where CloudTrail is not
+/// that late, as in a game day, as long as that.
 const PROPAGATION: SignedDuration = SignedDuration::from_mins(1);
 
 /// CloudTrail's event history.
@@ -50,7 +48,7 @@ impl Revocation {
                 return Err(Failure::Malformed(format!("the ledger does not hold incident `{id}`")));
             };
             // A release ends the search: what was denied stays so until the sessions have ended.
-            if incident.state != IncidentState::Ordered || !contains_the_principal(&incident) {
+            if incident.state != IncidentState::Ordered || !ends_sessions(&incident) {
                 return Ok(Next::Done);
             }
             self.chase(&incident).await
@@ -82,7 +80,7 @@ impl Revocation {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        let complete_to = asked_at.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
+        let complete_to = asked_at.saturating_sub(self.trail_lag).unwrap_or(Timestamp::MIN);
         let barrier = self.barrier(incident, &ended).await?;
         let settled = !again && failure.is_none() && complete_to > barrier;
         let record = ChainRecord {
@@ -111,11 +109,12 @@ impl Revocation {
         let steps = self.ledger.steps(incident, owners).await?;
         let at = |step: &StepRecord| step.applied_at.or(step.verified_at).unwrap_or(step.updated_at);
         let last = steps.iter().chain(chained).map(at).max().unwrap_or(incident.ordered_since());
-        Ok(last.max(incident.ordered_since()).saturating_add(PROPAGATION).unwrap_or(Timestamp::MAX))
+        let propagated = last.max(incident.ordered_since()).saturating_add(PROPAGATION.min(self.trail_lag));
+        Ok(propagated.unwrap_or(Timestamp::MAX))
     }
 
     /// Denies the sessions of one role. Answers the step, and whether another try may go better.
-    async fn deny(
+    pub(super) async fn deny(
         &self,
         incident: &Incident,
         role: &RoleName,
@@ -251,17 +250,6 @@ impl Revocation {
     }
 }
 
-/// Whether the plan keeps the principal from making more sessions.
-fn contains_the_principal(incident: &Incident) -> bool {
-    let denies = [ActionId::QuarantineRole, ActionId::QuarantineUser, ActionId::RevokeSessions];
-    incident.plan.steps.iter().any(|step| denies.contains(&step.action))
-}
-
-fn is_quarantined(incident: &Incident) -> bool {
-    let denies = [ActionId::QuarantineRole, ActionId::QuarantineUser];
-    incident.plan.steps.iter().any(|step| denies.contains(&step.action))
-}
-
 /// What was stolen. A principal that lives on has healthy sessions from the revocation's time on.
 fn root(incident: &Incident) -> Root {
     let ahead = SignedDuration::from_secs(firebreak_model::policy::REVOCATION_AHEAD_SECONDS);
@@ -285,18 +273,4 @@ fn past(incident: &Incident, now: Timestamp) -> Past {
     };
     let denied = ordered.saturating_add(PROPAGATION).unwrap_or(Timestamp::MAX);
     Past { since: from.max(oldest), seen, denied, names }
-}
-
-/// The living sessions in this account that nothing of the incident denies yet, by role.
-fn to_deny<'a>(incident: &Incident, links: &'a [Link], now: Timestamp) -> BTreeMap<&'a RoleName, Vec<&'a Link>> {
-    let mut by_role: BTreeMap<&RoleName, Vec<&Link>> = BTreeMap::new();
-    for link in links.iter().filter(|link| link.lives(now)) {
-        let Some(role) = link.session.role.as_ref().filter(|role| role.account == incident.account) else { continue };
-        let own = matches!(&incident.principal.name, PrincipalName::Role(name) if *name == role.name);
-        let denied = own && (is_quarantined(incident) || link.at < incident.ordered_since());
-        if !denied {
-            by_role.entry(&role.name).or_default().push(link);
-        }
-    }
-    by_role
 }

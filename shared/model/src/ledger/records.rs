@@ -60,6 +60,9 @@ pub struct StepRecord {
     /// When it was read back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Timestamp>,
+    /// When it was first read back in the episode: what is put back later does not move it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_verified_at: Option<Timestamp>,
     /// When it was undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reverted_at: Option<Timestamp>,

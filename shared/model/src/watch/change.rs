@@ -8,7 +8,7 @@ use crate::cloudtrail;
 use crate::finding::{Source, Subject};
 use crate::foreign::{at, list, text, time};
 use crate::ids::{FunctionArn, Region, shown, shown_id};
-use crate::policy::REVOCATION_POLICY;
+use crate::policy::{CHAINED_POLICY, FUNCTIONS_POLICY, REVOCATION_POLICY};
 use crate::principal::{Home, Principal, PrincipalName};
 use crate::tamper::SeenCall;
 use crate::trigger;
@@ -24,6 +24,8 @@ pub struct Change {
     pub actor: Subject,
     /// Whether an AWS service made it on somebody's behalf: CloudFormation, mostly.
     pub by_service: bool,
+    /// Whether that was CloudFormation.
+    pub by_cloudformation: bool,
     /// Whether it was refused.
     pub refused: bool,
     service: String,
@@ -79,8 +81,9 @@ impl Change {
         let service = service.strip_suffix(".amazonaws.com").unwrap_or(service).to_owned();
         let name = undated(text(detail, &["eventName"]).unwrap_or_default()).to_owned();
         let actor = read.subjects.into_iter().next().ok_or("the record has no caller")?;
+        let invoked_by = text(detail, &["userIdentity", "invokedBy"]);
         let by_service = text(detail, &["userIdentity", "type"]) == Some("AWSService")
-            || text(detail, &["userIdentity", "invokedBy"]).is_some_and(|by| by.ends_with(".amazonaws.com"));
+            || invoked_by.is_some_and(|by| by.ends_with(".amazonaws.com"));
         Ok(Self {
             call: SeenCall {
                 event_id: read.id,
@@ -91,6 +94,7 @@ impl Change {
             },
             actor,
             by_service,
+            by_cloudformation: invoked_by == Some("cloudformation.amazonaws.com"),
             refused: text(detail, &["errorCode"]).is_some(),
             service,
             name,
@@ -151,7 +155,7 @@ impl Change {
         match (self.service.as_str(), self.name.as_str()) {
             ("iam", "DetachRolePolicy" | "DetachUserPolicy") => is("policyArn", deny),
             ("iam", "DeleteRolePolicy" | "DeleteUserPolicy" | "PutRolePolicy" | "PutUserPolicy") => {
-                is("policyName", REVOCATION_POLICY)
+                self.is_on_an_inline_policy_of_ours()
             }
             ("iam", "UpdateAccessKey") => is("status", "Active"),
             ("lambda", "PutFunctionConcurrency") => {
@@ -178,6 +182,27 @@ impl Change {
             ("iam", name) => name.ends_with("PermissionsBoundary"),
             _ => false,
         }
+    }
+
+    /// Whether it is on one of the inline policies that Firebreak writes, which outlive their containment.
+    pub fn is_on_an_inline_policy_of_ours(&self) -> bool {
+        let ours = [REVOCATION_POLICY, CHAINED_POLICY, FUNCTIONS_POLICY];
+        self.service == "iam" && self.parameter("policyName").is_some_and(|name| ours.contains(&name))
+    }
+
+    /// Whether it may change what the managed policy of this ARN says: whoever has it attached is changed with it.
+    pub fn is_on_the_policy(&self, arn: &str) -> bool {
+        let changes = ["CreatePolicyVersion", "SetDefaultPolicyVersion", "DeletePolicyVersion", "DeletePolicy"];
+        self.service == "iam" && changes.contains(&self.name.as_str()) && self.parameter("policyArn") == Some(arn)
+    }
+
+    /// Whether it is what a service does to anybody's table or key in the course of its work: it takes nothing away.
+    pub fn is_a_services_upkeep(&self) -> bool {
+        self.by_service
+            && matches!(
+                (self.service.as_str(), self.name.as_str()),
+                ("kms", "CreateGrant") | ("dynamodb", "CreateBackup")
+            )
     }
 
     /// Whether it changes who may assume a role.
@@ -288,7 +313,7 @@ impl Change {
 
 /// What the names of the stack's rules, queues and alarms have after the stack's own and a hyphen; functions and their
 /// roles are named by themselves.
-pub const PARTS: [&str; 32] = [
+pub const PARTS: [&str; 33] = [
     "assess-after-deployment",
     "changes",
     "delivery-failures",
@@ -320,6 +345,7 @@ pub const PARTS: [&str; 32] = [
     "sweep",
     "trace",
     "trace-failures",
+    "trace-waiting",
     "watch",
 ];
 

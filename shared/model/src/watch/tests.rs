@@ -23,7 +23,8 @@ fn holding(seconds: i64) -> Look {
         cause: Cause::Recheck,
         steps,
         opinion: Opinion::Agrees,
-        trail: TrailLook::Calls { calls: Vec::new(), complete_until },
+        trail: TrailLook::Calls { calls: Vec::new(), complete_until, behind: None },
+        search: Search::Over,
     }
 }
 
@@ -97,13 +98,14 @@ fn nothing_is_settled_on_less() {
     let last = |look: Look| after(&[holding(5), holding(30), holding(300), look]).standing;
     let unread = Look { trail: TrailLook::Unread("denied".to_owned()), ..holding(1200) };
     let mut asked_early = holding(1200);
-    asked_early.trail = TrailLook::Calls { calls: Vec::new(), complete_until: at(299) };
+    asked_early.trail = TrailLook::Calls { calls: Vec::new(), complete_until: at(299), behind: None };
     for (why, look) in [
         ("a step that cannot be read", finding(1200, Found::Unread("throttled".to_owned()))),
         ("a step that has not come to an end", finding(1200, Found::Pending)),
         ("no step at all", Look { steps: Vec::new(), ..holding(1200) }),
         ("cloudtrail not asked to the end", unread),
         ("cloudtrail not complete", asked_early),
+        ("chained sessions still looked for", Look { search: Search::Open("again".to_owned()), ..holding(1200) }),
     ] {
         assert_eq!(last(look), Standing::Watching, "{why}");
     }
@@ -111,6 +113,23 @@ fn nothing_is_settled_on_less() {
     assert_eq!(last(disagrees), Standing::Partial);
     let no_opinion = Look { opinion: Opinion::None("throttled".to_owned()), ..holding(1200) };
     assert_eq!(last(no_opinion), Standing::Settled, "a simulator that is silent is no failure of the containment");
+}
+
+#[test]
+fn what_nothing_proves_long_after_the_last_recheck_is_told_and_settled_when_it_is_proven() {
+    let unread = |seconds| Look { trail: TrailLook::Unread("denied".to_owned()), ..holding(seconds) };
+    let incident = incident(Decision::Act);
+    let watch = after(&[holding(5), holding(30), holding(300), unread(1200), unread(2900)]);
+    assert_eq!((watch.standing, watch.next_check_at), (Standing::Watching, None));
+    let watch = watch.looked(&incident, &unread(3100), &pace());
+    assert_eq!((watch.standing, watch.settled_at), (Standing::Unproven, None));
+    let behind = Look {
+        trail: TrailLook::Calls { calls: Vec::new(), complete_until: at(200), behind: Some("busy".to_owned()) },
+        ..holding(3400)
+    };
+    let watch = watch.looked(&incident, &behind, &pace());
+    assert_eq!((watch.standing, watch.cloudtrail_complete_until), (Standing::Unproven, Some(at(200))));
+    assert_eq!(watch.looked(&incident, &holding(3700), &pace()).standing, Standing::Settled);
 }
 
 #[test]
@@ -123,7 +142,10 @@ fn a_second_opinion_that_is_early_is_only_told() {
 
 #[test]
 fn a_call_after_propagation_means_that_it_does_not_hold_and_one_before_is_told() {
-    let with = |calls: Vec<Call>| Look { trail: TrailLook::Calls { calls, complete_until: at(300) }, ..holding(1200) };
+    let with = |calls: Vec<Call>| Look {
+        trail: TrailLook::Calls { calls, complete_until: at(300), behind: None },
+        ..holding(1200)
+    };
     let before = [holding(5), holding(30), holding(300)];
     let early = after(&[&before[..], &[with(vec![call(3)])]].concat());
     assert_eq!((early.standing, early.calls.len(), early.late_calls().count()), (Standing::Settled, 1, 0));

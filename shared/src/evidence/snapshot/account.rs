@@ -38,6 +38,7 @@ struct State {
     /// So many bytes more are announced than come.
     cut_off: BTreeMap<String, u64>,
     asked: Vec<String>,
+    calls: Vec<String>,
 }
 
 /// An account.
@@ -141,6 +142,11 @@ impl Account {
         self.state().asked.clone()
     }
 
+    /// Every call, in order: its name and what it is about, or the place.
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.state().calls.clone()
+    }
+
     /// What KMS answers from now on.
     pub(super) fn kms_answers(&self, answer: Option<Answer>) {
         self.state().kms = answer;
@@ -231,6 +237,7 @@ impl State {
             "Sign" => {
                 self.kms.clone().unwrap_or_else(|| ok(json!({"Signature": base64::encode("signed")}).to_string()))
             }
+            "GenerateMac" => ok(json!({"Mac": base64::encode([7; 32])}).to_string()),
             "" => query_error(404, "NoSuchEntity"),
             _ => json_error(404, "ResourceNotFoundException"),
         }
@@ -285,6 +292,13 @@ impl HttpConnector for Account {
         };
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
         let place = request.uri().split_once("amazonaws.com").map_or(request.uri(), |(_, place)| place);
+        let name = target.rsplit('.').next().unwrap_or_default();
+        let about = text(&body, "/ExpressionAttributeValues/:pk/S");
+        let called = match name {
+            "" | "Gone" => place.to_owned(),
+            name => format!("{name} {about}").trim().to_owned(),
+        };
+        self.state().calls.push(called);
         let at = if target.is_empty() || target == "Lambda.Gone" { self.state().at(place) } else { None };
         let looked_up = target.ends_with("LookupEvents").then(|| {
             let region = request.uri().split('.').nth(1).unwrap_or_default().to_owned();

@@ -178,6 +178,37 @@ async fn the_report_is_made_again_when_the_incident_changes_and_not_when_it_does
     assert_eq!(house.invoke(&follow, AMPLE).await.unwrap().outcome, "collected before");
 }
 
+/// An order that comes again collects nothing, and may be for something that the report does not tell yet.
+#[tokio::test]
+async fn what_is_ordered_anew_is_told_anew() {
+    let mut house = house();
+    house.follow_up = Duration::ZERO;
+    house.take().await.unwrap();
+    house.account.take_messages();
+    let order = event("Containment Ordered");
+    assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "collected before");
+    let (message, _) = house.account.take_messages().remove(0);
+    assert_eq!(house.invoke(&message, AMPLE).await.unwrap().outcome, "nothing to do", "the report says it already");
+    let approval = firebreak_model::ledger::Approval {
+        at: clock::now(),
+        by: "ana".to_owned(),
+        reason: "it is stolen".to_owned(),
+        invocation: "i".to_owned(),
+    };
+    house.account.put(&Record::Incident(Box::new(Incident { approval: Some(approval), ..robbed() })));
+    assert_eq!(house.invoke(&order, AMPLE).await.unwrap().outcome, "collected before");
+    let messages = house.account.take_messages();
+    assert_eq!(messages.iter().map(|(message, _)| message["detail"]["report"].clone()).collect::<Vec<_>>(), [0]);
+    assert_eq!(house.invoke(&messages[0].0, AMPLE).await.unwrap().outcome, "collected");
+    let told = |run| report(&house, run).timeline.iter().any(|moment| moment.what == "ana approves");
+    assert_eq!((told(1), told(2)), (false, true));
+    // What the queue brings again is no new order.
+    let again = json!({"Records": [{"eventSource": "aws:sqs", "messageId": "m", "receiptHandle": "r",
+        "body": json!({"detail": {"incident_id": incident().incident_id}}).to_string()}]});
+    house.batch(&again).await.unwrap();
+    assert!(house.account.take_messages().is_empty());
+}
+
 #[tokio::test]
 async fn what_happens_at_once_is_told_at_once_and_a_collection_is_not_disturbed() {
     let house = house();

@@ -35,6 +35,8 @@ pub(super) struct House {
     pub(super) bucket: Bucket,
     pub(super) limits: Limits,
     pub(super) follow_up: std::time::Duration,
+    /// Whether records are held to their seals.
+    pub(super) seals: bool,
 }
 
 impl House {
@@ -47,7 +49,15 @@ impl House {
             bucket: Bucket::default(),
             limits: Limits { pace: std::time::Duration::ZERO, ..Limits::default() },
             follow_up: std::time::Duration::from_mins(10),
+            seals: false,
         }
+    }
+
+    pub(super) fn ledger(&self) -> Ledger {
+        let config = self.account.config();
+        let key = || "arn:aws:kms:eu-west-1:111122223333:key/m".to_owned();
+        let seal = if self.seals { Seal::new(&config, key()) } else { Seal::none() };
+        Ledger::new(aws_sdk_dynamodb::Client::new(&config), "ledger".to_owned(), seal)
     }
 
     fn snapshots(&self) -> Snapshots {
@@ -63,9 +73,7 @@ impl House {
             regions: ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap()).to_vec(),
             stack: "firebreak".to_owned(),
         };
-        let client = aws_sdk_dynamodb::Client::new(&config);
-        let mut snapshots =
-            Snapshots::new(config, settings, Ledger::new(client, "ledger".to_owned(), Seal::none()), self.limits);
+        let mut snapshots = Snapshots::new(config, settings, self.ledger(), self.limits);
         snapshots.store = self.bucket.store();
         snapshots
     }
@@ -76,6 +84,11 @@ impl House {
             Handled::Order(answer) => Ok(answer),
             Handled::Queue(_) => panic!("it was no batch"),
         }
+    }
+
+    /// Handles messages of the queue.
+    pub(super) async fn batch(&self, event: &Value) -> Result<Handled, Failure> {
+        self.snapshots().handle(event, AMPLE.parse::<Timestamp>().unwrap().into()).await
     }
 
     pub(super) async fn take(&self) -> Result<Answer, Failure> {
@@ -419,43 +432,6 @@ async fn an_event_without_an_incident_id_is_malformed() {
         let result = House::with(&incident()).invoke(&event, AMPLE).await;
         assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
     }
-}
-
-/// Records of every kind and episode, whoever wrote them, after all else is collected.
-#[tokio::test]
-async fn every_record_about_the_incident_is_kept_as_it_stands_in_the_end() {
-    let house = House::with(&incident());
-    let mut finding = crate::page::tests::finding("a");
-    finding.incident_id = Some(incident().incident_id);
-    finding.event = r#"{"detail": {"raw": "as received"}}"#.to_owned();
-    house.account.put(&Record::Finding(Box::new(finding.clone())));
-    finding.event_truncated = true;
-    finding.finding_key = firebreak_model::ids::FindingKey::of("f2", "u1");
-    house.account.put(&Record::Finding(Box::new(finding)));
-    let target = firebreak_model::plan::Target::Function(function("orders"));
-    let step = Step { action: firebreak_model::action::ActionId::ZeroConcurrency, target };
-    let earlier = StepRecord { episode: 0, ..incident().step_record(&step, clock::now()) };
-    let applied = StepRecord {
-        state: StepState::Applied,
-        verified_at: Some("2026-11-21T03:00:07Z".parse().unwrap()),
-        ..incident().step_record(&step, clock::now())
-    };
-    for record in [earlier, applied] {
-        house.account.put(&Record::Step(Box::new(record)));
-    }
-    house.take().await.unwrap();
-    let (manifest, _) = house.manifest(1);
-    let entry = manifest.entries.iter().find(|entry| entry.collector == "ledger").unwrap();
-    let others = manifest.entries.iter().filter(|entry| !["ledger", "report"].contains(&entry.collector.as_str()));
-    assert!(others.map(|entry| entry.collected_at).max() <= Some(entry.collected_at), "it is read last");
-    let records = documents(&house.bucket.object(&entry.key).unwrap());
-    let kinds: Vec<&str> = records.iter().map(|line| line["response"]["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["incident", "finding", "finding", "step", "step", "step"], "the collection's own step too");
-    assert_eq!(records[1]["response"]["event"], r#"{"detail": {"raw": "as received"}}"#);
-    let verified = records.iter().filter(|line| line["response"]["verified_at"] == "2026-11-21T03:00:07Z").count();
-    assert_eq!(verified, 1);
-    let cut: Vec<_> = manifest.gaps.iter().filter(|gap| gap.source.api == "events:PutEvents").collect();
-    assert_eq!(cut.len(), 1, "an event that was longer than a record may be: {:?}", manifest.gaps);
 }
 
 /// Whoever deploys may have made the bucket otherwise, or another key than the one that was there in the beginning is in use.

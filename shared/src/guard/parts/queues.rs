@@ -8,12 +8,20 @@ use serde_json::Value;
 use super::{DRILLS, Guard, Missing, OF_REVOCATION, RULES};
 use crate::action::ActionError;
 
-/// The queues that a rule fills, which is not always named as they are; what fails in them goes to `<name>-failures`.
-const FED: [(&str, &str); 3] = [("recheck", "watch"), ("recycle", "recycle"), ("trace", "trace")];
+/// The queues with the rule that fills each, which is not always named as they are; what fails in them goes to
+/// `<name>-failures`. Evidence comes from `snapshot-logs` itself, by the right of its role.
+const FED: [(&str, Option<&str>); 4] =
+    [("recheck", Some("watch")), ("recycle", Some("recycle")), ("trace", Some("trace")), ("evidence", None)];
 
 /// The queues of what failed.
-const FAILURES: [&str; 5] =
-    ["delivery-failures", "function-failures", "recheck-failures", "recycle-failures", "trace-failures"];
+const FAILURES: [&str; 6] = [
+    "delivery-failures",
+    "function-failures",
+    "recheck-failures",
+    "recycle-failures",
+    "trace-failures",
+    "evidence-failures",
+];
 
 /// What is read of one.
 struct Queue {
@@ -25,7 +33,7 @@ impl Guard {
     pub(super) async fn queues(&self) -> Missing {
         let mut missing = Vec::new();
         let left_out = |rule: &str| self.without_revocation && OF_REVOCATION.contains(&rule);
-        for (name, rule) in FED.into_iter().filter(|(_, rule)| !left_out(rule)) {
+        for (name, rule) in FED.into_iter().filter(|(_, rule)| !rule.is_some_and(left_out)) {
             let Some(queue) = self.queue(name).await? else {
                 missing.push(format!("the queue `{name}` does not exist"));
                 continue;
@@ -34,7 +42,9 @@ impl Guard {
             if !target.ends_with(&format!(":{}-{name}-failures", self.stack)) {
                 missing.push(format!("what fails in the queue `{name}` goes nowhere"));
             }
-            if !lets_in(&queue.policy, &self.rule_ending(rule)) {
+            if let Some(rule) = rule
+                && !lets_in(&queue.policy, &self.rule_ending(rule))
+            {
                 missing.push(format!("the queue `{name}` does not let the rule `{rule}` in"));
             }
         }

@@ -75,6 +75,8 @@ fn what_takes_something_of_a_containment_away_is_told_from_what_does_not() {
         ("iam", "DeleteRolePermissionsBoundary", json!({"roleName": "r"}), true),
         ("iam", "PutRolePolicy", json!({"roleName": "r", "policyName": REVOCATION_POLICY}), true),
         ("iam", "PutRolePolicy", json!({"roleName": "r", "policyName": "mine"}), false),
+        ("iam", "DeleteRolePolicy", json!({"roleName": "r", "policyName": CHAINED_POLICY}), true),
+        ("iam", "DeleteRolePolicy", json!({"roleName": "r", "policyName": FUNCTIONS_POLICY}), true),
         ("iam", "UpdateAccessKey", json!({"userName": "u", "status": "Active"}), true),
         ("iam", "UpdateAccessKey", json!({"userName": "u", "status": "Inactive"}), false),
         ("iam", "UpdateAssumeRolePolicy", json!({"roleName": "r"}), true),
@@ -98,6 +100,21 @@ fn what_takes_something_of_a_containment_away_is_told_from_what_does_not() {
         ("lambda", "UpdateFunctionUrlConfig", json!({"functionName": "f", "authType": "AWS_IAM"}), false),
     ] {
         assert_eq!(change(source, name, &parameters).undoes(DENY), undoes, "{name} {parameters}");
+    }
+}
+
+#[test]
+fn a_change_of_the_deny_policy_is_one_of_everybody_who_has_it() {
+    for (name, arn, all) in [
+        ("CreatePolicyVersion", DENY, true),
+        ("SetDefaultPolicyVersion", DENY, true),
+        ("DeletePolicyVersion", DENY, true),
+        ("DeletePolicy", DENY, true),
+        ("TagPolicy", DENY, false),
+        ("DetachRolePolicy", DENY, false),
+        ("CreatePolicyVersion", "arn:aws:iam::111122223333:policy/mine", false),
+    ] {
+        assert_eq!(change("iam", name, &json!({"policyArn": arn})).is_on_the_policy(DENY), all, "{name} {arn}");
     }
 }
 
