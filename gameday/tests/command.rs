@@ -6,7 +6,7 @@ mod common;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{IncidentState, StepRecord, StepState};
@@ -138,6 +138,8 @@ fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function()
         let ours = stack.output("QuarantinePrincipalArn").unwrap();
         let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
         let failures = stack.output("FunctionFailuresUrl").unwrap();
+        open(aws, deliveries).await;
+        open(aws, failures).await;
         let send = |queue: &str, body: String| aws.sqs.send_message().queue_url(queue).message_body(body);
         send(deliveries, event.to_string()).message_attributes("TARGET_ARN", attribute(ours)).send().await.unwrap();
         let recycle = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-recycle", stack.name);
@@ -210,6 +212,8 @@ fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redri
         assert_eq!(told.matches(" 0 sent again, 0 left").count(), 6, "{told}");
 
         // What gets there all the same is left there.
+        open(aws, deliveries).await;
+        open(aws, failures).await;
         assert_eq!(leave(&aws.sqs).await, 2 * messages.len());
         let told = badly(&firebreak(theatre, &["redrive"]));
         for queue in ["delivery-failures", "function-failures"] {
@@ -224,6 +228,12 @@ fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redri
         assert_eq!(book.incident(&id).unwrap().state, IncidentState::Ordered);
         assert!(book.incident(&victim.incident().unwrap()).is_none() && book.pause.is_none());
     });
+}
+
+/// Takes away the policy of a queue, which keeps out even the operator: AWS alone leaves failures there.
+async fn open(aws: &Aws, queue: &str) {
+    let set = aws.sqs.set_queue_attributes().queue_url(queue).attributes(QueueAttributeName::Policy, "");
+    set.send().await.unwrap();
 }
 
 fn attribute(value: &str) -> MessageAttributeValue {
@@ -266,6 +276,7 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
         // An invocation that failed, twice in its queue, about what is contained by now; and a re-check that failed.
         let ours = stack.output("QuarantinePrincipalArn").unwrap();
         let failed = json!({"requestContext": {"functionArn": ours}, "requestPayload": event}).to_string();
+        open(aws, stack.output("FunctionFailuresUrl").unwrap()).await;
         for _ in 0..2 {
             let failures = stack.output("FunctionFailuresUrl").unwrap();
             aws.sqs.send_message().queue_url(failures).message_body(&failed).send().await.unwrap();
