@@ -53,6 +53,7 @@ import organisation  # noqa: E402
 import packages  # noqa: E402
 import propagation  # noqa: E402
 import rules  # noqa: E402
+import services  # noqa: E402
 import simulation  # noqa: E402
 import tables  # noqa: E402
 import trail  # noqa: E402
@@ -417,6 +418,9 @@ encryption.install(replace, iam_actions, iam_evaluator, responses, s3, kms)
 
 # 25. What EventBridge hands to a function is tried again where it fails (`deliveries.py`).
 deliveries.install(replace, eventbridge, lambda_svc)
+
+# 26. Who is no service of AWS (`services.py`).
+services.install(replace, iam_evaluator)
 
 if __name__ == "__main__":
     gateway.main()

@@ -1,5 +1,8 @@
 //! Sends what lies in the failure queues through again: events that EventBridge could not deliver, here or to the home
 //! Region, invocations that failed three times, and messages that were taken up in vain too often.
+//!
+//! It invokes with the rights of a person who may command Firebreak, and a message says what whoever put it there wanted
+//! said. So nothing goes to a function that it would take for a command: events only.
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_lambda::primitives::Blob;
@@ -153,11 +156,14 @@ impl Stack<'_> {
             To::Function(function) => self.invoke(&format!("{}-{function}", self.name), payload).await,
             To::Named(target) => match self.own_queue(&target) {
                 Some(queue) => self.enqueue(queue, payload).await,
-                None if is_ours(&target, self.name) => self.invoke(&target, payload).await,
-                None => {
-                    let shown = firebreak_model::ids::shown(&target);
-                    Err(format!("it names `{shown}`, which is no function of this stack"))
-                }
+                None => match function_of(&target, self.name) {
+                    Some(FunctionName::ReleaseContainment) => Err(ASK_AGAIN.to_owned()),
+                    Some(_) => self.invoke(&target, payload).await,
+                    None => {
+                        let shown = firebreak_model::ids::shown(&target);
+                        Err(format!("it names `{shown}`, which is no function of this stack"))
+                    }
+                },
             },
         }
     }
@@ -180,6 +186,7 @@ impl Stack<'_> {
     }
 
     async fn invoke(&self, function: &str, payload: String) -> Result<(), String> {
+        let payload = event(&payload)?;
         let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
         let accepted = invoke.payload(Blob::new(payload)).send().await;
         accepted
@@ -201,10 +208,21 @@ async fn waiting(sqs: &aws_sdk_sqs::Client, url: &str, name: &str) -> Result<u64
     Ok(attributes.and_then(|all| all.get(&count)?.parse().ok()).unwrap_or(0))
 }
 
-/// A message is read by whoever holds the queue's rights, and written by AWS; all the same it can only name our own functions.
-fn is_ours(function: &str, stack: &str) -> bool {
-    let Ok(arn) = function.parse::<FunctionArn>() else { return false };
-    FunctionName::ALL.iter().any(|own| arn.name() == format!("{stack}-{own}"))
+/// Which of our functions an ARN is of. What a message names is what its sender wrote: it can only be one of our own.
+fn function_of(function: &str, stack: &str) -> Option<FunctionName> {
+    let arn = function.parse::<FunctionArn>().ok()?;
+    FunctionName::ALL.iter().copied().find(|own| arn.name() == format!("{stack}-{own}"))
+}
+
+/// What a person is told of a command that lies in a queue.
+const ASK_AGAIN: &str =
+    "it is a command, which only a person gives: if it was yours, ask for it again, and delete the message";
+
+/// The payload, where it can be an event and no command: whoever may send to a queue of failures would otherwise have
+/// the person who redrives it contain, approve, pause or release. What is sent is what was judged.
+fn event(payload: &str) -> Result<String, String> {
+    let read: Value = serde_json::from_str(payload).map_err(|error| format!("it holds no JSON: {error}"))?;
+    if read.get("firebreak").is_some() { Err(ASK_AGAIN.to_owned()) } else { Ok(read.to_string()) }
 }
 
 fn attribute<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
@@ -296,7 +314,7 @@ mod tests {
         let body = json!({"requestContext": {"functionArn": format!("{OURS}:$LATEST")}, "requestPayload": {"a": 1}});
         let again = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap();
         assert_eq!(again.payload, r#"{"a":1}"#);
-        assert!(matches!(again.to, To::Named(target) if is_ours(&target, "firebreak")));
+        assert!(matches!(again.to, To::Named(target) if function_of(&target, "firebreak").is_some()));
         for (body, says) in [
             (json!({"DDBStreamBatchInfo": {}}), "ledger's stream"),
             (json!({}), "no request"),
@@ -310,12 +328,46 @@ mod tests {
     #[test]
     fn only_functions_of_the_stack_are_invoked() {
         for (function, expected) in [
-            (OURS, true),
-            ("arn:aws:lambda:eu-west-1:111122223333:function:firebreak-evil", false),
-            ("arn:aws:lambda:eu-west-1:111122223333:function:orders", false),
-            ("firebreak-quarantine-principal", false),
+            (OURS, Some(FunctionName::QuarantinePrincipal)),
+            (&format!("{OURS}:$LATEST"), Some(FunctionName::QuarantinePrincipal)),
+            ("arn:aws:lambda:eu-west-1:111122223333:function:firebreak-evil", None),
+            ("arn:aws:lambda:eu-west-1:111122223333:function:orders", None),
+            ("firebreak-quarantine-principal", None),
         ] {
-            assert_eq!(is_ours(function, "firebreak"), expected, "{function}");
+            assert_eq!(function_of(function, "firebreak"), expected, "{function}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_command_out_of_a_queue_is_given_to_no_function() {
+        let sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest()).build();
+        let home =
+            Stack { name: "firebreak", sqs: aws_sdk_sqs::Client::new(&sdk), lambda: aws_sdk_lambda::Client::new(&sdk) };
+        let commands = ["contain", "approve", "release", "list", "pause", "resume", "revoke", "anything"];
+        let mut wrong = Vec::new();
+        let functions = FunctionName::ALL.iter().map(|name| OURS.replace("quarantine-principal", name.as_str()));
+        for function in functions {
+            for command in commands {
+                for payload in [json!({"firebreak": command}), json!({"firebreak": command, "detail-type": "x"})] {
+                    let failed = json!({"requestContext": {"functionArn": format!("{function}:$LATEST")},
+                        "requestPayload": payload});
+                    let failed = of_invocation(&Message::builder().body(failed.to_string()).build()).unwrap();
+                    let lost = Again { to: To::Named(function.clone()), payload: payload.to_string() };
+                    let forwarded =
+                        Again { to: To::Function(FunctionName::QuarantinePrincipal), payload: payload.to_string() };
+                    for again in [failed, lost, forwarded] {
+                        let said = home.send(again).await.unwrap_err();
+                        wrong.extend((said != ASK_AGAIN).then(|| format!("{function} {payload}: {said}")));
+                    }
+                }
+            }
+        }
+        // An event has nothing to tell the function that obeys persons alone.
+        let release = OURS.replace("quarantine-principal", "release-containment");
+        let said = home.send(Again { to: To::Named(release), payload: "{}".to_owned() }).await.unwrap_err();
+        wrong.extend((said != ASK_AGAIN).then_some(said));
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert_eq!(event(r#"{"detail-type":"GuardDuty Finding"}"#).unwrap(), r#"{"detail-type":"GuardDuty Finding"}"#);
+        assert!(event("{").unwrap_err().contains("no JSON"));
     }
 }

@@ -1,22 +1,22 @@
 //! The `firebreak` command against a deployed stack: what a person types at three in the morning.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName};
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{IncidentState, StepRecord, StepState};
-use gameday::aws::{ACCOUNT, REGION};
+use gameday::aws::{ACCOUNT, Aws, REGION};
 use gameday::deploy::Stack;
 use gameday::findings::{self, INSTANCE, RoleSession};
 use gameday::ledger::Book;
 use gameday::scene::{Role, User, Victim, random_hex};
 use gameday::theatre::Theatre;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The program that the workspace's build made, beside this test's.
 fn firebreak(theatre: &Theatre, arguments: &[&str]) -> Output {
@@ -133,47 +133,121 @@ fn redrives_what_could_not_be_delivered_and_leaves_what_names_another_function()
     common::in_the_theatre(|theatre| async {
         let (stack, _) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
-        let user = User::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
-        let request = json!({"firebreak": "contain", "user": user.name, "reason": "r", "requested_by": "ana"});
+        let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let event = drill(aws, &role);
         let ours = stack.output("QuarantinePrincipalArn").unwrap();
-        let attribute =
-            |value: &str| MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
         let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
         let failures = stack.output("FunctionFailuresUrl").unwrap();
+        open(aws, deliveries).await;
+        open(aws, failures).await;
         let send = |queue: &str, body: String| aws.sqs.send_message().queue_url(queue).message_body(body);
-        let delivery = send(deliveries, request.to_string()).message_attributes("TARGET_ARN", attribute(ours));
-        delivery.send().await.unwrap();
+        send(deliveries, event.to_string()).message_attributes("TARGET_ARN", attribute(ours)).send().await.unwrap();
         let recycle = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-recycle", stack.name);
         let order = json!({"detail-type": "Containment Ordered", "detail": {}});
         let order = send(deliveries, order.to_string()).message_attributes("TARGET_ARN", attribute(&recycle));
         order.send().await.unwrap();
         let foreign = "arn:aws:lambda:us-east-1:111122223333:function:payments";
-        let forged = json!({"requestContext": {"functionArn": foreign}, "requestPayload": request});
+        let forged = json!({"requestContext": {"functionArn": foreign}, "requestPayload": event});
         send(failures, forged.to_string()).send().await.unwrap();
 
         let told = badly(&firebreak(theatre, &["redrive"]));
         assert!(told.contains(&format!("{}-delivery-failures: 2 sent again, 0 left", stack.name)), "{told}");
         assert!(told.contains(&format!("{}-function-failures: 0 sent again, 1 left", stack.name)), "{told}");
         assert!(told.contains("payments"), "{told}");
-        let id = user.incident().unwrap();
-        let mut state = None;
-        for _ in 0..100 {
-            state = Book::read(aws, stack).await.unwrap().incident(&id).map(|incident| incident.state);
-            if state.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(
-            state,
-            Some(IncidentState::Ordered),
-            "{} ran again",
-            stack.function(FunctionName::QuarantinePrincipal)
-        );
+        contained(theatre, stack, &role.incident().unwrap()).await;
         aws.sqs.purge_queue().queue_url(failures).send().await.unwrap();
         let told = well(&firebreak(theatre, &["redrive"]));
         assert!(told.contains("delivery-failures: 0 sent again, 0 left"), "{told}");
     });
+}
+
+#[test]
+fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redrives_them() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let asked = ["--reason", "r", "--requested-by", "ana"];
+        well(&firebreak(theatre, &[&["contain", "--role", &role.name][..], &asked[..]].concat()));
+        let id = role.incident().unwrap();
+        let victim = User::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let commands = [
+            (FunctionName::ReleaseContainment, json!({"firebreak": "release", "incident_id": id})),
+            (FunctionName::ReleaseContainment, json!({"firebreak": "release", "since": "2020-01-01T00:00:00Z"})),
+            (FunctionName::ReleaseContainment, json!({"firebreak": "pause"})),
+            (FunctionName::QuarantinePrincipal, json!({"firebreak": "contain", "user": victim.name})),
+            (FunctionName::QuarantinePrincipal, json!({"firebreak": "approve", "incident_id": id})),
+            (FunctionName::RevokeSessions, json!({"firebreak": "revoke", "incident_id": id})),
+        ];
+        let messages: Vec<(String, String, String)> = commands
+            .into_iter()
+            .map(|(function, mut command)| {
+                command["requested_by"] = json!("ana");
+                command["reason"] = json!("over");
+                let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", stack.function(function));
+                let failed =
+                    json!({"requestContext": {"functionArn": format!("{arn}:$LATEST")}, "requestPayload": command});
+                (arn, command.to_string(), failed.to_string())
+            })
+            .collect();
+        let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
+        let failures = stack.output("FunctionFailuresUrl").unwrap();
+        let leave = async |sqs: &aws_sdk_sqs::Client| {
+            let mut accepted = 0;
+            for (arn, command, failed) in &messages {
+                let delivery = sqs.send_message().queue_url(deliveries).message_body(command);
+                accepted += usize::from(delivery.message_attributes("TARGET_ARN", attribute(arn)).send().await.is_ok());
+                accepted +=
+                    usize::from(sqs.send_message().queue_url(failures).message_body(failed).send().await.is_ok());
+            }
+            accepted
+        };
+        // A thief whose role may do anything with any queue is kept out by the queues' own policies.
+        let accomplice = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let thief = aws.as_identity(accomplice.steal_session(aws, "thief").await.unwrap());
+        let own = thief.sqs.create_queue().queue_name(format!("cli-{}", random_hex(6))).send().await.unwrap();
+        thief.sqs.send_message().queue_url(own.queue_url().unwrap()).message_body("{}").send().await.unwrap();
+        assert_eq!(leave(&thief.sqs).await, 0);
+        let told = well(&firebreak(theatre, &["redrive"]));
+        assert_eq!(told.matches(" 0 sent again, 0 left").count(), 6, "{told}");
+
+        // What gets there all the same is left there.
+        open(aws, deliveries).await;
+        open(aws, failures).await;
+        assert_eq!(leave(&aws.sqs).await, 2 * messages.len());
+        let told = badly(&firebreak(theatre, &["redrive"]));
+        for queue in ["delivery-failures", "function-failures"] {
+            assert!(told.contains(&format!("{queue}: 0 sent again, {} left", messages.len())), "{told}");
+        }
+        assert!(told.contains("ask for it again"), "{told}");
+        for queue in [deliveries, failures] {
+            aws.sqs.purge_queue().queue_url(queue).send().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let book = Book::read(aws, stack).await.unwrap();
+        assert_eq!(book.incident(&id).unwrap().state, IncidentState::Ordered);
+        assert!(book.incident(&victim.incident().unwrap()).is_none() && book.pause.is_none());
+    });
+}
+
+/// Takes away the policy of a queue, which keeps out even the operator: AWS alone leaves failures there.
+async fn open(aws: &Aws, queue: &str) {
+    let set = aws.sqs.set_queue_attributes().queue_url(queue).attributes(QueueAttributeName::Policy, "");
+    set.send().await.unwrap();
+}
+
+fn attribute(value: &str) -> MessageAttributeValue {
+    MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap()
+}
+
+/// A drill's finding on a role.
+fn drill(aws: &Aws, role: &Role) -> Value {
+    let session =
+        RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: "ASIAEXAMPLEKEY000001" };
+    let detail = findings::access_key_of_instance(aws, &session).unwrap();
+    json!({"version": "0", "id": "6f1b5a9e-0000-4000-8000-000000000002",
+        "detail-type": "GuardDuty Finding", "source": "firebreak.drill", "account": ACCOUNT,
+        "time": "2026-11-21T03:00:00Z", "region": "eu-north-1", "resources": [], "detail": detail})
 }
 
 #[test]
@@ -182,18 +256,11 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
         let (stack, _) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
         let role = Role::create(aws, &format!("away-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
-        let session =
-            RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: "ASIAEXAMPLEKEY000001" };
-        let detail = findings::access_key_of_instance(aws, &session).unwrap();
-        let event = json!({"version": "0", "id": "6f1b5a9e-0000-4000-8000-000000000002",
-            "detail-type": "GuardDuty Finding", "source": "firebreak.drill", "account": ACCOUNT,
-            "time": "2026-11-21T03:00:00Z", "region": "eu-north-1", "resources": [], "detail": detail});
+        let event = drill(aws, &role);
         // As EventBridge leaves it in another Region: twice the finding, and what came by no rule of ours.
         let away = aws.in_region("eu-north-1");
         let queue =
             away.sqs.create_queue().queue_name(format!("{}-forward-failures", stack.name)).send().await.unwrap();
-        let attribute =
-            |value: &str| MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
         for rule in ["firebreak-forward-findings", "firebreak-forward-findings", "payments"] {
             let came_by = attribute(&format!("arn:aws:events:eu-north-1:{ACCOUNT}:rule/{rule}"));
             let send = away.sqs.send_message().queue_url(queue.queue_url().unwrap()).message_body(event.to_string());
@@ -209,6 +276,7 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
         // An invocation that failed, twice in its queue, about what is contained by now; and a re-check that failed.
         let ours = stack.output("QuarantinePrincipalArn").unwrap();
         let failed = json!({"requestContext": {"functionArn": ours}, "requestPayload": event}).to_string();
+        open(aws, stack.output("FunctionFailuresUrl").unwrap()).await;
         for _ in 0..2 {
             let failures = stack.output("FunctionFailuresUrl").unwrap();
             aws.sqs.send_message().queue_url(failures).message_body(&failed).send().await.unwrap();
@@ -301,7 +369,7 @@ fn a_release_finishes_though_the_role_was_deleted_meanwhile() {
 #[test]
 fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_written() {
     common::in_the_theatre(|theatre| async {
-        let (stack, _) = theatre.enforcing().await.unwrap();
+        let (stack, inbox) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
         let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
         let asked = ["--reason", "r", "--requested-by", "ana"];
@@ -315,6 +383,39 @@ fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_writ
         assert!(told.contains("Transient"), "{told}");
         let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
         assert_eq!(attached.attached_policies().len(), 1, "the deny stays");
+        // It is what it was, guarded as before, and a person hears of it.
+        assert!(told.contains("nothing is undone, the incident is `ordered` as before"), "{told}");
+        let incident = Book::read(aws, stack).await.unwrap().incident(&id).cloned().unwrap();
+        assert_eq!((incident.state, incident.release), (IncidentState::Ordered, None));
+        let stopped = incident.stopped.unwrap();
+        let (mut watched, mut paged) = (false, false);
+        for _ in 0..150 {
+            // A watch that began after the release was taken back, not the one from before.
+            let book = Book::read(aws, stack).await.unwrap();
+            watched = book.watch(&id).is_some_and(|watch| watch.updated_at >= stopped.at);
+            let pages = inbox.take(aws).await.unwrap();
+            paged |= pages.iter().any(|page| page.subject.contains(&format!("NOT released: role/{}", role.name)));
+            if watched && paged {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(watched && paged, "watched again: {watched}, paged: {paged}");
+        let deny = stack.output("DenyPolicyArn").unwrap();
+        aws.iam.detach_role_policy().role_name(&role.name).policy_arn(deny).send().await.unwrap();
+        let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event", "reason": "the guard's schedule"});
+        let sweep = aws.lambda.invoke().function_name(stack.function(FunctionName::GuardContainment));
+        sweep.payload(aws_sdk_lambda::primitives::Blob::new(tick.to_string())).send().await.unwrap();
+        let mut back = 0;
+        for _ in 0..150 {
+            let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
+            back = attached.attached_policies().len();
+            if back == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(back, 1, "what is stripped after that is put back");
         let told = badly(&firebreak(theatre, &[&release[..], &["--without-revocation"]].concat()));
         assert!(told.contains("Refused"), "{told}");
         aws.lambda.delete_function_concurrency().function_name(&revoke).send().await.unwrap();

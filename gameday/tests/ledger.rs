@@ -76,6 +76,7 @@ fn release(state: IncidentState) -> impl FnMut(Incident) -> Result<Option<Incide
             invocation: "i".into(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         };
         Ok(Some(Incident { state, release: Some(release), ..incident }))
     }

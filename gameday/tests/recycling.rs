@@ -293,6 +293,7 @@ async fn a_release_leads_on_what_the_containment_led_to_a_twin_and_leaves_every_
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     let (incident, step) = ordered;
     let released = (Incident { state: IncidentState::Releasing, release: Some(release), ..incident }, step);

@@ -289,13 +289,34 @@ fn bucket(stack: &str, key: &str, arn: &str, document: &str) -> Sheet {
     sheet
 }
 
+/// Whether nobody but AWS and these functions of ours leaves anything in a queue, because a person redrives what lies there.
+fn senders(stack: &str, name: &str) -> Option<&'static [FunctionName]> {
+    match name.strip_prefix(stack) {
+        Some("-delivery-failures") => Some(&[]),
+        Some("-function-failures") => Some(FunctionName::ALL),
+        _ => None,
+    }
+}
+
 /// A queue: over TLS alone, and what the rules of these ARNs may send to it.
-fn queue(name: &str, arn: &str, document: &str, rules: &[String]) -> Sheet {
+fn queue(stack: &str, name: &str, arn: &str, document: &str, rules: &[String]) -> Sheet {
     let mut sheet = Sheet::new(&format!("the queue {name}"), document);
     let another = format!("{arn}-2");
+    let held = senders(stack, name);
+    if let Some(senders) = held {
+        for &function in FunctionName::ALL {
+            let says = if senders.contains(&function) { Says::Nothing } else { Says::Denies };
+            sheet.row(call(&role_of(stack, function), "sqs:SendMessage", arn), says);
+        }
+        for stranger in strangers(stack).into_iter().chain([principal(ACCOUNT, DEPLOYER)]) {
+            let says = if matches!(stranger, Caller::Service(_)) { Says::Nothing } else { Says::Denies };
+            sheet.row(call(&stranger, "sqs:SendMessage", arn), says);
+        }
+    }
     for caller in [principal(ACCOUNT, "role/Admin"), principal(ELSEWHERE, "role/Admin"), service("sns")] {
         for action in ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:PurgeQueue"] {
-            sheet.row(call(&caller, action, arn), Says::Nothing);
+            let stranger = held.is_some() && action == "sqs:SendMessage" && matches!(caller, Caller::Principal { .. });
+            sheet.row(call(&caller, action, arn), if stranger { Says::Denies } else { Says::Nothing });
             sheet.row(over_plain_http(call(&caller, action, arn)), Says::Denies);
             sheet.row(over_plain_http(call(&caller, action, &another)), Says::Nothing);
         }
@@ -308,7 +329,8 @@ fn queue(name: &str, arn: &str, document: &str, rules: &[String]) -> Sheet {
         sheet.row(over_plain_http(send(&events, rule, arn)), Says::Denies);
         sheet.row(send(&events, rule, &another), Says::Nothing);
         sheet.row(send(&service("scheduler"), rule, arn), Says::Nothing);
-        sheet.row(send(&principal(ELSEWHERE, "role/Admin"), rule, arn), Says::Nothing);
+        let elsewhere = if held.is_some() { Says::Denies } else { Says::Nothing };
+        sheet.row(send(&principal(ELSEWHERE, "role/Admin"), rule, arn), elsewhere);
         sheet.row(call(&events, "sqs:ReceiveMessage", arn).with("aws:SourceArn", [rule]), Says::Nothing);
         let short = rule.rsplit('/').next().unwrap();
         for source in [
@@ -392,7 +414,8 @@ async fn sheets(aws: &Aws, stack: &Stack) -> Vec<Sheet> {
             continue;
         }
         let Some(policy) = attributes.get(&QueueAttributeName::Policy) else { panic!("`{url}` has no policy") };
-        sheets.push(queue(arn.rsplit(':').next().unwrap(), arn, policy, &rules_to(aws, stack, arn).await));
+        let queue_name = arn.rsplit(':').next().unwrap();
+        sheets.push(queue(name, queue_name, arn, policy, &rules_to(aws, stack, arn).await));
     }
     sheets
 }

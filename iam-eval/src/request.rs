@@ -33,12 +33,14 @@ impl Request {
     pub fn new(caller: Caller, action: &str, resource: &str) -> Self {
         let mut request =
             Self { action: action.to_owned(), resource: resource.to_owned(), caller, keys: BTreeMap::new() };
+        let mut service = "true";
         if let Caller::Principal { arn, .. } = &request.caller {
             let account = arn.split(':').nth(4).unwrap_or_default().to_owned();
             let arn = arn.clone();
             request = request.with("aws:PrincipalArn", [arn]).with("aws:PrincipalAccount", [account]);
+            service = "false";
         }
-        request
+        request.with("aws:PrincipalIsAWSService", [service])
     }
 
     /// The same call with a condition key more.

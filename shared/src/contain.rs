@@ -15,9 +15,8 @@ use firebreak_model::action::Response;
 use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Finding, Source, Subject};
 use firebreak_model::guard::{Rails, Veto};
-use firebreak_model::ids::IncidentId;
 use firebreak_model::judge::{Course, Judge, Judgement};
-use firebreak_model::ledger::{FindingRecord, Incident, IncidentState};
+use firebreak_model::ledger::{FindingRecord, Incident, IncidentState, Origin};
 use firebreak_model::playbook::{Glob, Playbook};
 use firebreak_model::principal::{Identity, Principal};
 use firebreak_model::request::{Asked, Contain, Request};
@@ -41,6 +40,7 @@ use crate::telemetry::chain;
 pub use outage::Outage;
 
 use candidate::{Chosen, Event, Noted, Reading, Received};
+use put_back::Birth;
 
 /// What this invocation wrote of the incident just now.
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +164,7 @@ impl Containment {
         for finding in findings {
             let share = received.deadline.share(left);
             left -= 1;
-            match share.hold(Box::pin(self.on_finding(finding, event, None, received))).await {
+            match share.hold(Box::pin(self.on_finding(finding, event, &Birth::default(), received))).await {
                 Ok(answer) => answers.push(answer),
                 Err(failure) => failures.push(failure),
             }
@@ -176,7 +176,7 @@ impl Containment {
         &self,
         finding: Finding,
         event: &Event,
-        born_of: Option<&IncidentId>,
+        birth: &Birth,
         received: Received<'_>,
     ) -> Result<Answer, Failure> {
         let mut finding = self.whole(finding).await?;
@@ -186,6 +186,7 @@ impl Containment {
             let (subject, judgement) = self.judge(&finding, subject).await?;
             finding.subjects.push(subject);
             let Judgement { ruling, course } = judgement;
+            let ruling = candidate::asking(ruling, birth.asks.as_deref());
             info!(finding.id = %finding.id, finding.type = %finding.finding_type, "{}: {}", ruling.verdict.effective,
                 ruling.verdict.reason);
             match course {
@@ -208,7 +209,8 @@ impl Containment {
                 }
             }
         }
-        let reading = Reading { finding: &finding, event, playbook: self.playbook.digest(), born_of };
+        let reading =
+            Reading { finding: &finding, event, playbook: self.playbook.digest(), born_of: birth.of.as_ref() };
         let mut answers = Vec::new();
         let mut failures = Vec::new();
         if let Some(record) = candidate::noted(&reading, &noted, received)
@@ -341,8 +343,13 @@ impl Containment {
                 if claim.candidate.state == IncidentState::Ordered {
                     self.left_behind(&claim.candidate).await?;
                 }
-                info!("the finding is about activity from before the release: recorded, nothing changed");
-                let message = "the incident is released, and the finding is about activity from before that";
+                info!("the finding is not about activity since the release: recorded, nothing changed");
+                let message = match claim.last_seen {
+                    Some(_) => "the incident is released, and the finding is about activity from before that",
+                    None => {
+                        "the incident is released, and the finding does not say when the activity was: a person is told"
+                    }
+                };
                 return Ok(Answer::on("stale", &incident.incident_id, &[]).saying(message));
             }
             Claimed::Opened(_) => Some(Opened { claim: &claim, fresh: true, unsealed }),
@@ -350,8 +357,30 @@ impl Containment {
             // It was joined, so that the key is at hand: what was written is sealed.
             Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
+        let incident = self.on_whoever_is_there(incident, &claim, &identity, rails).await?;
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         Box::pin(self.carry_on(incident, read, rails, opened)).await
+    }
+
+    /// The incident, moved to whoever bears the name now where a person asks: a person means whoever is there.
+    async fn on_whoever_is_there(
+        &self,
+        incident: Incident,
+        claim: &Claim,
+        identity: &Result<Identity, ActionError>,
+        rails: Rails<'_>,
+    ) -> Result<Incident, Failure> {
+        let (Origin::Person { .. }, Ok(identity)) = (&claim.candidate.origin, identity) else { return Ok(incident) };
+        let moved = |now: &Incident| {
+            let next = now.on_whoever_is_there(identity, clock::now())?;
+            rails.on_identity(&next.principal, identity).is_ok().then_some(next)
+        };
+        if moved(&incident).is_none() {
+            return Ok(incident);
+        }
+        warn!("`{}` was deleted and made again: the new one is contained in its place", incident.principal.name);
+        let change = |now: Incident| Ok::<_, Failure>(moved(&now).filter(|_| now.episode == incident.episode));
+        Ok(self.ledger.update(&incident.incident_id, change).await?.unwrap_or(incident))
     }
 
     /// From a claimed incident and what was read of its principal to the end.

@@ -37,6 +37,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The same end, in other words.
+    #[must_use]
+    pub fn map(self, say: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Transient(text) => Self::Transient(say(text)),
+            Self::Permanent(text) => Self::Permanent(say(text)),
+            Self::Refused(text) => Self::Refused(say(text)),
+            Self::Malformed(text) => Self::Malformed(say(text)),
+        }
+    }
+}
+
 impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
         Self { error_type: failure.kind().to_owned(), error_message: failure.to_string() }

@@ -19,6 +19,7 @@ mod watched;
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
 use firebreak_model::ledger::{ChainRecord, FindingRecord, ForgeryRecord, Incident, Pause, StepRecord, StepState};
 use firebreak_model::principal::PrincipalName;
+use jiff::Timestamp;
 
 use crate::action::{Permission, Resource};
 use text::{Command, clean};
@@ -154,6 +155,8 @@ pub enum Occasion {
     Traced(String),
     /// A release began.
     Releasing,
+    /// A release stopped, at this time, before anything was undone.
+    Stopped(Timestamp),
     /// A release is done.
     Released,
     /// A finding that opens no incident: a digest of its id and of what is said of it.
@@ -179,6 +182,7 @@ impl Occasion {
             Self::Evidence => "evidence".to_owned(),
             Self::Traced(told) => format!("traced-{told}"),
             Self::Releasing => "releasing".to_owned(),
+            Self::Stopped(at) => format!("release-stopped-{at}"),
             Self::Released => "released".to_owned(),
             Self::Finding(key) => format!("finding-{key}"),
             Self::Forgery(digest) => format!("forgery-{digest}"),

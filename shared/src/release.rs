@@ -4,6 +4,7 @@
 mod backlog;
 mod many;
 mod recycle;
+mod taken_back;
 mod undo;
 
 use std::time::Duration;
@@ -125,13 +126,16 @@ impl Releasing {
 
     /// The first half of a release: it is on record, and the sessions from before it are revoked.
     async fn begin(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Begun, Failure> {
-        let incident = self.order(release, asked, invocation).await?;
+        let (incident, alone) = self.order(release, asked, invocation).await?;
         if incident.state == IncidentState::Released {
             let told = "nothing had been done, or it was undone before".to_owned();
             return Ok(Begun { incident, told, waits: false });
         }
-        let (told, waits) = self.revoke(&incident, release.without_revocation).await?;
-        Ok(Begun { incident, told, waits })
+        match self.revoke(&incident, release.without_revocation).await {
+            Ok((told, waits)) => Ok(Begun { incident, told, waits }),
+            Err(failure) if alone => Err(self.take_back(&incident, failure).await),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The second half: everything of ours is undone, what let live again gets fresh credentials, and it is on record.
@@ -179,8 +183,8 @@ impl Releasing {
         Ok(Answer::on("released", &id, &records).saying(messages.join("; ")))
     }
 
-    /// Puts the release on record; one that was begun before goes on.
-    async fn order(&self, release: &Release, asked: Asked, invocation: &str) -> Result<Incident, Failure> {
+    /// Puts the release on record; one that was begun before goes on. Answers besides whether nobody else can be at it.
+    async fn order(&self, release: &Release, asked: Asked, invocation: &str) -> Result<(Incident, bool), Failure> {
         let id = &release.incident_id;
         if release.without_revocation && self.revoke_function.is_some() && !self.outlived(id).await? {
             let text = "sessions from before the containment may still be alive, and this stack can revoke them: \
@@ -201,8 +205,11 @@ impl Releasing {
             invocation: invocation.to_owned(),
             reactivate_keys: release.reactivate_keys.clone(),
             left_alone: Vec::new(),
+            from: None,
         };
+        let mut alone = true;
         let change = |mut incident: Incident| {
+            alone = taken_back::is_alone(&incident, now);
             match incident.state {
                 IncidentState::Released => return Ok::<_, Failure>(None),
                 IncidentState::Releasing => {
@@ -214,9 +221,7 @@ impl Releasing {
                         .filter(|key| !running.reactivate_keys.contains(key))
                         .cloned()
                         .collect();
-                    if more.is_empty() {
-                        return Ok(None);
-                    }
+                    // Written whether there are any or not: whoever began it knows by that that it is not alone any more.
                     running.reactivate_keys.extend(more);
                 }
                 IncidentState::AwaitingApproval if !begun => {
@@ -225,15 +230,17 @@ impl Releasing {
                 }
                 // Other functions may have begun before a guard rail came down.
                 IncidentState::Ordered | IncidentState::Withheld | IncidentState::AwaitingApproval => {
+                    incident.release = Some(ReleaseOrder { from: Some(incident.state), ..order.clone() });
                     incident.state = IncidentState::Releasing;
-                    incident.release = Some(order.clone());
+                    incident.stopped = None;
                 }
             }
             incident.updated_at = now;
             Ok(Some(incident))
         };
         let incident = self.ledger.update(id, change).await?;
-        incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))
+        let incident = incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))?;
+        Ok((incident, alone))
     }
 
     /// Whether something was done for an incident that waits for a person: it may have been in force for a moment, until it
@@ -382,7 +389,7 @@ mod tests {
         }
     }
 
-    fn request(incident: &Incident, without_revocation: bool) -> Value {
+    pub(super) fn request(incident: &Incident, without_revocation: bool) -> Value {
         json!({"firebreak": "release", "incident_id": incident.incident_id, "reason": "over", "requested_by": "ana",
                "without_revocation": without_revocation})
     }
@@ -392,7 +399,9 @@ mod tests {
         let (incident, _) = role_order("orders");
         let stored = item(&Record::Incident(Box::new(incident.clone())));
         // The function answers well, and has recorded nothing.
-        let wire = Wire::answering([stored.clone(), stored, ok("{}"), ok(r#"{"outcome": "revoked"}"#), ok("{}")]);
+        let answer = ok(r#"{"outcome": "revoked"}"#);
+        let none = crate::evidence::testing::items(&[]);
+        let wire = Wire::answering([stored.clone(), stored.clone(), ok("{}"), answer, ok("{}"), none, stored]);
         let failure = releasing(&wire, Some("revoke")).handle(&request(&incident, false), "i").await.unwrap_err();
         assert!(
             matches!(&failure, Failure::Transient(text) if text.contains("before anything is undone")),

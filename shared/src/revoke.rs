@@ -102,6 +102,16 @@ impl Revocation {
         Ok(Box::new(self.action().again(first)))
     }
 
+    /// Whether the release that this was asked for is still under way: whoever asked may have given it up, and what is
+    /// contained again keeps its denies.
+    async fn is_releasing(&self, incident: &Incident) -> Result<bool, Failure> {
+        if !incident.plan.steps.iter().any(|step| step.action == ActionId::QuarantineFunction) {
+            return Ok(true);
+        }
+        let now = self.incident(&incident.incident_id).await?;
+        Ok(now.state == incident.state && now.episode == incident.episode)
+    }
+
     /// Takes the denies of single functions out again: a release has begun, and the revocation is in force.
     async fn free_functions(&self, incident: &Incident) -> Result<Vec<StepRecord>, Failure> {
         let action = QuarantineFunction::new(self.iam.clone());
@@ -203,6 +213,9 @@ impl Revocation {
         self.ledger.keep_revocation(&kept).await?;
         let done = executor::renew(&self.ledger, &incident, &step, &self.action()).await?;
         let mut records = vec![settled(done)?];
+        if !self.is_releasing(&incident).await? {
+            return Err(Failure::Refused(format!("the release of `{id}` was taken back meanwhile")));
+        }
         records.extend(self.free_functions(&incident).await?);
         let mut until = format!("sessions issued before {} stay revoked until {}", release.at, kept.ends_at);
         let chained = self.ledger.chain(&incident).await?.map(|chain| chain.sessions).unwrap_or_default();
@@ -239,19 +252,27 @@ impl Revocation {
         Err(Failure::Transient(failed.join("; ")))
     }
 
+    /// Has a revocation end later. Its new record is there before the old one goes.
+    async fn put_off(&self, revocation: &RevocationRecord, ends_at: Timestamp) -> Result<(), Failure> {
+        self.ledger.keep_revocation(&RevocationRecord { ends_at, ..revocation.clone() }).await?;
+        self.ledger.forget_revocation(revocation).await?;
+        Ok(())
+    }
+
     async fn end(&self, revocation: &RevocationRecord, now: Timestamp) -> Result<String, Failure> {
         let incident = self.incident(&revocation.incident_id).await?;
         if revocation.action == ActionId::RevokeChainedSessions {
             return self.end_chained(&incident, revocation, now).await;
         }
+        // Whoever looks after a containment expects it there, and an incident that waits for a person, or is withheld, may
+        // be closed without another being written: it is remembered until somebody takes it out.
         if incident.state != IncidentState::Released {
-            self.ledger.forget_revocation(revocation).await?;
-            return Ok("contained again: the next release decides".to_owned());
+            return Ok(format!("the incident is `{}` again: stays", incident.state));
         }
-        // A later release has moved the policy forward, and has a record of its own that ends later.
+        // A later release has moved the policy forward, whether it kept a record of its own or not.
         let since = incident.release.as_ref().map(|r| ends_at(r.at, &incident.principal.name));
-        if since.is_some_and(|later| later > revocation.ends_at) {
-            self.ledger.forget_revocation(revocation).await?;
+        if let Some(later) = since.filter(|later| *later > revocation.ends_at && *later > now) {
+            self.put_off(revocation, later).await?;
             return Ok("released again since: the later revocation stands".to_owned());
         }
         let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
@@ -266,6 +287,10 @@ impl Revocation {
         self.ledger.forget_revocation(revocation).await?;
         Ok(what)
     }
+}
+
+fn in_an_hour(now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX)
 }
 
 fn settled(executed: Executed) -> Result<StepRecord, Failure> {

@@ -13,6 +13,7 @@ use firebreak_model::chain::{self, Call, Chain, Minting};
 use firebreak_model::ids::{AccessKeyId, Partition, Region};
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::action::{ActionError, Permission, Resource};
@@ -75,6 +76,19 @@ pub struct Tracer {
     bounds: Bounds,
 }
 
+/// What of the past a search reads.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// From when on: a session that was made then may have been alive when the theft began.
+    pub since: Timestamp,
+    /// When the theft was first seen.
+    pub seen: Timestamp,
+    /// When what was stolen was denied, and that was in force everywhere.
+    pub denied: Timestamp,
+    /// Names that sessions of it have in CloudTrail, as far as known: they are asked about where not everything is read.
+    pub names: Vec<String>,
+}
+
 /// What a search found, and what it did not look at.
 #[derive(Debug)]
 pub struct Traced {
@@ -101,6 +115,16 @@ enum End {
     Closed(String),
 }
 
+impl End {
+    /// The worse of two.
+    fn or(self, other: End) -> End {
+        match (&self, &other) {
+            (_, End::Whole) | (End::Busy(_) | End::Closed(_), _) => self,
+            _ => other,
+        }
+    }
+}
+
 /// The Regions of a partition in which calls may be recorded: those that every account has, and these.
 pub fn regions(partition: Partition, more: Vec<Region>) -> BTreeSet<Region> {
     let always: &[&str] = match partition {
@@ -117,13 +141,18 @@ impl Tracer {
         Self { sdk, regions: regions(partition, more), bounds }
     }
 
-    /// Reads every call of these names since a time, and follows what leads back to the root of `chain`.
-    pub async fn follow(&self, mut chain: Chain, calls: &[Call], since: Timestamp) -> Traced {
+    /// Reads every call of these names, and follows what leads back to the root of `chain`.
+    pub async fn follow(&self, mut chain: Chain, calls: &[Call], past: &Past) -> Traced {
         let until = Instant::now() + self.bounds.time;
         let mut places: Vec<Place<'_>> =
-            self.regions.iter().map(|region| Place::new(self, region, since, until)).collect();
+            self.regions.iter().map(|region| Place::new(self, region, past, until)).collect();
         let scans = join_all(places.iter_mut().map(|place| place.scan(calls))).await;
         chain.grow(scans.into_iter().flatten());
+        // A finding on a function names no key; its sessions are named after it.
+        let names: Vec<&str> = past.names.iter().map(String::as_str).take(self.bounds.keys).collect();
+        let open = places.iter_mut().filter(|place| place.end == End::Cut);
+        let found = join_all(open.map(|place| place.ask(&LookupAttributeKey::Username, &names))).await;
+        chain.grow(found.into_iter().flatten());
         // Where all was read, a key leads to nothing more.
         let mut asked = BTreeSet::new();
         loop {
@@ -133,15 +162,16 @@ impl Tracer {
             if keys.is_empty() || asked.len() >= self.bounds.keys {
                 break;
             }
-            let found = join_all(open.map(|place| place.ask(&keys))).await;
+            let values: Vec<&str> = keys.iter().map(AccessKeyId::as_str).collect();
+            let found = join_all(open.map(|place| place.ask(&LookupAttributeKey::AccessKeyId, &values))).await;
             asked.extend(keys);
             chain.grow(found.into_iter().flatten());
         }
         let left = chain.keys().iter().any(|key| !asked.contains(key));
-        self.conclude(chain, &places, left)
+        self.conclude(chain, &places, asked.len() + names.len(), left)
     }
 
-    fn conclude(&self, chain: Chain, places: &[Place<'_>], keys_left: bool) -> Traced {
+    fn conclude(&self, chain: Chain, places: &[Place<'_>], asked: usize, keys_left: bool) -> Traced {
         let mut gaps = Vec::new();
         let mut again = false;
         for place in places {
@@ -150,9 +180,12 @@ impl Tracer {
                 End::Whole => {}
                 End::Cut => {
                     let most = self.bounds.pages * 50;
+                    let rest = match asked {
+                        0 => "the rest was not looked at, for no key and no session is known to look for".to_owned(),
+                        _ => "of the rest those with a known key or session were looked for".to_owned(),
+                    };
                     gaps.push(format!(
-                        "{region}: there are more than the {most} calls that were read; older ones were looked for by \
-                         the keys of the sessions that were found"
+                        "{region}: there are more than the {most} calls that are read at a time; {rest}"
                     ));
                     if keys_left {
                         gaps.push(format!("{region}: not every key was asked about"));
@@ -178,10 +211,12 @@ struct Place<'a> {
     region: &'a Region,
     client: aws_sdk_cloudtrail::Client,
     bounds: Bounds,
-    since: Timestamp,
+    past: &'a Past,
     until: Instant,
     last: Option<Instant>,
     calls: usize,
+    /// How far back the records go that the last reading gave.
+    reached: Option<Timestamp>,
     end: End,
 }
 
@@ -191,29 +226,49 @@ fn wait(pace: Duration, since_last: Option<Duration>) -> Duration {
 }
 
 impl<'a> Place<'a> {
-    fn new(tracer: &'a Tracer, region: &'a Region, since: Timestamp, until: Instant) -> Self {
+    fn new(tracer: &'a Tracer, region: &'a Region, past: &'a Past, until: Instant) -> Self {
         let client = clients::cloudtrail_in(&tracer.sdk, region);
         let bounds = tracer.bounds;
-        Self { region, client, bounds, since, until, last: None, calls: 0, end: End::Whole }
+        Self { region, client, bounds, past, until, last: None, calls: 0, reached: None, end: End::Whole }
     }
 
     /// Every call of these names.
     async fn scan(&mut self, calls: &[Call]) -> Vec<Minting> {
         let mut found = Vec::new();
         for call in calls {
-            let pages = self.bounds.pages;
-            let end = self.read(LookupAttributeKey::EventName, call.as_str(), pages, &mut found).await;
+            let end = self.of_name(*call, &mut found).await;
             self.ended(end);
         }
         found
     }
 
-    /// Every call with these keys.
-    async fn ask(&mut self, keys: &[AccessKeyId]) -> Vec<Minting> {
+    /// Every call of one name, the latest first. Where there is too much, the time in which the thief was at work is read
+    /// for itself, and that in which its sessions can have begun.
+    async fn of_name(&mut self, call: Call, found: &mut Vec<Minting>) -> End {
+        let Past { since, seen, denied, .. } = *self.past;
+        let by = (&LookupAttributeKey::EventName, call.as_str());
+        let pages = self.bounds.pages;
+        self.reached = None;
+        let end = self.read(by, (since, None), pages, found).await;
+        if end != End::Cut {
+            return end;
+        }
+        let reached = self.reached.unwrap_or(Timestamp::MAX);
+        let mut end = if reached > denied { End::Cut } else { End::Whole };
+        for (from, to) in [(seen, denied.min(reached)), (since, seen.min(reached))] {
+            if from < to {
+                end = end.or(self.read(by, (from, Some(to)), pages, found).await);
+            }
+        }
+        end
+    }
+
+    /// Every call that has one of these as that attribute.
+    async fn ask(&mut self, by: &LookupAttributeKey, values: &[&str]) -> Vec<Minting> {
         let mut found = Vec::new();
-        for key in keys {
+        for value in values {
             let pages = self.bounds.pages_a_key;
-            let end = self.read(LookupAttributeKey::AccessKeyId, key.as_str(), pages, &mut found).await;
+            let end = self.read((by, value), (self.past.since, None), pages, &mut found).await;
             self.ended(end);
         }
         found
@@ -221,14 +276,18 @@ impl<'a> Place<'a> {
 
     /// The worst end stands.
     fn ended(&mut self, end: End) {
-        match (&self.end, &end) {
-            (_, End::Whole) | (End::Busy(_) | End::Closed(_), _) => {}
-            _ => self.end = end,
-        }
+        self.end = std::mem::replace(&mut self.end, End::Whole).or(end);
     }
 
-    async fn read(&mut self, by: LookupAttributeKey, value: &str, pages: usize, found: &mut Vec<Minting>) -> End {
-        let Ok(attribute) = LookupAttribute::builder().attribute_key(by).attribute_value(value).build() else {
+    /// The records of a time, to now where it has no end.
+    async fn read(
+        &mut self,
+        (by, value): (&LookupAttributeKey, &str),
+        (from, to): (Timestamp, Option<Timestamp>),
+        pages: usize,
+        found: &mut Vec<Minting>,
+    ) -> End {
+        let Ok(attribute) = LookupAttribute::builder().attribute_key(by.clone()).attribute_value(value).build() else {
             return End::Closed("the lookup cannot be made".to_owned());
         };
         let mut token: Option<String> = None;
@@ -240,7 +299,9 @@ impl<'a> Place<'a> {
             self.last = Some(Instant::now());
             self.calls += 1;
             let lookup = self.client.lookup_events().lookup_attributes(attribute.clone()).max_results(50);
-            let lookup = lookup.start_time(DateTime::from_secs(self.since.as_second()));
+            let lookup = lookup.start_time(DateTime::from_secs(from.as_second()));
+            // Both ends belong to the time, and are whole seconds.
+            let lookup = lookup.set_end_time(to.map(|to| DateTime::from_secs(to.as_second().saturating_add(1))));
             let answer = match lookup.set_next_token(token.clone()).send().await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -251,7 +312,9 @@ impl<'a> Place<'a> {
                 }
             };
             let records = answer.events().iter().filter_map(|event| event.cloud_trail_event());
-            let records = records.filter_map(|text| serde_json::from_str(text).ok());
+            let records: Vec<Value> = records.filter_map(|text| serde_json::from_str(text).ok()).collect();
+            self.reached = records.iter().filter_map(time).min().into_iter().chain(self.reached).min();
+            let records = records.into_iter();
             found.extend(records.filter_map(|record| chain::read(&record)).filter(leads_anywhere));
             // A token that comes again would never end.
             let next = answer.next_token.filter(|next| !next.is_empty() && Some(next) != token.as_ref());
@@ -262,6 +325,10 @@ impl<'a> Place<'a> {
         }
         End::Cut
     }
+}
+
+fn time(record: &Value) -> Option<Timestamp> {
+    record.get("eventTime")?.as_str()?.parse().ok()
 }
 
 /// Most sessions are made by AWS's services, and lead back to nobody.

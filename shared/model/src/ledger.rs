@@ -8,7 +8,7 @@ pub use records::{
     inventory_partition, parts_keys, pause_keys, step_partition, step_sort, tamper_partition, watch_keys,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
@@ -17,7 +17,7 @@ use crate::decision::{Decision, Mode};
 use crate::each_once;
 use crate::ids::{AccessKeyId, AccountId, FindingKey, FunctionArn, IncidentId};
 use crate::plan::{Plan, Step};
-use crate::principal::Principal;
+use crate::principal::{Identity, Principal};
 use crate::tamper;
 use crate::usage::Usage;
 
@@ -56,6 +56,10 @@ named!(
         LeftAlone = "left_alone",
     }
 );
+
+/// How long before the order what a contained principal made is still taken for the thief's alone. A finding may come, or
+/// be approved, weeks after the activity began, and a pipeline's role makes production every day.
+const THE_THIEFS_ALONE: SignedDuration = SignedDuration::from_hours(6);
 
 /// What opened an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +116,20 @@ pub struct ReleaseOrder {
     /// Step keys of what someone changed since and that was therefore left alone.
     #[serde(default)]
     pub left_alone: Vec<String>,
+    /// In which state it found the incident, which goes back to it where the release stops before anything is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IncidentState>,
+}
+
+/// A release that stopped before anything was undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedRelease {
+    /// When it stopped.
+    pub at: Timestamp,
+    /// Who had asked for it, as the request says.
+    pub by: String,
+    /// Why it stopped.
+    pub why: String,
 }
 
 /// An incident: one per principal.
@@ -177,6 +195,9 @@ pub struct Incident {
     /// Who released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseOrder>,
+    /// The last release, where it stopped before anything was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<StoppedRelease>,
 }
 
 /// What a candidate makes of the incident that is already there.
@@ -234,6 +255,7 @@ impl Incident {
             updated_at: now,
             approval: None,
             release: None,
+            stopped: None,
         }
     }
 
@@ -296,8 +318,14 @@ impl Incident {
             changed = true;
         }
         if self.is_made_again_as(candidate) {
-            // The one that was contained is gone; whoever bears its name now is contained in its place.
+            // The one that was contained is gone; whoever bears its name now is contained in its place. A person who asked
+            // for that meant the name; where nobody did and the playbook asks, a person is asked.
             next.principal = candidate.principal.clone();
+            if candidate.decision != Decision::Act && !self.is_asked_for() {
+                next.state = IncidentState::AwaitingApproval;
+                next.ordered_at = None;
+                next.reason = format!("{}; but it was deleted and made again since", self.reason);
+            }
             changed = true;
         }
         if let Origin::Person { requested_by, reason, invocation } = &candidate.origin {
@@ -332,14 +360,26 @@ impl Incident {
         opened || self.approval.as_ref().is_some_and(|approval| approval.invocation == invocation)
     }
 
-    /// Whether the guard found the principal deleted and made again, and the playbook says to contain the new one. What a
-    /// finding says of another unique id does not count: it may be an old one.
+    /// Whether the guard found the principal deleted and made again, and the playbook says to contain the new one, or to
+    /// ask. What a finding says of another unique id does not count: it may be an old one.
     fn is_made_again_as(&self, candidate: &Incident) -> bool {
         let found =
             matches!(&candidate.origin, Origin::Finding { finding_type, .. } if finding_type == tamper::RECREATED);
         let another =
             candidate.principal.unique_id.is_some() && candidate.principal.unique_id != self.principal.unique_id;
-        found && another && candidate.decision == Decision::Act && self.state == IncidentState::Ordered
+        found && another && self.state == IncidentState::Ordered
+    }
+
+    /// The incident on whoever bears the name now, where a person asks for what is in force to be done again and it was
+    /// deleted and made again meanwhile; `None` where it is the same.
+    #[must_use]
+    pub fn on_whoever_is_there(&self, identity: &Identity, now: Timestamp) -> Option<Self> {
+        let pinned = self.principal.unique_id.as_ref().filter(|_| self.state == IncidentState::Ordered)?;
+        (*pinned != identity.unique_id).then(|| {
+            let (arn, unique_id) = (Some(identity.arn.clone()), Some(identity.unique_id.clone()));
+            let principal = Principal { arn, unique_id, ..self.principal.clone() };
+            Self { principal, updated_at: now, ..self.clone() }
+        })
     }
 
     /// The candidate as it stands when the breaker or the pause holds it back.
@@ -358,6 +398,7 @@ impl Incident {
         self.episode == 1
             && self.approval.is_none()
             && self.release.is_none()
+            && self.stopped.is_none()
             && matches!(self.state, IncidentState::Ordered | IncidentState::AwaitingApproval)
     }
 
@@ -369,6 +410,15 @@ impl Incident {
             && self.plan == other.plan
             && self.functions == other.functions
             && self.access_keys == other.access_keys
+    }
+
+    /// The incident as it was before the release that is under way, which stopped before anything was undone; `None` where
+    /// no release is under way.
+    #[must_use]
+    pub fn taken_back(&self, why: &str, now: Timestamp) -> Option<Self> {
+        let release = self.release.as_ref().filter(|_| self.state == IncidentState::Releasing)?;
+        let stopped = StoppedRelease { at: now, by: release.by.clone(), why: why.to_owned() };
+        Some(Self { state: release.from?, release: None, stopped: Some(stopped), updated_at: now, ..self.clone() })
     }
 
     /// Whether a person asked for it, or approved it.
@@ -412,6 +462,12 @@ impl Incident {
         let ordered = self.ordered_since();
         let since = self.first_seen.map_or(ordered, |seen| seen.min(ordered));
         Timestamp::from_second(since.as_second()).unwrap_or(since)
+    }
+
+    /// Since when what the principal made is nobody's production: since the theft began, as long as that is not too long ago.
+    pub fn newborn_since(&self) -> Timestamp {
+        let earliest = self.ordered_since().saturating_sub(THE_THIEFS_ALONE).unwrap_or(Timestamp::MIN);
+        self.theft_since().max(earliest)
     }
 
     /// Whether the breaker counts the order: not a person's, and not what a contained principal made itself.

@@ -28,6 +28,8 @@ named!(
         SessionsTraced = "Sessions Traced",
         /// A release began.
         ReleaseStarted = "Release Started",
+        /// A release stopped before anything was undone.
+        ReleaseStopped = "Release Stopped",
         /// A release is done.
         ContainmentReleased = "Containment Released",
         /// A finding was recorded that a person should know of.
@@ -79,7 +81,7 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
                 Some(Record::Incident(old)) => Some(old.as_ref()),
                 _ => None,
             };
-            incident_outcome(old, new).into_iter().collect()
+            release_stopped(old, new).into_iter().chain(incident_outcome(old, new)).collect()
         }
         (old, Some(Record::Step(new))) => {
             let same = matches!(old, Some(Record::Step(old)) if old.state == new.state && old.episode == new.episode);
@@ -184,6 +186,13 @@ fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
     (!same).then_some(Outcome { kind, detail })
 }
 
+/// What is in force again is ordered once more besides: whoever looks after it begins anew.
+fn release_stopped(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
+    let was_releasing = old.is_some_and(|old| old.state == IncidentState::Releasing && old.episode == new.episode);
+    let goes_on = matches!(new.state, IncidentState::Releasing | IncidentState::Released);
+    (was_releasing && !goes_on).then(|| of_incident(OutcomeKind::ReleaseStopped, new))
+}
+
 fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
     let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
     // A person who asks again has the order go out again: it may have been lost on its way.
@@ -230,6 +239,11 @@ mod tests {
         assert_eq!(kinds(None, Some(&record(&ordered))), [OutcomeKind::ContainmentOrdered]);
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&touched))), []);
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&releasing))), [OutcomeKind::ReleaseStarted]);
+        let back = Incident { version: 4, ..ordered.clone() };
+        let both = [OutcomeKind::ReleaseStopped, OutcomeKind::ContainmentOrdered];
+        assert_eq!(kinds(Some(&record(&releasing)), Some(&record(&back))), both);
+        let released = Incident { state: IncidentState::Released, ..back.clone() };
+        assert_eq!(kinds(Some(&record(&releasing)), Some(&record(&released))), [OutcomeKind::ContainmentReleased]);
         let waiting = incident(Decision::Approve);
         assert_eq!(kinds(None, Some(&record(&waiting))), [OutcomeKind::ApprovalRequested]);
         assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&ordered))), [OutcomeKind::ContainmentOrdered]);

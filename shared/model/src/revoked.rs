@@ -66,6 +66,7 @@ impl Outlived {
             invocation: String::new(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         }));
         let step = Step { action: kept.action, target: (&kept.principal.name).into() };
         Some(Self { incident: then, step, since: at })

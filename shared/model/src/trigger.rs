@@ -134,7 +134,14 @@ pub(crate) fn findings_of(payload: &Value, source: Source, format: Format) -> Ve
             let action = list(payload, &["resources"]).find_map(|r| r.as_str()?.split_once(CUSTOM_ACTION)).map(|a| a.1);
             let by_hand = envelope_text(payload, "detail-type").ends_with("Custom Action");
             let action = action.filter(|_| by_hand);
-            list(detail, &["findings"]).map(|finding| asff::read(finding, source, action)).collect()
+            // Whoever presses the button means what they see now, whenever the activity was.
+            let asked_at = action.and_then(|_| envelope_text(payload, "time").parse().ok());
+            let read = |finding: &Value| {
+                let mut finding = asff::read(finding, source, action)?;
+                finding.last_seen = finding.last_seen.max(asked_at);
+                Ok(finding)
+            };
+            list(detail, &["findings"]).map(read).collect()
         }
         Format::Ocsf => list(detail, &["findings"]).map(|finding| ocsf::read(finding, source)).collect(),
     }
@@ -192,6 +199,33 @@ mod tests {
         ] {
             let Trigger::Malformed(malformed) = read(&payload, &home()) else { panic!("{payload}") };
             assert!(malformed.reason.contains(names), "{payload}: {}", malformed.reason);
+        }
+    }
+
+    #[test]
+    fn a_custom_action_is_about_what_whoever_sent_it_sees() {
+        let finding = json!({"Id": "f1", "AwsAccountId": "111122223333", "LastObservedAt": "2026-11-21T03:14:55Z"});
+        let last_seen = |detail_type: &str, action: &str, time: &str| {
+            let event = json!({"id": "e1", "source": "aws.securityhub", "detail-type": detail_type, "time": time,
+                "account": "111122223333", "resources": [format!("arn:aws:securityhub:eu-west-1:111122223333:{action}")],
+                "detail": {"findings": [finding]}});
+            let Trigger::Findings(findings, None) = read(&event, &home()) else { panic!("{event}") };
+            findings.first().and_then(|finding| finding.last_seen).map(|at| at.to_string())
+        };
+        let (sent, imported) = ("Security Hub Findings - Custom Action", "Security Hub Findings - Imported");
+        let (ours, later, seen) = ("action/custom/FirebreakContain", "2026-11-21T09:00:00Z", "2026-11-21T03:14:55Z");
+        for (detail_type, action, time, expected) in [
+            (sent, ours, later, later),
+            (sent, ours, "2026-11-21T01:00:00Z", seen),
+            (sent, ours, "soon", seen),
+            (imported, ours, later, seen),
+            (sent, "another/thing", later, seen),
+        ] {
+            assert_eq!(
+                last_seen(detail_type, action, time).as_deref(),
+                Some(expected),
+                "{detail_type} {action} {time}"
+            );
         }
     }
 

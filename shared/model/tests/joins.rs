@@ -78,6 +78,7 @@ fn released(incident: &Incident, minute: i64) -> Incident {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     Incident {
         state: IncidentState::Released,

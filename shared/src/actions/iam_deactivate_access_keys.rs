@@ -235,6 +235,7 @@ mod tests {
                 invocation: "i".into(),
                 reactivate_keys: if named { vec![STOLEN.parse().unwrap()] } else { Vec::new() },
                 left_alone: Vec::new(),
+                from: None,
             });
             let wire = Wire::answering(
                 [listed(&[(STOLEN, "Inactive"), (OTHER, "Inactive")])]

@@ -180,6 +180,7 @@ mod tests {
             invocation: "i".into(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         });
         (incident, step)
     }

@@ -77,6 +77,15 @@ pub(super) fn choose(
     }
 }
 
+/// A ruling under which a person is asked first, for this reason.
+pub(super) fn asking(mut ruling: Ruling, why: Option<&str>) -> Ruling {
+    if let Some(why) = why.filter(|_| ruling.verdict.effective == Decision::Act) {
+        ruling.verdict.effective = Decision::Approve;
+        ruling.verdict.reason = format!("{}; but {why}", ruling.verdict.reason);
+    }
+    ruling
+}
+
 /// Why nothing is done, each reason once.
 pub(super) fn reasons(noted: &[Noted]) -> String {
     let mut said: Vec<&str> = Vec::new();

@@ -18,6 +18,15 @@ use crate::failure::Failure;
 use crate::identity;
 use crate::telemetry::chain;
 
+/// How the principal that a finding is about came to be, as far as that is certain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Birth {
+    /// The incident of the contained principal that made it, so late that it is nobody's production.
+    pub(super) of: Option<IncidentId>,
+    /// Why a person is asked, whatever the playbook says: it was made too early for that.
+    pub(super) asks: Option<String>,
+}
+
 /// What an event of the guard's records tells; `None` for whatever else woke the function.
 pub(super) fn told(payload: &Value) -> Option<OutcomeKind> {
     let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -67,27 +76,34 @@ impl Containment {
         };
         let Some(finding) = tamper.finding(&self.base.home) else { return Ok(Answer::of("nothing to do")) };
         let text = serde_json::to_string(&tamper).unwrap_or_default();
-        let born_of = self.born_of(&tamper).await?;
-        self.on_finding(finding, &Event::of(text), born_of.as_ref(), received).await
+        let birth = self.birth(&tamper).await?;
+        self.on_finding(finding, &Event::of(text), &birth, received).await
     }
 
     /// The incident of the contained principal that made the one this is about. The record says who made it, and carries
     /// no seal: so what IAM says counts, that the new one is no older than the theft, and the incident, which is sealed.
-    /// Whoever forges such a record gains nothing on what was there before.
-    async fn born_of(&self, tamper: &Tamper) -> Result<Option<IncidentId>, Failure> {
+    /// Whoever forges such a record gains no more on what was there before than that a person is asked.
+    async fn birth(&self, tamper: &Tamper) -> Result<Birth, Failure> {
         let (Nature::Minted, [Subject::Principal { principal, .. }]) = (tamper.nature, tamper.suspects.as_slice())
         else {
-            return Ok(None);
+            return Ok(Birth::default());
         };
-        let Some(id) = &tamper.incident_id else { return Ok(None) };
+        let Some(id) = &tamper.incident_id else { return Ok(Birth::default()) };
         let (by, made) = tokio::join!(self.ledger.incident(id), identity::read(&self.iam, &principal.name));
-        let Some(by) = by?.filter(|by| by.state == IncidentState::Ordered) else { return Ok(None) };
-        match made {
-            Ok(made) => Ok(made.created_at.filter(|at| *at >= by.theft_since()).map(|_| by.incident_id)),
+        let Some(by) = by?.filter(|by| by.state == IncidentState::Ordered) else { return Ok(Birth::default()) };
+        match made.map(|made| made.created_at) {
+            Ok(Some(at)) if at >= by.newborn_since() => Ok(Birth { of: Some(by.incident_id), asks: None }),
+            Ok(Some(at)) => {
+                let name = &principal.name;
+                let why =
+                    format!("`{name}` is of {at}, long before the containment of whoever made it: it may be in use");
+                Ok(Birth { of: None, asks: Some(why) })
+            }
+            Ok(None) => Ok(Birth::default()),
             // It is read again before anything is done to it.
             Err(error) => {
                 warn!(incident.id = %id, "`{}` could not be read: {}", principal.name, chain(&error));
-                Ok(None)
+                Ok(Birth::default())
             }
         }
     }

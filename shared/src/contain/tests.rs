@@ -323,7 +323,7 @@ async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
 }
 
 #[tokio::test]
-async fn what_a_contained_principal_made_passes_the_breaker_and_nothing_older_does() {
+async fn what_a_contained_principal_made_passes_the_breaker_and_what_is_older_is_asked_about() {
     let thief = OF_THE_FUNCTION.incident(IncidentState::Ordered);
     let made = Principal::from_arn(&format!("arn:aws:iam::{ACCOUNT}:user/backdoor")).unwrap();
     let shown = |at: Timestamp| {
@@ -337,12 +337,18 @@ async fn what_a_contained_principal_made_passes_the_breaker_and_nothing_older_do
     let since = whole(thief.ordered_since());
     let before = since - jiff::SignedDuration::from_secs(1);
     let released = Incident { state: IncidentState::Released, ..thief.clone() };
-    for (nature, by, created, passes) in [
-        (Nature::Minted, &thief, since, true),
-        (Nature::Minted, &thief, before, false),
-        (Nature::Minted, &released, since, false),
-        (Nature::Recreated, &thief, since, false),
+    // What a pipeline made in the weeks before is production, whoever says that a thief was in it then.
+    let hours = |hours| jiff::SignedDuration::from_hours(hours);
+    let aggregated = Incident { first_seen: Some(since - hours(500)), ..thief.clone() };
+    for (nature, by, created, passes, asked) in [
+        (Nature::Minted, &thief, since, true, false),
+        (Nature::Minted, &thief, before, false, true),
+        (Nature::Minted, &aggregated, since - hours(5), true, false),
+        (Nature::Minted, &aggregated, since - hours(7), false, true),
+        (Nature::Minted, &released, since, false, false),
+        (Nature::Recreated, &thief, since, false, false),
     ] {
+        let is_asked = asked;
         let key = firebreak_model::tamper::key_of(&["k"]);
         let tamper = Tamper {
             nature,
@@ -359,8 +365,41 @@ async fn what_a_contained_principal_made_passes_the_breaker_and_nothing_older_do
         drop(scene.handle(&told.to_string()).await);
         let requests = scene.ledger.requests();
         let claim = requests.iter().find(|request| request.contains("TransactWriteItems")).unwrap();
-        assert_eq!(!claim.contains("ADD #count"), passes, "{nature} {created}: {claim}");
+        assert_eq!(claim.contains(r#""state":{"S":"awaiting_approval"}"#), is_asked, "{nature} {created}: {claim}");
+        assert_eq!(claim.contains("ADD #count"), !passes && !is_asked, "{nature} {created}: {claim}");
         assert_eq!(claim.contains(r#""born_of":{"S":"#), passes, "{nature} {created}: {claim}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_asks_again_means_whoever_bears_the_name_now() {
+    let role = OF_THE_INSTANCE;
+    let by_hand = |id: &str| {
+        let origin = Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "earlier".into() };
+        let mut incident = Incident { origin, ..role.incident(IncidentState::Ordered) };
+        incident.principal.unique_id = Some(id.parse().unwrap());
+        incident
+    };
+    let request = json!({"firebreak": "contain", "role": role.name, "reason": "r", "requested_by": "ana"});
+    for (pinned, path, moved) in
+        [("AROAEXAMPLEROLE00001", "/", true), (role.id, "/", false), ("AROAEXAMPLEROLE00001", "/firebreak/", false)]
+    {
+        let incident = by_hand(pinned);
+        let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
+            {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
+            {"Code": "None"}]});
+        let script = vec![
+            Wired::Http(400, there.to_string()),
+            ok("{}"),
+            role.known_users(&["site"]),
+            stored(&incident),
+            ok("{}"),
+        ];
+        let scene = Scene::of(script, vec![Role { path, ..role }.shown()], Vec::new());
+        // What follows is another test's matter: the script ends here.
+        drop(scene.handle(&request.to_string()).await);
+        let of_the_new = |r: &String| told(r) == "PutItem incident ordered" && r.contains(role.id);
+        assert_eq!(scene.ledger.requests().iter().any(of_the_new), moved, "{pinned}: {:?}", scene.ledger.requests());
     }
 }
 

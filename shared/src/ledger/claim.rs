@@ -160,8 +160,7 @@ impl Ledger {
                     }
                     Joined::Later => return Err(LedgerError::Releasing(candidate.incident_id)),
                     Joined::Stale => {
-                        let why = "the activity is from before the incident was released: nothing is done";
-                        self.note_joined(claim, existing, Some(why)).await?;
+                        self.note_joined(claim, existing, Some(stale(claim.last_seen))).await?;
                         return Ok(Claimed::Stale(existing.clone()));
                     }
                 },
@@ -186,14 +185,19 @@ impl Ledger {
     }
 
     /// Records the finding of a claim that changes no incident; `stale` says why it changes nothing at all.
-    async fn note_joined(&self, claim: &Claim, incident: &Incident, stale: Option<&str>) -> Result<(), LedgerError> {
+    async fn note_joined(
+        &self,
+        claim: &Claim,
+        incident: &Incident,
+        stale: Option<(Decision, &str)>,
+    ) -> Result<(), LedgerError> {
         let Some(mut finding) = claim.finding.clone() else { return Ok(()) };
         if incident.state == IncidentState::AwaitingApproval && finding.effective == Decision::Act {
             finding.effective = Decision::Approve;
             finding.reason.clone_from(&incident.reason);
         }
-        if let Some(why) = stale {
-            finding.effective = Decision::Ignore;
+        if let Some((effective, why)) = stale {
+            finding.effective = effective;
             why.clone_into(&mut finding.reason);
         }
         self.note(&finding).await
@@ -326,6 +330,19 @@ impl Ledger {
     }
 }
 
+/// What is done about a finding that reopens nothing. Where nobody can say whether it is about what was dealt with, a
+/// person is told.
+fn stale(last_seen: Option<Timestamp>) -> (Decision, &'static str) {
+    match last_seen {
+        Some(_) => (Decision::Ignore, "the activity is from before the incident was released: nothing is done"),
+        None => (
+            Decision::Notify,
+            "the incident was released, and the finding does not say when the activity was last seen: nothing is done; \
+             contain by hand where it is new",
+        ),
+    }
+}
+
 /// Whether a part was turned away because the table, or the one item, takes no more.
 fn is_busy(reasons: &[CancellationReason]) -> bool {
     let busy = |code: &str| matches!(code, "ThrottlingError" | "ProvisionedThroughputExceeded");
@@ -358,4 +375,17 @@ fn built<T>(result: Result<T, aws_sdk_dynamodb::error::BuildError>) -> Result<T,
         outage: false,
         source: Box::new(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_told_from_new_activity_is_told_to_a_person() {
+        let (known, _) = stale(Some(Timestamp::UNIX_EPOCH));
+        let (unknown, why) = stale(None);
+        assert_eq!((known, unknown), (Decision::Ignore, Decision::Notify));
+        assert!(why.contains("does not say when"), "{why}");
+    }
 }

@@ -17,9 +17,9 @@ use super::{Draft, Page};
 /// The most sessions that are told one by one.
 const TOLD: usize = 60;
 
-/// Whether there is anything that a person should know.
+/// Whether there is anything that a person should know: sessions, or that nobody looked everywhere and nobody will.
 pub(super) fn is_worth_a_page(chain: &ChainRecord) -> bool {
-    !chain.sessions.is_empty()
+    !chain.sessions.is_empty() || (chain.settled_at.is_some() && !chain.gaps.is_empty())
 }
 
 /// Twelve hex digits for what the page tells.
@@ -44,7 +44,12 @@ pub(super) fn page(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord
     let mut draft = Draft::default();
     let who = incident.principal.name.to_string();
     let count = chain.sessions.len();
-    draft.line(&format!("From what was stolen of {who}, {count} more sessions were made."));
+    if count == 0 {
+        draft.line(&format!("Firebreak looked for sessions that were made from what was stolen of {who}, and found"));
+        draft.line("none. It could not look everywhere: one that was made there is not denied.");
+    } else {
+        draft.line(&format!("From what was stolen of {who}, {count} more sessions were made."));
+    }
     if incident.drill {
         draft.line("This is a drill: everything named here belongs to a game day.");
     }
@@ -82,14 +87,21 @@ pub(super) fn page(incident: &Incident, chain: &ChainRecord, steps: &[StepRecord
     draft.section("Next step");
     if let Some(at) = chain.settled_at {
         draft.line(&format!("CloudTrail was complete up to after the last deny at {at}: the search is over."));
+        if !chain.gaps.is_empty() {
+            draft.line("What was not read stays unread: look there yourself, in CloudTrail, for `AssumeRole` by the principal.");
+        }
     } else {
         draft
             .line(&format!("CloudTrail is complete to about {}. Firebreak looks again until it is", chain.complete_to));
         draft.line("complete up to after the last deny.");
     }
-    draft.line("Look in CloudTrail for what these sessions did: the roles are as compromised as the first one was.");
+    if count > 0 {
+        draft
+            .line("Look in CloudTrail for what these sessions did: the roles are as compromised as the first one was.");
+    }
     let drill = if incident.drill { "drill: " } else { "" };
-    draft.page(&format!("{drill}chained sessions: {who}"))
+    let word = if count == 0 { "not everything was searched" } else { "chained sessions" };
+    draft.page(&format!("{drill}{word}: {who}"))
 }
 
 /// How the denial of a role's sessions stands.
@@ -208,6 +220,23 @@ mod tests {
             "CloudTrail is complete to about 2026-11-21T02:46:00Z.".to_owned(),
         ] {
             assert!(page.body.contains(&expected), "{expected}\n{}", page.body);
+        }
+    }
+
+    #[test]
+    fn a_search_that_is_over_and_could_not_look_everywhere_is_paged_though_it_found_nothing() {
+        let (incident, _) = role_order("orders");
+        let open = chain(&incident, Vec::new());
+        assert!(!is_worth_a_page(&open), "another look may read more");
+        let over = ChainRecord { settled_at: Some(incident.opened_at), ..open };
+        assert!(is_worth_a_page(&over));
+        assert!(!is_worth_a_page(&ChainRecord { gaps: Vec::new(), ..over.clone() }));
+        let page = page(&incident, &over, &[]);
+        assert_eq!(page.subject, "[Firebreak] not everything was searched: role/orders");
+        for says in
+            ["It could not look everywhere", "ap-east-1 could not be asked", "stays unread: look there yourself"]
+        {
+            assert!(page.body.contains(says), "{says}: {}", page.body);
         }
     }
 

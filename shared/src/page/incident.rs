@@ -110,14 +110,16 @@ pub(super) fn page(
     }
     who_else(&mut draft, occasion, incident);
     next_step(&mut draft, occasion, incident, steps, setting);
-    if matches!(
+    let with_commands = matches!(
         occasion,
         Occasion::Step(..)
             | Occasion::CannotContain(_)
             | Occasion::Complete(_)
             | Occasion::Ordered
             | Occasion::Releasing
-    ) {
+            | Occasion::Stopped(_)
+    );
+    if with_commands {
         undo::section(&mut draft, incident, steps, setting);
     }
     let drill = if incident.drill { "drill: " } else { "" };
@@ -135,6 +137,7 @@ fn word(occasion: &Occasion) -> String {
         Occasion::Evidence => "evidence kept".to_owned(),
         Occasion::Traced(_) => "chained sessions".to_owned(),
         Occasion::Releasing => "releasing".to_owned(),
+        Occasion::Stopped(_) => "NOT released".to_owned(),
         Occasion::Released => "released".to_owned(),
         Occasion::Finding(_) => "noted".to_owned(),
         Occasion::Paused => "paused".to_owned(),
@@ -168,6 +171,9 @@ fn headline(occasion: &Occasion, incident: &Incident, steps: &[StepRecord]) -> S
         Occasion::Complete(Verdict::CannotContain) => format!("Firebreak cannot contain {who}: no step took hold."),
         Occasion::Evidence => format!("The evidence about {who} is collected and signed."),
         Occasion::Releasing => format!("The containment of {who} is being released."),
+        Occasion::Stopped(_) => {
+            format!("The release of {who} stopped before anything was undone: it is `{}` as before.", incident.state)
+        }
         Occasion::Released if steps.is_empty() => {
             format!("The incident of {who} is closed: nothing had been contained.")
         }
@@ -389,6 +395,18 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
         }
         Occasion::Releasing => {
             draft.line("Wait for the page that says that it is released. If none comes, ask for the release again:");
+            draft.command(&setting.release(id));
+        }
+        Occasion::Stopped(_) => {
+            if let Some(stopped) = &incident.stopped {
+                draft.field("Stopped", &stopped.at.to_string());
+                draft.field("Asked by", &clean(&stopped.by, 256));
+                draft.field("Why", &clean(&stopped.why, 900));
+            }
+            draft.line(
+                "What is in force stays in force, and is watched as before. See to the reason (a quota of inline",
+            );
+            draft.line("policies that is full, a policy of the organisation), then ask for the release again:");
             draft.command(&setting.release(id));
         }
         Occasion::Released => released(draft, incident, steps),

@@ -308,6 +308,12 @@ fn finding_subject(text: &str) -> Option<String> {
 
 /// What there is to page about an incident as it stands.
 fn occasions(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
+    let under_way = matches!(incident.state, IncidentState::Releasing | IncidentState::Released);
+    let stopped = incident.stopped.iter().filter(|_| !under_way).map(|stopped| Occasion::Stopped(stopped.at));
+    stopped.chain(occasions_of_state(incident, steps)).collect()
+}
+
+fn occasions_of_state(incident: &Incident, steps: &[StepRecord]) -> Vec<Occasion> {
     match incident.state {
         IncidentState::Ordered => {
             let mut occasions = vec![Occasion::Ordered];

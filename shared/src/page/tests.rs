@@ -7,7 +7,7 @@ use firebreak_model::action::{ActionId, Response};
 use firebreak_model::decision::{Decision, Mode};
 use firebreak_model::finding::{Format, Subject};
 use firebreak_model::ladder::Refusal;
-use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder};
+use firebreak_model::ledger::{IncidentState, Origin, ReleaseOrder, StoppedRelease};
 use firebreak_model::plan::{Plan, Step};
 use firebreak_model::principal::Principal;
 use firebreak_model::usage::Usage;
@@ -296,6 +296,7 @@ fn a_boundary_that_a_release_left_alone_is_told_with_the_commands() {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: vec!["bound-role@role/orders-role".into()],
+        from: None,
     };
     let mut incident = Incident { state: IncidentState::Released, release: Some(release), ..incident() };
     incident.plan.steps.truncate(1);
@@ -379,6 +380,7 @@ fn a_release_says_what_was_left_alone() {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: vec!["quarantine-role@role/orders-role".into()],
+        from: None,
     };
     let incident = Incident { state: IncidentState::Released, release: Some(release), ..incident() };
     let steps = [
@@ -386,6 +388,26 @@ fn a_release_says_what_was_left_alone() {
         record(&incident, 1, StepState::Reverted, "what was there before is there again", None),
     ];
     insta::assert_snapshot!(shown(&page(&Occasion::Released, &incident, &steps)));
+}
+
+#[test]
+fn a_release_that_stopped_says_what_still_holds_and_how_to_go_on() {
+    let at = "2026-11-21T04:00:00Z".parse().unwrap();
+    let why = "the revocation failed: quota".to_owned();
+    let incident = Incident { stopped: Some(StoppedRelease { at, by: "ana".into(), why }), ..incident() };
+    let steps = [record(&incident, 0, StepState::Applied, "done", None)];
+    let page = page(&Occasion::Stopped(at), &incident, &steps);
+    assert_eq!(page.subject, "[Firebreak] NOT released: role/orders-role");
+    for says in [
+        "stopped before anything was undone: it is `ordered` as before",
+        "Asked by     ana",
+        "Why          the revocation failed: quota",
+        "[x] quarantine-role@role/orders-role",
+        r#""firebreak": "release""#,
+        "aws iam detach-role-policy",
+    ] {
+        assert!(page.body.contains(says), "{says}: {}", page.body);
+    }
 }
 
 #[test]
@@ -473,6 +495,7 @@ fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
     below.detail.clone_from(&hostile);
     steps[0] = StepRecord { detail: hostile.clone(), ..top };
     steps.push(below);
+    incident.stopped = Some(StoppedRelease { at: incident.opened_at, by: hostile.clone(), why: hostile.clone() });
     let occasions = [
         Occasion::Ordered,
         Occasion::Approval,
@@ -481,6 +504,7 @@ fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
         Occasion::Complete(Verdict::Partial),
         Occasion::CannotContain(hostile.clone()),
         Occasion::Releasing,
+        Occasion::Stopped(incident.opened_at),
         Occasion::Released,
     ];
     let mut pages: Vec<Page> =

@@ -239,6 +239,7 @@ mod tests {
                 invocation: "i".into(),
                 reactivate_keys: Vec::new(),
                 left_alone: Vec::new(),
+                from: None,
             };
             let incident = Incident {
                 state: IncidentState::Releasing,

@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tracing::{Instrument, info_span, warn};
 
-use super::{Revocation, longest_session};
+use super::{Revocation, in_an_hour, longest_session};
 use crate::action::ActionError;
 use crate::actions::RevokeChainedSessions;
 use crate::clock;
@@ -28,7 +28,7 @@ use crate::executor;
 use crate::failure::Failure;
 use crate::identity;
 use crate::queue::Next;
-use crate::trace::Traced;
+use crate::trace::{Past, Traced};
 
 /// How long after a deny was read back a call may still go through, at the most: IAM propagates it. Where CloudTrail is not
 /// that late, as in a game day, as long as that.
@@ -67,7 +67,7 @@ impl Revocation {
         };
         let chain = Chain::of(root(incident), known.clone());
         let Traced { chain, regions, mut gaps, mut again } =
-            self.tracer.follow(chain, calls, since(incident, asked_at)).await;
+            self.tracer.follow(chain, calls, &past(incident, asked_at)).await;
         gaps.extend(chain.not_followed());
         let mut ended = Vec::new();
         let mut failure = None;
@@ -198,9 +198,7 @@ impl Revocation {
     ) -> Result<String, Failure> {
         let this_episode = incident.episode == revocation.episode;
         if this_episode && incident.state != IncidentState::Released {
-            let later = now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX);
-            self.ledger.keep_revocation(&RevocationRecord { ends_at: later, ..revocation.clone() }).await?;
-            self.ledger.forget_revocation(revocation).await?;
+            self.put_off(revocation, in_an_hour(now)).await?;
             return Ok("still contained: stays".to_owned());
         }
         let PrincipalName::Role(role) = &revocation.principal.name else {
@@ -263,10 +261,16 @@ fn root(incident: &Incident) -> Root {
     }
 }
 
-/// From when on records are read: the longest session before the activity was first seen.
-fn since(incident: &Incident, now: Timestamp) -> Timestamp {
+/// Which records are read: from the longest session before the activity was first seen.
+fn past(incident: &Incident, now: Timestamp) -> Past {
     let ordered = incident.ordered_since();
-    let seen = incident.first_seen.unwrap_or(ordered).min(ordered);
+    let oldest = now.saturating_sub(HISTORY).unwrap_or(Timestamp::MIN);
+    let seen = incident.first_seen.unwrap_or(ordered).min(ordered).max(oldest);
     let from = seen.saturating_sub(longest_session(&incident.principal.name)).unwrap_or(Timestamp::MIN);
-    from.max(now.saturating_sub(HISTORY).unwrap_or(Timestamp::MIN))
+    let names = match &incident.principal.name {
+        PrincipalName::User(name) => vec![name.as_str().to_owned()],
+        PrincipalName::Role(_) => incident.functions.iter().map(|function| function.name().to_owned()).collect(),
+    };
+    let denied = ordered.saturating_add(PROPAGATION).unwrap_or(Timestamp::MAX);
+    Past { since: from.max(oldest), seen, denied, names }
 }

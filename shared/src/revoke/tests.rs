@@ -328,6 +328,7 @@ async fn a_release_frees_the_function_after_the_revocation() {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     });
     let target = Target::Function(function.clone());
     let step = incident.step_record(&Step { action: ActionId::QuarantineFunction, target }, incident.opened_at);
@@ -348,6 +349,7 @@ async fn a_release_frees_the_function_after_the_revocation() {
             ok("<PutRolePolicyResponse/>"),
             standing(&firebreak_model::policy::revocation(at)),
             none(),
+            stored(&incident),
             item(&Record::Step(Box::new(step.clone()))),
             denied(),
             freed,
@@ -362,6 +364,15 @@ async fn a_release_frees_the_function_after_the_revocation() {
     assert!(at("PutRolePolicy") < at("DeleteRolePolicy"), "{named:?}");
     assert!(wire.requests()[at("DeleteRolePolicy")].contains("PolicyName=firebreak-deny-functions"));
     assert!(put(&wire, "step").contains(r#""state":{"S":"reverted"}"#));
+    // A release that was taken back meanwhile frees nothing.
+    let taken_back = Incident { state: IncidentState::Ordered, release: None, ..incident.clone() };
+    let mut overtaken = script(none());
+    overtaken.truncate(11);
+    overtaken.push(stored(&taken_back));
+    let wire = Wire::answering(overtaken);
+    let failure = revocation(&wire).handle(&revoke).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Refused(text) if text.contains("taken back")), "{failure}");
+    assert_eq!(wire.unused(), 0, "{:?}", calls(&wire));
     // What could not be taken out keeps the release from going on.
     let wire = Wire::answering(script(query_error(400, "Throttling")));
     let failure = revocation(&wire).handle(&revoke).await.unwrap_err();
@@ -386,6 +397,7 @@ async fn a_deny_ends_with_its_sessions_once_the_incident_is_released() {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     let released = Incident { state: IncidentState::Released, release: Some(release), ..ordered.clone() };
     let ended = || item(&Record::Chain(Box::new(chain(&ordered, "2026-11-21T04:00:00Z"))));
@@ -416,4 +428,46 @@ async fn a_deny_ends_with_its_sessions_once_the_incident_is_released() {
     let reopened = Incident { episode: 2, ..ordered.clone() };
     let (_, said) = sweep(vec![items(&[kept(&reopened)]), stored(&reopened), ended(), none(), none()]).await;
     assert!(said.contains("nothing had been written"), "{said}");
+}
+
+#[tokio::test]
+async fn a_revocation_is_remembered_until_it_is_taken_out_whatever_becomes_of_the_incident() {
+    let ordered = quarantined();
+    let at = |time: &str| ReleaseOrder {
+        at: time.parse().unwrap(),
+        by: "ana".into(),
+        reason: "over".into(),
+        invocation: "i".into(),
+        reactivate_keys: Vec::new(),
+        left_alone: Vec::new(),
+        from: None,
+    };
+    let kept = items(&[Record::Revocation(RevocationRecord {
+        schema: SCHEMA,
+        incident_id: ordered.incident_id.clone(),
+        principal: ordered.principal.clone(),
+        ends_at: "2026-11-21T16:05:00Z".parse().unwrap(),
+        action: ActionId::RevokeSessions,
+        episode: 0,
+    })]);
+    let released = |release| Incident { state: IncidentState::Released, release: Some(release), ..ordered.clone() };
+    // While the incident is open again its record stays as it is: closing it need not write another.
+    for state in
+        [IncidentState::Ordered, IncidentState::AwaitingApproval, IncidentState::Withheld, IncidentState::Releasing]
+    {
+        let open = Incident { state, episode: 2, ..ordered.clone() };
+        let (wire, said) = sweep(vec![kept.clone(), stored(&open)]).await;
+        assert_eq!(calls(&wire).len(), 2, "{state}: {said}");
+    }
+    // A later release need not have kept a record: this one goes on as its.
+    let later = released(at("2100-01-01T00:00:00Z"));
+    let (wire, _) = sweep(vec![kept.clone(), stored(&later), none(), none()]).await;
+    assert_eq!(calls(&wire)[2..], ["PutItem", "DeleteItem"]);
+    assert!(put(&wire, "revocation").contains("2100-01-01T12:05:00Z#"), "{}", put(&wire, "revocation"));
+    // In the end it is taken out.
+    let over = released(at("2026-11-21T04:00:00Z"));
+    let document = standing(&firebreak_model::policy::revocation("2026-11-21T04:00:00Z".parse().unwrap()));
+    let script = vec![kept.clone(), stored(&over), document, ok("<DeleteRolePolicyResponse/>"), none()];
+    let (wire, said) = sweep(script).await;
+    assert_eq!(calls(&wire)[3..], ["DeleteRolePolicy", "DeleteItem"], "{said}");
 }

@@ -68,9 +68,21 @@ impl Trail {
             Shelf::Error(status, code) => (status, json!({"__type": code, "message": "scripted"})),
             Shelf::Circle => (200, json!({"Events": [], "NextToken": "round"})),
             Shelf::Records(records, most) => {
-                let of = |record: &Value| match name {
-                    "EventName" => record["eventName"] == value,
-                    _ => record["userIdentity"]["accessKeyId"] == value,
+                let second = |record: &Value| super::time(record).unwrap().as_second();
+                let (from, to) = (body["StartTime"].as_f64().unwrap(), body["EndTime"].as_f64().unwrap_or(f64::MAX));
+                #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]
+                let within = |record: &Value| (from..=to).contains(&(second(record) as f64));
+                let named = |record: &Value| {
+                    let id = record["userIdentity"]["principalId"].as_str().unwrap_or_default();
+                    id.split(':').nth(1) == Some(value)
+                };
+                let of = |record: &Value| {
+                    within(record)
+                        && match name {
+                            "EventName" => record["eventName"] == value,
+                            "Username" => named(record),
+                            _ => record["userIdentity"]["accessKeyId"] == value,
+                        }
                 };
                 let all: Vec<_> = records.into_iter().filter(of).collect();
                 let from: usize = token.parse().unwrap();
@@ -123,8 +135,17 @@ async fn follow(trail: &Trail, bounds: Bounds) -> Traced {
     let bounds = Bounds { pace: Duration::ZERO, ..bounds };
     let tracer = Tracer::new(trail.sdk(), partition, Vec::new(), bounds);
     let root = Root { access_keys: vec![key(0).parse().unwrap()], ..Root::default() };
-    let since = "2026-11-20T15:00:00Z".parse().unwrap();
-    tracer.follow(Chain::of(root, Vec::new()), &[Call::AssumeRole], since).await
+    tracer.follow(Chain::of(root, Vec::new()), &[Call::AssumeRole], &past(&[])).await
+}
+
+fn past(names: &[&str]) -> Past {
+    let at = |time: &str| time.parse().unwrap();
+    Past {
+        since: at("2026-11-20T15:00:00Z"),
+        seen: at("2026-11-21T02:00:00Z"),
+        denied: at("2026-11-21T03:05:00Z"),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+    }
 }
 
 fn found(traced: &Traced) -> Vec<String> {
@@ -165,10 +186,49 @@ async fn where_there_is_too_much_the_keys_are_asked_about_and_the_gap_is_said() 
     assert_eq!(traced.gaps.len(), 1, "{:?}", traced.gaps);
     assert!(traced.gaps[0].contains("us-gov-east-1") && traced.gaps[0].contains("more than the 100 calls"));
     assert_eq!(traced.regions, [WEST.parse().unwrap()]);
-    // Two pages, then each of the four keys once, and only where not all was read.
+    // Two pages, two of the time of the theft and one of that before, then each of the four keys once, and only where not
+    // all was read.
     let keys: Vec<String> = trail.calls().into_iter().filter(|call| call.contains("AccessKeyId")).collect();
     assert_eq!(keys, [0, 1, 2, 3].map(|n| format!("us-gov-east-1 AccessKeyId {} 0", key(n))));
-    assert_eq!(trail.calls().len(), 2 + 1 + 4);
+    assert_eq!(trail.calls().len(), 2 + 2 + 1 + 1 + 4);
+}
+
+#[tokio::test]
+async fn the_head_start_is_read_however_much_comes_after_it() {
+    let at = |mut record: Value, time: String| {
+        record["eventTime"] = json!(time);
+        record
+    };
+    let hour = "2026-11-21T04:00:00Z".to_owned();
+    let after = || (0..60).map(|n| at(by_a_service(n), hour.clone())).collect::<Vec<_>>();
+    let around = (0..60).map(|n| at(by_a_service(n), format!("2026-11-21T03:{:02}:{:02}Z", 4 - n / 30, 59 - n % 30)));
+    let theft = at(assumed(0, 1), "2026-11-21T02:30:00Z".to_owned());
+    let before = at(assumed(0, 2), "2026-11-20T23:00:00Z".to_owned());
+    let late = at(assumed(0, 3), "2026-11-21T03:30:00Z".to_owned());
+    // A finding on a function: no key is known, only whose sessions they are.
+    let root = Root { unique_id: Some("AROAEXAMPLE000000000".parse().unwrap()), ..Root::default() };
+    for (what, records, names, expected, gap) in [
+        (
+            "after",
+            [after(), vec![theft.clone(), before.clone()]].concat(),
+            vec![],
+            vec![1, 2],
+            Some("a known key or session"),
+        ),
+        ("around", around.chain([theft, before]).collect(), vec![], vec![1, 2], None),
+        ("late", [after(), vec![late.clone()]].concat(), vec![], vec![], Some("the rest was not looked at")),
+        ("late, by name", [after(), vec![late]].concat(), vec!["s0"], vec![3], Some("a known key or session")),
+    ] {
+        let trail = Trail::of([(EAST, Shelf::Records(records, 50))]);
+        let bounds = Bounds { pages: 1, pace: Duration::ZERO, ..Bounds::default() };
+        let tracer = Tracer::new(trail.sdk(), Partition::AwsUsGov, Vec::new(), bounds);
+        let chain = Chain::of(root.clone(), Vec::new());
+        let traced = tracer.follow(chain, &[Call::AssumeRole], &past(&names)).await;
+        assert_eq!(found(&traced), expected.into_iter().map(key).collect::<Vec<_>>(), "{what}: {:?}", trail.calls());
+        let said = traced.gaps.join("; ");
+        assert_eq!(gap.map(|gap| said.contains(gap)), gap.map(|_| true), "{what}: {said}");
+        assert_eq!(traced.gaps.is_empty(), gap.is_none(), "{what}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -179,7 +239,7 @@ async fn the_keys_that_a_region_is_asked_about_are_bounded() {
     let traced = follow(&trail, Bounds { pages: 1, keys: 10, ..Bounds::default() }).await;
     assert_eq!(found(&traced).len(), 10);
     assert!(traced.gaps.iter().any(|gap| gap == "us-gov-east-1: not every key was asked about"), "{:?}", traced.gaps);
-    assert_eq!(trail.calls().len(), 1 + 1 + 10);
+    assert_eq!(trail.calls().len(), 3 + 1 + 10);
 }
 
 #[tokio::test]

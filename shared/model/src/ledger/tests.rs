@@ -31,6 +31,7 @@ fn released(at: &str) -> Incident {
             invocation: "i".into(),
             reactivate_keys: Vec::new(),
             left_alone: Vec::new(),
+            from: None,
         }),
         ..incident(Decision::Act)
     }
@@ -135,10 +136,41 @@ fn only_the_guards_word_moves_an_incident_to_a_principal_made_again() {
     assert_eq!((next.episode, counts), (1, false));
     for left in [
         pinned(new, "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS", Decision::Act),
-        pinned(new, tamper::RECREATED, Decision::Approve),
         pinned(old, tamper::RECREATED, Decision::Act),
     ] {
         assert_eq!(now.join(&left, None), Joined::Unchanged, "{left:?}");
+    }
+}
+
+#[test]
+fn where_the_playbook_asks_a_person_is_asked_about_one_made_again_unless_one_had_asked() {
+    let mut found = incident(Decision::Approve);
+    found.principal.unique_id = Some("AROAEXAMPLE000000002".parse().unwrap());
+    if let Origin::Finding { finding_type, .. } = &mut found.origin {
+        tamper::RECREATED.clone_into(finding_type);
+    }
+    let mut now = incident(Decision::Act);
+    now.principal.unique_id = Some("AROAEXAMPLE000000001".parse().unwrap());
+    let joined = |now: &Incident| {
+        let Joined::Changed { next, counts } = now.join(&found, None) else { panic!("it is not dropped") };
+        assert_eq!(next.principal.unique_id, found.principal.unique_id);
+        (next.state, next.ordered_at.is_some(), counts)
+    };
+    assert_eq!(joined(&now), (IncidentState::AwaitingApproval, false, false));
+    let approval = Approval { at: now.opened_at, by: "ana".into(), reason: "r".into(), invocation: "another".into() };
+    let approved = Incident { approval: Some(approval), ..now.clone() };
+    assert_eq!(joined(&approved), (IncidentState::Ordered, true, false));
+    let origin = Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "one".into() };
+    assert_eq!(joined(&Incident { origin, ..now }), (IncidentState::Ordered, true, false));
+}
+
+#[test]
+fn what_was_made_long_before_the_order_is_not_taken_for_the_thiefs_alone() {
+    let mut now = incident(Decision::Act);
+    let ordered = now.ordered_since();
+    for (seen, since) in [(1, 1), (6, 6), (7, 6), (500, 6)] {
+        now.first_seen = Some(ordered - SignedDuration::from_hours(seen));
+        assert_eq!(now.newborn_since(), ordered - SignedDuration::from_hours(since), "{seen} hours");
     }
 }
 

@@ -293,6 +293,7 @@ fn what_is_open_is_said() {
         invocation: "j".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     });
     let report = story.report();
     assert_eq!((report.verdict, report.release.len()), (Verdict::Released, 0));

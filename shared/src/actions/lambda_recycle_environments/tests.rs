@@ -31,6 +31,7 @@ fn releasing(incident: &Incident, seconds: i64) -> Incident {
         invocation: "test".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     Incident { state: IncidentState::Releasing, release: Some(release), ..incident.clone() }
 }

@@ -233,6 +233,7 @@ async fn a_deny_of_what_was_released_is_told_with_the_command_that_takes_it_away
         invocation: "i".to_owned(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     });
     let item: Value = serde_json::from_str(&body(&stored(&released))).unwrap();
     let claimed = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [

@@ -141,6 +141,7 @@ fn released() -> Incident {
         invocation: "i".to_owned(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     Incident { state: IncidentState::Released, release: Some(release), ..robbed() }
 }

@@ -21,6 +21,7 @@ fn released() -> (Incident, RevocationRecord, StepRecord) {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     let incident = Incident { state: IncidentState::Released, release: Some(release), ..ordered };
     let kept = RevocationRecord {

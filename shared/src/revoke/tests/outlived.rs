@@ -15,6 +15,7 @@ fn released() -> (Incident, RevocationRecord, StepRecord) {
         invocation: "i".into(),
         reactivate_keys: Vec::new(),
         left_alone: Vec::new(),
+        from: None,
     };
     let mut incident = Incident { state: IncidentState::Released, release: Some(release), ..quarantined() };
     incident.principal.unique_id = Some(ROLE_ID.parse().unwrap());
