@@ -94,7 +94,7 @@ impl Endpoint {
 
     /// What tells its callers where it is.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        VARIABLES.into_iter().zip(self.ports.iter().map(url)).collect()
+        VARIABLES.into_iter().zip(self.ports.iter().copied().map(url)).collect()
     }
 
     /// Begins anew, with this account and this delay before each answer.
@@ -102,7 +102,7 @@ impl Endpoint {
         let mut state = self.state();
         (state.world, state.delay, state.connections) = (world, delay, 0);
         // Code is fetched at an address that Lambda gives: at the endpoint for everything that has none of its own.
-        state.world.packages = self.ports.first().map(url).unwrap_or_default();
+        state.world.packages = self.ports.first().copied().map(url).unwrap_or_default();
         (state.caller, state.before_first) = (0, None);
         state.calls.clear();
         state.unknown.clear();
@@ -176,7 +176,7 @@ impl Endpoint {
     }
 }
 
-fn url(port: &u16) -> String {
+fn url(port: u16) -> String {
     format!("https://127.0.0.1:{port}")
 }
 

@@ -339,11 +339,19 @@ impl Stage {
             let answer = answer.send().await?;
             let number = answer.attributes().and_then(|all| all.get(&count)).map_or("?", String::as_str);
             if number != "0" {
-                found.push(format!("{number} {what}"));
+                found.push(format!("{number} {what}: {}", self.lying_in(url).await?));
             }
         }
         self.check(judged("both failure queues are empty", "empty", some_or(&found, "empty"), found.is_empty()));
         Ok(())
+    }
+
+    /// What some messages of a queue say, for whoever looks why they lie there.
+    async fn lying_in(&self, url: &str) -> Result<String> {
+        let answer = self.aws.sqs.receive_message().queue_url(url).max_number_of_messages(10).visibility_timeout(0);
+        let answer = answer.send().await?;
+        let bodies = answer.messages().iter().filter_map(|message| message.body());
+        Ok(bodies.map(|body| body.chars().take(1_500).collect::<String>()).collect::<Vec<_>>().join("; "))
     }
 
     /// Waits until every step of the incident's plan is verified.

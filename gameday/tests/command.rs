@@ -285,9 +285,9 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
         // An invocation that failed, twice in its queue, about what is contained by now; and a re-check that failed.
         let ours = stack.output("QuarantinePrincipalArn").unwrap();
         let failed = json!({"requestContext": {"functionArn": ours}, "requestPayload": event}).to_string();
-        open(aws, stack.output("FunctionFailuresUrl").unwrap()).await;
+        let failures = stack.output("FunctionFailuresUrl").unwrap();
+        let policy = open(aws, failures).await;
         for _ in 0..2 {
-            let failures = stack.output("FunctionFailuresUrl").unwrap();
             aws.sqs.send_message().queue_url(failures).message_body(&failed).send().await.unwrap();
         }
         let order = json!({"detail-type": "Containment Ordered", "source": "firebreak", "account": ACCOUNT, "id": "e",
@@ -308,6 +308,7 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
         }
         let attached = aws.iam.list_attached_role_policies().role_name(&role.name).send().await.unwrap();
         assert_eq!(attached.attached_policies().len(), 1);
+        set_policy(aws, failures, &policy).await;
     });
 }
 
@@ -402,8 +403,8 @@ fn a_release_stops_before_anything_is_undone_where_the_revocation_cannot_be_writ
             // A watch that began after the release was taken back, not the one from before.
             let book = Book::read(aws, stack).await.unwrap();
             watched = book.watch(&id).is_some_and(|watch| watch.updated_at >= stopped.at);
-            let pages = inbox.take(aws).await.unwrap();
-            paged |= pages.iter().any(|page| page.subject.contains(&format!("NOT released: role/{}", role.name)));
+            let arrived = inbox.take(aws).await.unwrap();
+            paged |= arrived.iter().any(|page| page.subject.contains(&format!("NOT released: role/{}", role.name)));
             if watched && paged {
                 break;
             }

@@ -155,7 +155,9 @@ fn wanted(name: &str, event: &Value) -> BTreeSet<&'static str> {
         _ if name.starts_with("outcome-") => {
             rules.insert("notify");
             let ordered = event["detail-type"] == "Containment Ordered";
-            rules.extend(ordered.then_some("trace"));
+            // What was undone may be the deny of a chained session, which the search puts back.
+            let searched = ordered || event["detail-type"] == "Containment Undone";
+            rules.extend(searched.then_some("trace"));
             if ordered {
                 rules.insert("watch");
             }
@@ -312,6 +314,9 @@ fn every_outcome_and_every_response_reaches_its_function() {
                 let mut wanted = BTreeSet::from(["notify"]);
                 if matches!(kind, OutcomeKind::ContainmentUndone | OutcomeKind::TamperingFound) {
                     wanted.insert("put-back");
+                }
+                if *kind == OutcomeKind::ContainmentUndone {
+                    wanted.insert("trace");
                 }
                 if RETOLD.contains(&kind.as_str()) {
                     wanted.insert("report");

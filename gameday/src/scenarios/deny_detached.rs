@@ -78,7 +78,14 @@ async fn play(stage: &mut Stage) -> Result<()> {
     settles(stage, &id, "what was put back again").await?;
     let subjects: Vec<&str> = stage.pages.iter().map(|page| page.subject.as_str()).collect();
     let paged = subjects.iter().filter(|subject| subject.contains(&on("undone"))).count();
-    stage.check(equal("pages about the undoing, one for the same hand", "1", &paged.to_string()));
+    let book = stage.look().await?;
+    let undone = book.tampers_of(&id);
+    // A look may come while the administrator is at it: then it finds a part, which is an occasion of its own.
+    let occasions: BTreeSet<String> = undone.iter().map(|tamper| tamper.occasion()).collect();
+    let (wanted, found) = (occasions.len().to_string(), paged.to_string());
+    stage.check(equal("pages about the undoing, one for the same hand and the same steps", &wanted, &found));
+    let more = undone.len() > 1;
+    stage.check(judged("times that it was found undone", "more than once", undone.len().to_string(), more));
 
     let known = stage.look().await?.tampers_of(&id).len();
     acts::release(stage, &id, &format!("role/{}", victim.role.name), &before, &Left::default()).await?;

@@ -154,9 +154,11 @@ async fn play(stage: &mut Stage) -> Result<()> {
     let again = json!({"Records": [{"messageId": "m1", "eventSource": "aws:sqs", "body": event.to_string()}]});
     let answer = stage.invoke(FunctionName::RevokeSessions, &again).await?;
     let failures = answer.payload.get("batchItemFailures").and_then(|f| f.as_array()).map_or(0, Vec::len);
+    let book = stage.look().await?;
+    let over = book.chains.iter().any(|chain| chain.incident_id == id && chain.settled_at.is_some());
     stage.check(equal(
-        "messages that are to come again, as CloudTrail is not complete yet",
-        "1",
+        "messages that are to come again, as long as CloudTrail is not complete up to after the last deny",
+        if over { "0" } else { "1" },
         &failures.to_string(),
     ));
 

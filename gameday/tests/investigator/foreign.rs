@@ -74,9 +74,9 @@ fn seen(page: &str) -> Seen {
 
 /// What there is in a page that runs, fetches, or is none of ours.
 fn alive(page: &str) -> Vec<String> {
-    const ELEMENTS: &str = "html head meta title style body header footer section h1 h2 h3 p span small time code pre br \
+    const ELEMENTS: &str = "html head meta title style body header main footer section h1 h2 h3 p span small time code pre br \
                             dl dt dd ol ul li table thead tbody tr th td details summary";
-    const ATTRIBUTES: &str = "lang charset http-equiv content name class data-is";
+    const ATTRIBUTES: &str = "lang charset http-equiv content name class data-is scope datetime";
     let seen = seen(page);
     let of = |all: &str| all.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
     let mut found: Vec<String> = seen.elements.borrow().difference(&of(ELEMENTS)).map(|e| format!("<{e}>")).collect();

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use firebreak_model::ids::Region;
 
+/// Turns, and when each was.
+#[cfg(test)]
+type Noted = Vec<(Region, Duration)>;
+
 /// When the next call may go out, Region by Region.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
@@ -13,7 +17,7 @@ pub(crate) struct Pace {
     next: Arc<Mutex<BTreeMap<Region, Instant>>>,
     /// The turns that were taken without waiting for them, and the time when all began.
     #[cfg(test)]
-    noted: Option<(Instant, Arc<Mutex<Vec<(Region, Duration)>>>)>,
+    noted: Option<(Instant, Arc<Mutex<Noted>>)>,
 }
 
 impl Pace {

@@ -203,9 +203,9 @@ impl<'a> Sink<'a> {
         let (first, rest) = bytes.split_at(missing.min(bytes.len()));
         self.staged.extend_from_slice(first);
         self.eat().await?;
-        let bites = rest.chunks_exact(BITE);
-        let left = bites.remainder();
-        for bite in bites {
+        let whole = rest.chunks_exact(BITE);
+        let left = whole.remainder();
+        for bite in whole {
             self.bite(bite).await?;
         }
         self.staged.extend_from_slice(left);
@@ -385,11 +385,12 @@ mod tests {
         bucket.hold();
         let store = bucket.store();
         let mut sink = Sink::in_parts_of(&store, "p/x".into(), None, 2 * BITE).unwrap();
-        sink.write(&[b'a'; 2 * BITE]).await.unwrap();
-        sink.write(&[b'b'; BITE]).await.unwrap();
+        sink.write(&vec![b'a'; 2 * BITE]).await.unwrap();
+        sink.write(&vec![b'b'; BITE]).await.unwrap();
         assert_eq!(bucket.requests().len(), 1, "it is on its way, and nobody has waited for it");
         {
-            let mut third = std::pin::pin!(sink.write(&[b'c'; BITE]));
+            let content = vec![b'c'; BITE];
+            let mut third = std::pin::pin!(sink.write(&content));
             assert!(poll!(third.as_mut()).is_pending(), "the one before has not landed");
             assert_eq!(bucket.requests().len(), 1);
             bucket.let_go();
@@ -397,7 +398,7 @@ mod tests {
         }
         sink.write(b"d").await.unwrap();
         let stored = sink.finish().await.unwrap();
-        let content = [&[b'a'; 2 * BITE][..], &[b'b'; BITE], &[b'c'; BITE], b"d"].concat();
+        let content = [&vec![b'a'; 2 * BITE][..], &vec![b'b'; BITE], &vec![b'c'; BITE], b"d"].concat();
         assert!(bucket.object("p/x").unwrap() == content);
         assert_eq!((stored.bytes, stored.sha256), (4 * BITE as u64 + 1, sha256_hex(&content)));
         assert_eq!(bucket.requests().len(), 5);
@@ -409,8 +410,8 @@ mod tests {
         bucket.hold();
         let store = bucket.store();
         let mut sink = Sink::in_parts_of(&store, "p/x".into(), None, 2 * BITE).unwrap();
-        sink.write(&[b'a'; 2 * BITE]).await.unwrap();
-        sink.write(&[b'b'; BITE]).await.unwrap();
+        sink.write(&vec![b'a'; 2 * BITE]).await.unwrap();
+        sink.write(&vec![b'b'; BITE]).await.unwrap();
         drop(sink);
         bucket.let_go();
         for _ in 0..100 {

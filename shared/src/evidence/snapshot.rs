@@ -117,6 +117,10 @@ impl Snapshots {
     /// Has the report made again in a while, where that is what an event is for: what happens together is told together.
     async fn to_be_told(&self, event: &Value) -> Result<Option<Answer>, Failure> {
         let happened = event.get("detail-type").is_some();
+        // Tampering with Firebreak itself belongs to no incident.
+        if happened && event.pointer("/detail/incident_id").is_some_and(Value::is_null) {
+            return Ok(Some(Answer::of("nothing to do").saying("it belongs to no incident")));
+        }
         let Some(order) = Order::read(event).filter(|order| happened && order.report.is_some()) else {
             return Ok(None);
         };

@@ -221,9 +221,9 @@ async fn the_head_start_is_read_however_much_comes_after_it() {
     ] {
         let trail = Trail::of([(EAST, Shelf::Records(records, 50))]);
         let bounds = Bounds { pages: 1, pace: Duration::ZERO, ..Bounds::default() };
-        let tracer = Tracer::new(trail.sdk(), Partition::AwsUsGov, Vec::new(), bounds);
+        let search = Tracer::new(trail.sdk(), Partition::AwsUsGov, Vec::new(), bounds);
         let chain = Chain::of(root.clone(), Vec::new());
-        let traced = tracer.follow(chain, &[Call::AssumeRole], &past(&names)).await;
+        let traced = search.follow(chain, &[Call::AssumeRole], &past(&names)).await;
         assert_eq!(found(&traced), expected.into_iter().map(key).collect::<Vec<_>>(), "{what}: {:?}", trail.calls());
         let said = traced.gaps.join("; ");
         assert_eq!(gap.map(|gap| said.contains(gap)), gap.map(|_| true), "{what}: {said}");

@@ -151,7 +151,9 @@ impl Asked {
                 regions.iter().map(|region| (region.clone(), goes_on(region))).collect();
             let earliest = behind.values().copied().min().filter(|earliest| *earliest < oldest);
             before_history = before_history.into_iter().chain(earliest).min();
-            behind.values_mut().for_each(|from| *from = (*from).max(oldest));
+            for from in behind.values_mut() {
+                *from = (*from).max(oldest);
+            }
             let from = behind.values().copied().max().unwrap_or(from);
             behind.retain(|_, earlier| *earlier < from);
             all.push(Question { by, value: value.to_owned(), from, chained, behind });
@@ -373,7 +375,7 @@ mod tests {
     fn all_that_is_still_to_be_asked_fits_into_a_record() {
         let regions: Vec<Region> = (0..40).map(|n| format!("ap-southeast-{n}").parse().unwrap()).collect();
         let asked = Asked { regions, ..Asked::default() };
-        let about = |n: usize| asked.about_chained(&key(&format!("ASIAEXAMPLE000000{:03}", n)), at(SINCE));
+        let about = |n: usize| asked.about_chained(&key(&format!("ASIAEXAMPLE000000{n:03}")), at(SINCE));
         let pending: Vec<Ask> = (0..MOST_QUESTIONS).map(about).collect();
         assert!(serde_json::to_string(&pending).unwrap().len() < 100_000);
     }

@@ -45,12 +45,12 @@ impl Logging {
 pub(in crate::evidence) async fn log_groups(client: &Client, function: &FunctionArn) -> Logging {
     let name = function.name();
     let default = format!("/aws/lambda/{name}");
-    let named = |config: Option<LoggingConfig>| config.and_then(|c| c.log_group).unwrap_or_else(|| default.clone());
+    let group_of = |config: Option<LoggingConfig>| config.and_then(|c| c.log_group).unwrap_or_else(|| default.clone());
     let mut found = Logging::default();
     let mut names = Vec::new();
     let latest = client.get_function_configuration().function_name(name).send().await;
     match latest.map_err(|error| ActionError::of(CONFIGURATION, name, error)) {
-        Ok(latest) => names.push(named(latest.logging_config)),
+        Ok(latest) => names.push(group_of(latest.logging_config)),
         Err(error) => found.missed(function, call(CONFIGURATION, function, None), &error),
     }
     let mut versions = client.list_versions_by_function().function_name(name).into_paginator().items().send();
@@ -62,7 +62,7 @@ pub(in crate::evidence) async fn log_groups(client: &Client, function: &Function
                 found.gaps.push(left_out(function, problem));
                 break;
             }
-            Ok(version) => published.push(named(version.logging_config)),
+            Ok(version) => published.push(group_of(version.logging_config)),
             Err(error) => {
                 let error = ActionError::of(VERSIONS, name, error);
                 found.missed(function, call(VERSIONS, function, None), &error);
