@@ -138,6 +138,7 @@ impl Stage {
         let mut environment = vec![
             ("SSL_CERT_FILE", self.bundle.display().to_string()),
             ("FIREBREAK_ACCOUNT", ACCOUNT.to_owned()),
+            ("FIREBREAK_CLOUDTRAIL_LAG_SECONDS", "900".to_owned()),
             ("FIREBREAK_BUS", "firebreak".to_owned()),
             ("FIREBREAK_DENY_POLICY_ARN", arn(&format!("iam::{ACCOUNT}:policy/firebreak/firebreak-deny"))),
             ("FIREBREAK_EVIDENCE_BUCKET", "firebreak-evidence".to_owned()),
