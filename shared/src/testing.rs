@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use firebreak_model::action::{ActionId, Response};
 use firebreak_model::ids::FunctionArn;
-use firebreak_model::ledger::{Incident, Origin};
+use firebreak_model::ledger::{Incident, Origin, ReleaseOrder};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::Principal;
 use jiff::Timestamp;
@@ -205,6 +205,19 @@ fn incident_on(arn: &str, functions: Vec<FunctionArn>, responses: &[Response]) -
         rule: "test".to_owned(),
         reason: "test".to_owned(),
         ..Incident::ordered(principal, functions, responses.to_vec(), origin, now)
+    }
+}
+
+/// A release that was asked for at a time, and names no key.
+pub(crate) fn release_order(at: Timestamp) -> ReleaseOrder {
+    ReleaseOrder {
+        at,
+        by: "ana".to_owned(),
+        reason: "over".to_owned(),
+        invocation: "i".to_owned(),
+        reactivate_keys: Vec::new(),
+        left_alone: Vec::new(),
+        from: None,
     }
 }
 

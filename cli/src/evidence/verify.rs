@@ -60,7 +60,7 @@ impl fmt::Display for Sound {
         writeln!(f, "last manifest  {} ({})", head.sha256, head.key)?;
         writeln!(f, "signed with    {fingerprint}")?;
         writeln!(f, "held to        the manifest of {}, the key of {}", held_to[0], held_to[1])?;
-        if held_to.contains(&BESIDE) {
+        if held_to.contains(&ANCHOR) {
             writeln!(
                 f,
                 "               (whoever can write here can write {ANCHOR}: compare with a page, or the ledger)"
@@ -79,9 +79,6 @@ impl fmt::Display for Sound {
         Ok(())
     }
 }
-
-/// What evidence is held to where the caller names nothing.
-const BESIDE: &str = "anchor.json";
 
 /// Checks a folder. A manifest that the caller names may be any of the chain: each names the one before it, so that it
 /// vouches for all up to itself, and a page that named the last one is overtaken by the next collection.
@@ -102,7 +99,7 @@ pub(crate) fn verify(place: &Path, held: &Held) -> Result<Sound, Wrong> {
         return wrong(&last.key, format!("is not the last manifest: that has SHA-256 {digest}"));
     }
     let held_to =
-        [(&held.head, "--head"), (&held.key, "--key")].map(|(given, flag)| given.as_ref().map_or(BESIDE, |_| flag));
+        [(&held.head, "--head"), (&held.key, "--key")].map(|(given, flag)| given.as_ref().map_or(ANCHOR, |_| flag));
     let named = objects(&files, &manifests)?;
     files.nothing_but(&named)?;
     let entries = || manifests.iter().flat_map(|read| &read.manifest.entries);

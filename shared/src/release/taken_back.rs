@@ -71,7 +71,7 @@ mod tests {
     use super::super::tests::{releasing, request};
     use super::*;
     use crate::evidence::testing::{item, items};
-    use crate::testing::{Answer, Wire, json_error, ok, role_order};
+    use crate::testing::{Answer, Wire, json_error, ok, release_order, role_order};
 
     fn stored(incident: &Incident) -> Answer {
         item(&Record::Incident(Box::new(incident.clone())))
@@ -79,15 +79,7 @@ mod tests {
 
     /// The incident while a release is under way that began in `from`.
     fn under_way(incident: &Incident, from: IncidentState, updated_at: Timestamp) -> Incident {
-        let release = ReleaseOrder {
-            at: updated_at,
-            by: "ana".into(),
-            reason: "over".into(),
-            invocation: "i".into(),
-            reactivate_keys: Vec::new(),
-            left_alone: Vec::new(),
-            from: Some(from),
-        };
+        let release = ReleaseOrder { from: Some(from), ..release_order(updated_at) };
         let version = incident.version + 1;
         Incident { state: IncidentState::Releasing, release: Some(release), version, updated_at, ..incident.clone() }
     }

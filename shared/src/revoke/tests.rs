@@ -7,7 +7,7 @@ use std::time::Duration;
 use firebreak_model::action::Response;
 use firebreak_model::chain::{Call, Link, OfRole, Session};
 use firebreak_model::ids::{FunctionArn, Partition};
-use firebreak_model::ledger::{ChainRecord, Record, ReleaseOrder};
+use firebreak_model::ledger::{ChainRecord, Record};
 use firebreak_model::plan::{Plan, Target};
 use firebreak_model::policy::{ChainedDeny, chained, denied_functions};
 use firebreak_model::principal::Principal;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::testing::{item, items};
-use crate::testing::{Answer as Wired, Wire, ok, query_error, role_order};
+use crate::testing::{Answer as Wired, Wire, ok, query_error, release_order, role_order};
 use crate::trace::Bounds;
 
 mod outlived;
@@ -321,15 +321,7 @@ async fn a_release_frees_the_function_after_the_revocation() {
     );
     incident.state = IncidentState::Releasing;
     let at: Timestamp = "2026-11-21T04:00:00Z".parse().unwrap();
-    incident.release = Some(ReleaseOrder {
-        at,
-        by: "ana".into(),
-        reason: "over".into(),
-        invocation: "i".into(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    });
+    incident.release = Some(release_order(at));
     let target = Target::Function(function.clone());
     let step = incident.step_record(&Step { action: ActionId::QuarantineFunction, target }, incident.opened_at);
     let step = StepRecord { state: StepState::Applied, prior: Some("null".into()), ..step };
@@ -390,15 +382,7 @@ async fn sweep(script: Vec<Wired>) -> (Wire, String) {
 #[tokio::test]
 async fn a_deny_ends_with_its_sessions_once_the_incident_is_released() {
     let ordered = quarantined();
-    let release = ReleaseOrder {
-        at: "2026-11-21T03:30:00Z".parse().unwrap(),
-        by: "ana".into(),
-        reason: "over".into(),
-        invocation: "i".into(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    };
+    let release = release_order("2026-11-21T03:30:00Z".parse().unwrap());
     let released = Incident { state: IncidentState::Released, release: Some(release), ..ordered.clone() };
     let ended = || item(&Record::Chain(Box::new(chain(&ordered, "2026-11-21T04:00:00Z"))));
     let (wire, said) = sweep(vec![
@@ -433,15 +417,7 @@ async fn a_deny_ends_with_its_sessions_once_the_incident_is_released() {
 #[tokio::test]
 async fn a_revocation_is_remembered_until_it_is_taken_out_whatever_becomes_of_the_incident() {
     let ordered = quarantined();
-    let at = |time: &str| ReleaseOrder {
-        at: time.parse().unwrap(),
-        by: "ana".into(),
-        reason: "over".into(),
-        invocation: "i".into(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    };
+    let at = |time: &str| release_order(time.parse().unwrap());
     let kept = items(&[Record::Revocation(RevocationRecord {
         schema: SCHEMA,
         incident_id: ordered.incident_id.clone(),

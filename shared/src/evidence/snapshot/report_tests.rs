@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use firebreak_model::evidence::Entry;
 use firebreak_model::ids::sha256_hex;
-use firebreak_model::ledger::{FindingRecord, Record, ReleaseOrder};
+use firebreak_model::ledger::{FindingRecord, Record};
 use firebreak_model::report::{Report, Verdict, html, markdown};
 use serde_json::json;
 
 use super::tests::{AMPLE, House, incident};
 use super::*;
+use crate::testing::release_order;
 
 const KEY: &str = "ASIAEXAMPLE000000001";
 
@@ -134,15 +135,7 @@ fn event(kind: &str) -> Value {
 }
 
 fn released() -> Incident {
-    let release = ReleaseOrder {
-        at: clock::now(),
-        by: "ana".to_owned(),
-        reason: "over".to_owned(),
-        invocation: "i".to_owned(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    };
+    let release = release_order(clock::now());
     Incident { state: IncidentState::Released, release: Some(release), ..robbed() }
 }
 

@@ -2,27 +2,19 @@
 
 use firebreak_model::SCHEMA;
 use firebreak_model::chain::{Call, Link, OfRole, Session};
-use firebreak_model::ledger::{ChainRecord, ReleaseOrder, RevocationRecord};
+use firebreak_model::ledger::{ChainRecord, RevocationRecord};
 use firebreak_model::plan::Target;
 use firebreak_model::policy::{CHAINED_POLICY, REVOCATION_POLICY, revocation};
 use firebreak_model::revoked::ends_at;
 
 use super::*;
-use crate::testing::{deny_policy, standing};
+use crate::testing::{deny_policy, release_order, standing};
 
 /// The contained role an hour after its release, what is kept of it, and the record of the step that wrote it.
 fn released() -> (Incident, RevocationRecord, StepRecord) {
     let (ordered, _) = contained();
     let at = clock::now() - SignedDuration::from_hours(1);
-    let release = ReleaseOrder {
-        at,
-        by: "ana".into(),
-        reason: "over".into(),
-        invocation: "i".into(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    };
+    let release = release_order(at);
     let incident = Incident { state: IncidentState::Released, release: Some(release), ..ordered };
     let kept = RevocationRecord {
         schema: SCHEMA,

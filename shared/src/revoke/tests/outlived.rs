@@ -8,15 +8,7 @@ use super::*;
 /// The contained role after its release, what is kept of it, and the record of the step that wrote it.
 fn released() -> (Incident, RevocationRecord, StepRecord) {
     let at = clock::now() - SignedDuration::from_hours(1);
-    let release = ReleaseOrder {
-        at,
-        by: "ana".into(),
-        reason: "over".into(),
-        invocation: "i".into(),
-        reactivate_keys: Vec::new(),
-        left_alone: Vec::new(),
-        from: None,
-    };
+    let release = release_order(at);
     let mut incident = Incident { state: IncidentState::Released, release: Some(release), ..quarantined() };
     incident.principal.unique_id = Some(ROLE_ID.parse().unwrap());
     let kept = RevocationRecord {
