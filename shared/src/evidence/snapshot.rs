@@ -11,6 +11,7 @@ use aws_config::SdkConfig;
 use firebreak_model::action::FunctionName;
 use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, TOLD_GAPS, Worker, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
+use firebreak_model::outcome::OutcomeKind;
 use firebreak_model::plan::Step;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::calls::Trail;
 use super::pace::Pace;
-use super::queue::{Order, Queue};
+use super::queue::{Order, Queue, RETOLD};
 use super::report::{self, Place};
 use super::seal::Sealing;
 use super::store::Store;
@@ -116,12 +117,13 @@ impl Snapshots {
 
     /// Has the report made again in a while, where that is what an event is for: what happens together is told together.
     async fn to_be_told(&self, event: &Value) -> Result<Option<Answer>, Failure> {
-        let happened = event.get("detail-type").is_some();
+        let kind = event.get("detail-type").and_then(Value::as_str).and_then(OutcomeKind::from_name);
+        let retold = kind.is_some_and(|kind| RETOLD.contains(&kind));
         // Tampering with Firebreak itself belongs to no incident.
-        if happened && event.pointer("/detail/incident_id").is_some_and(Value::is_null) {
+        if retold && event.pointer("/detail/incident_id").is_some_and(Value::is_null) {
             return Ok(Some(Answer::of("nothing to do").saying("it belongs to no incident")));
         }
-        let Some(order) = Order::read(event).filter(|order| happened && order.report.is_some()) else {
+        let Some(order) = Order::read(event).filter(|_| retold) else {
             return Ok(None);
         };
         self.queue.send(&order, self.report_delay()).await?;

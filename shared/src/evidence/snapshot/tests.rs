@@ -458,10 +458,21 @@ async fn a_manifest_whose_place_is_taken_gets_another_name() {
 
 #[tokio::test]
 async fn an_event_without_an_incident_id_is_malformed() {
-    for event in [json!({}), json!({"detail": {"incident_id": "fb-../../x"}})] {
+    for event in [
+        json!({}),
+        json!({"detail": {"incident_id": "fb-../../x"}}),
+        json!({"detail-type": "Containment Ordered", "detail": {"incident_id": null}}),
+    ] {
         let result = House::with(&incident()).invoke(&event, AMPLE).await;
         assert!(matches!(result, Err(Failure::Malformed(_))), "{event}");
     }
+}
+
+#[tokio::test]
+async fn tampering_with_firebreak_itself_belongs_to_no_incident() {
+    let event = json!({"detail-type": "Tampering Found", "detail": {"incident_id": null}});
+    let answer = House::with(&incident()).invoke(&event, AMPLE).await.unwrap();
+    assert_eq!(answer.message.as_deref(), Some("it belongs to no incident"));
 }
 
 /// Whoever deploys may have made the bucket otherwise, or another key than the one that was there in the beginning is in use.
