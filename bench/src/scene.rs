@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -279,7 +280,8 @@ impl Stage {
         let page = "a containment that is complete";
         let notify = self.case("notify-responders", page, collected.clone(), order, outcome("paged")).await?;
 
-        // A release has `revoke-sessions` invoked: what it asks for, and in which account, is taken from a first try.
+        // A release has `revoke-sessions` invoked: what it asks for, and in which account, is taken from a first try,
+        // which is taken back as soon as that fails.
         let request = json!({"firebreak": "release", "incident_id": id, "reason": "role reviewed",
             "requested_by": "ana@example.com"});
         let mut failing = collected.clone();
@@ -288,6 +290,7 @@ impl Stage {
         let mut releasing = self.endpoint.world();
         let asked = releasing.invoked.pop().context("`release-containment` had nothing revoked")?;
         releasing.invoked_fails = false;
+        releasing.items = mem::take(&mut releasing.items_at_failure);
         let revoke = self.case("revoke-sessions", "a release", releasing, asked, outcome("revoked")).await?;
         let revoked = self.endpoint.world();
         let step = revoked.item("step#revoke-sessions#").context("`revoke-sessions` recorded nothing")?;
