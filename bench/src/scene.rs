@@ -28,7 +28,7 @@ pub(crate) const DENY: &str = "AttachRolePolicy";
 /// that is meant, its line here changes with it.
 const EXPECTED: [(&str, &str); 7] = [
     ("publish-outcomes", "events:PutEvents"),
-    ("notify-responders", "dynamodb:GetItem ×3, dynamodb:PutItem ×2, dynamodb:Query ×5, sns:Publish ×2"),
+    ("notify-responders", "dynamodb:GetItem ×5, dynamodb:PutItem ×6, dynamodb:Query ×5, sns:Publish ×2"),
     (
         "revoke-sessions",
         "dynamodb:GetItem ×4, dynamodb:PutItem ×3, iam:GetRole, iam:GetRolePolicy ×3, iam:PutRolePolicy, \
@@ -56,7 +56,7 @@ const EXPECTED: [(&str, &str); 7] = [
          kms:GenerateMac, kms:GetPublicKey, kms:Sign, lambda:GetFunction ×2, lambda:GetFunctionCodeSigningConfig, \
          lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, lambda:ListAliases, \
          lambda:ListEventSourceMappings, lambda:ListFunctionEventInvokeConfigs, lambda:ListFunctionUrlConfigs, \
-         lambda:ListProvisionedConcurrencyConfigs, lambda:ListTags, lambda:ListVersionsByFunction, \
+         lambda:ListProvisionedConcurrencyConfigs, lambda:ListTags, lambda:ListVersionsByFunction ×2, \
          logs:FilterLogEvents ×8, s3:GetObject ×7, s3:PutObject ×21, sqs:SendMessage",
     ),
     (
