@@ -12,14 +12,17 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use firebreak_model::SCHEMA;
 use firebreak_model::action::{ActionId, Response};
 use firebreak_model::ids::FunctionArn;
-use firebreak_model::ledger::{Incident, Origin, ReleaseOrder};
+use firebreak_model::ledger::{Incident, IncidentState, Origin, ReleaseOrder, RevocationRecord, StepRecord, StepState};
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::principal::Principal;
-use jiff::Timestamp;
+use firebreak_model::revoked::ends_at;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::action::Order;
+use crate::clock;
 
 /// One answer of the wire.
 #[derive(Debug, Clone)]
@@ -219,6 +222,24 @@ pub(crate) fn release_order(at: Timestamp) -> ReleaseOrder {
         left_alone: Vec::new(),
         from: None,
     }
+}
+
+/// An incident an hour after its release, what is kept of its revocation, and the record of the step that wrote it.
+pub(crate) fn released(ordered: Incident) -> (Incident, RevocationRecord, StepRecord) {
+    let at = clock::now() - SignedDuration::from_hours(1);
+    let incident = Incident { state: IncidentState::Released, release: Some(release_order(at)), ..ordered };
+    let kept = RevocationRecord {
+        schema: SCHEMA,
+        incident_id: incident.incident_id.clone(),
+        principal: incident.principal.clone(),
+        ends_at: ends_at(at, &incident.principal.name),
+        action: ActionId::RevokeSessions,
+        episode: incident.episode,
+    };
+    let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+    let record = incident.step_record(&step, at);
+    let record = StepRecord { state: StepState::Applied, prior: Some("null".into()), verified_at: Some(at), ..record };
+    (incident, kept, record)
 }
 
 /// An incident on role `name` in account 111122223333, opened 2026-11-21T03:00:00Z, and its quarantine step.

@@ -5,28 +5,14 @@ use firebreak_model::chain::{Call, Link, OfRole, Session};
 use firebreak_model::ledger::{ChainRecord, RevocationRecord};
 use firebreak_model::plan::Target;
 use firebreak_model::policy::{CHAINED_POLICY, REVOCATION_POLICY, revocation};
-use firebreak_model::revoked::ends_at;
 
 use super::*;
-use crate::testing::{deny_policy, release_order, standing};
+use crate::testing::{deny_policy, standing};
 
 /// The contained role an hour after its release, what is kept of it, and the record of the step that wrote it.
 fn released() -> (Incident, RevocationRecord, StepRecord) {
     let (ordered, _) = contained();
-    let at = clock::now() - SignedDuration::from_hours(1);
-    let release = release_order(at);
-    let incident = Incident { state: IncidentState::Released, release: Some(release), ..ordered };
-    let kept = RevocationRecord {
-        schema: SCHEMA,
-        incident_id: incident.incident_id.clone(),
-        principal: incident.principal.clone(),
-        ends_at: ends_at(at, &incident.principal.name),
-        action: ActionId::RevokeSessions,
-        episode: incident.episode,
-    };
-    let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
-    let record = incident.step_record(&step, at);
-    (incident, kept, StepRecord { state: StepState::Applied, verified_at: Some(at), ..record })
+    crate::testing::released(ordered)
 }
 
 fn no_policy() -> Scripted {

@@ -1,28 +1,14 @@
 //! What was taken away that no plan holds is written again by its owner.
 
 use firebreak_model::policy::revocation as written;
-use firebreak_model::revoked::ends_at;
 
 use super::*;
 
 /// The contained role after its release, what is kept of it, and the record of the step that wrote it.
 fn released() -> (Incident, RevocationRecord, StepRecord) {
-    let at = clock::now() - SignedDuration::from_hours(1);
-    let release = release_order(at);
-    let mut incident = Incident { state: IncidentState::Released, release: Some(release), ..quarantined() };
-    incident.principal.unique_id = Some(ROLE_ID.parse().unwrap());
-    let kept = RevocationRecord {
-        schema: SCHEMA,
-        incident_id: incident.incident_id.clone(),
-        principal: incident.principal.clone(),
-        ends_at: ends_at(at, &incident.principal.name),
-        action: ActionId::RevokeSessions,
-        episode: 1,
-    };
-    let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
-    let record = incident.step_record(&step, at);
-    let record = StepRecord { state: StepState::Applied, prior: Some("null".into()), verified_at: Some(at), ..record };
-    (incident, kept, record)
+    let mut ordered = quarantined();
+    ordered.principal.unique_id = Some(ROLE_ID.parse().unwrap());
+    crate::testing::released(ordered)
 }
 
 fn undone(incident: &Incident) -> Value {
