@@ -183,7 +183,8 @@ mod tests {
              <Arn>arn:aws:iam::111122223333:role/team/orders</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
              <AssumeRolePolicyDocument>%7B%22Statement%22%3A%5B%7B%22Sid%22%3A%22a%20b%2B%22%7D%5D%7D</AssumeRolePolicyDocument>\
              <PermissionsBoundary><PermissionsBoundaryArn>arn:aws:iam::aws:policy/Edge</PermissionsBoundaryArn>\
-             </PermissionsBoundary></Role>",
+             </PermissionsBoundary><Tags><member><Key>team</Key><Value>orders</Value></member></Tags><RoleLastUsed>\
+             <LastUsedDate>2026-11-20T00:00:00Z</LastUsedDate><Region>eu-west-1</Region></RoleLastUsed></Role>",
         )
     }
 
@@ -277,6 +278,10 @@ mod tests {
         let responses = answers.responses();
         assert_eq!(responses[0]["AssumeRolePolicyDocument"]["Statement"][0]["Sid"], "a b+");
         assert_eq!(responses[0]["Path"], "/team/");
+        assert_eq!(responses[0]["PermissionsBoundary"], "arn:aws:iam::aws:policy/Edge");
+        assert_eq!(responses[0]["Tags"], json!([{"Key": "team", "Value": "orders"}]));
+        let used = json!({"LastUsedDate": "2026-11-20T00:00:00Z", "Region": "eu-west-1"});
+        assert_eq!(responses[0]["RoleLastUsed"], used);
         assert_eq!(responses[responses.len() - 2]["Document"], json!({"v": 2}), "every version of the account's own");
         assert_eq!(responses.last().unwrap()["ServicesLastAccessed"][0]["ServiceNamespace"], "s3");
         let last = responses.last().unwrap().to_string();
@@ -289,7 +294,9 @@ mod tests {
             answer(
                 "GetUser",
                 "<User><UserName>ana</UserName><UserId>AIDAEXAMPLE000000001</UserId><Path>/</Path>\
-                    <Arn>arn:aws:iam::111122223333:user/ana</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate></User>",
+                    <Arn>arn:aws:iam::111122223333:user/ana</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
+                    <PasswordLastUsed>2026-11-19T00:00:00Z</PasswordLastUsed>\
+                    <Tags><member><Key>team</Key><Value>ops</Value></member></Tags></User>",
             ),
             answer(
                 "ListAccessKeys",
@@ -336,6 +343,8 @@ mod tests {
         let answers = answered(&wire, &PrincipalName::User("ana".parse().unwrap())).await;
         let responses = answers.responses();
         assert_eq!((answers.gaps(), responses.len()), (vec![], 15));
+        assert_eq!(responses[0]["Tags"], json!([{"Key": "team", "Value": "ops"}]));
+        assert_eq!(responses[0]["PasswordLastUsed"], "2026-11-19T00:00:00Z");
         assert_eq!(responses[1]["AccessKeyMetadata"][0]["Status"], "Active");
         assert_eq!(responses[2]["AccessKeyLastUsed"]["ServiceName"], "s3");
         assert_eq!(responses[5]["PolicyDocument"], "no json");

@@ -70,7 +70,7 @@ macro_rules! sent {
 
 /// All pages of a list, as one answer.
 macro_rules! listed {
-    ($call:expr, $name:literal, $of:expr, $list:literal) => {{
+    ($call:expr, $name:literal, $of:expr, $list:expr) => {{
         let mut all = Vec::new();
         let mut marker = None;
         let mut tokens = $crate::paging::Tokens::default();

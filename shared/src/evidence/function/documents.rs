@@ -18,6 +18,7 @@ use crate::evidence::ledger::{found_before, unread};
 use crate::evidence::units::Scene;
 use crate::ledger::Ledger;
 
+const MAPPINGS: &str = "EventSourceMappings";
 const LATEST: &str = "$LATEST";
 
 /// So many versions of a function are collected with their code: `$LATEST`, those that findings name, those behind aliases.
@@ -146,9 +147,11 @@ async fn settings(client: &Client, function: &FunctionArn, answers: &mut Answers
     let list = client.list_function_url_configs().function_name(name);
     let answer = listed!(list.clone(), "lambda:ListFunctionUrlConfigs", name, "FunctionUrlConfigs");
     answers.push(call("lambda:ListFunctionUrlConfigs", function, None), answer);
-    let list = client.list_event_source_mappings().function_name(name);
-    let answer = listed!(list.clone(), "lambda:ListEventSourceMappings", name, "EventSourceMappings");
-    answers.push(call("lambda:ListEventSourceMappings", function, None), answer);
+    // Asked for by the function's name, Lambda leaves out those that are on a version or an alias: all are read.
+    let list = client.list_event_source_mappings();
+    let answer = listed!(list.clone(), "lambda:ListEventSourceMappings", name, MAPPINGS);
+    let answer = answer.map(|answer| of_function(answer, function));
+    answers.push(ApiCall::new("lambda:ListEventSourceMappings", json!({"kept_of": function})), answer);
     let list = client.list_function_event_invoke_configs().function_name(name);
     let answer = listed!(list.clone(), "lambda:ListFunctionEventInvokeConfigs", name, "FunctionEventInvokeConfigs");
     answers.push(call("lambda:ListFunctionEventInvokeConfigs", function, None), answer);
@@ -159,6 +162,18 @@ async fn settings(client: &Client, function: &FunctionArn, answers: &mut Answers
     let asked = client.list_tags().resource(function.to_string());
     let answer = sent!(asked, "lambda:ListTags", name).map(|(_, answer)| answer);
     answers.push(call("lambda:ListTags", function, None), answer);
+}
+
+/// The event source mappings of the function, its versions and its aliases, out of all of the Region.
+fn of_function(mut mappings: Value, function: &FunctionArn) -> Value {
+    let is_of = |mapping: &Value| {
+        let arn = mapping.get("FunctionArn").and_then(Value::as_str).and_then(|arn| arn.parse::<FunctionArn>().ok());
+        arn.is_some_and(|arn| arn.unqualified() == function.unqualified())
+    };
+    if let Some(all) = mappings.get_mut(MAPPINGS).and_then(Value::as_array_mut) {
+        all.retain(is_of);
+    }
+    mappings
 }
 
 /// The list of versions repeats the configuration of each: what of it is secret is left out, and all the rest.

@@ -66,13 +66,26 @@ fn house() -> House {
     for (list, name) in [
         ("/2019-09-30/functions/orders/provisioned-concurrency?List=ALL", "ProvisionedConcurrencyConfigs"),
         ("/2021-10-31/functions/orders/urls", "FunctionUrlConfigs"),
-        ("/2015-03-31/event-source-mappings?FunctionName=orders", "EventSourceMappings"),
         ("/2019-09-25/functions/orders/event-invoke-config/list", "FunctionEventInvokeConfigs"),
     ] {
         place(list, &json!({name: [{"here": true}]}));
     }
+    let mapping = |uuid: &str, arn: &str| json!({"UUID": uuid, "FunctionArn": arn});
+    let orders = "arn:aws:lambda:eu-west-1:111122223333:function:orders";
+    let mappings = [
+        mapping("of-the-function", orders),
+        mapping("of-an-alias", &format!("{orders}:live")),
+        mapping("of-another", "arn:aws:lambda:eu-west-1:111122223333:function:orders-2"),
+    ];
+    place("/2015-03-31/event-source-mappings", &json!({"EventSourceMappings": mappings}));
+    let signing = "arn:aws:lambda:eu-west-1:111122223333:csc";
+    let signed = json!({"FunctionName": "orders", "CodeSigningConfigArn": signing});
+    place("/2020-06-30/functions/orders/code-signing-config", &signed);
     place("/2019-09-30/functions/orders/concurrency", &json!({"ReservedConcurrentExecutions": 0}));
-    place("/2017-03-31/tags/arn%3Aaws%3Alambda%3Aeu-west-1%3A111122223333%3Afunction%3Aorders", &json!({"Tags": {}}));
+    place(
+        "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aeu-west-1%3A111122223333%3Afunction%3Aorders",
+        &json!({"Tags": {"team": "orders"}}),
+    );
     for package in ["new", "old", "tools"] {
         house.account.place(&place_of(package), [ok(package)]);
     }
@@ -130,17 +143,22 @@ async fn a_function_is_kept_with_the_code_of_every_version_that_matters() {
     assert_eq!(places, [json!(null), json!("live"), json!("next"), json!("1"), json!("2"), json!("3")]);
     assert_eq!(policies[1]["response"]["PolicyDocument"]["Statement"][0]["Sid"], "open");
     assert_eq!(policies[0]["response"], json!(null), "no policy is no gap");
-    for api in [
-        "ListProvisionedConcurrencyConfigs",
-        "ListFunctionUrlConfigs",
-        "ListEventSourceMappings",
-        "ListFunctionEventInvokeConfigs",
-        "GetFunctionCodeSigningConfig",
-        "GetFunctionConcurrency",
-        "ListTags",
+    let here = json!([{"here": true}]);
+    for (api, name, held) in [
+        ("ListProvisionedConcurrencyConfigs", "ProvisionedConcurrencyConfigs", here.clone()),
+        ("ListFunctionUrlConfigs", "FunctionUrlConfigs", here.clone()),
+        ("ListFunctionEventInvokeConfigs", "FunctionEventInvokeConfigs", here),
+        ("GetFunctionCodeSigningConfig", "CodeSigningConfigArn", json!("arn:aws:lambda:eu-west-1:111122223333:csc")),
+        ("GetFunctionConcurrency", "ReservedConcurrentExecutions", json!(0)),
+        ("ListTags", "Tags", json!({"team": "orders"})),
     ] {
-        assert_eq!(of(&format!("lambda:{api}")).len(), 1, "{api}");
+        let told = of(&format!("lambda:{api}"));
+        assert_eq!(told.len(), 1, "{api}");
+        assert_eq!(told[0]["response"][name], held, "{api}");
     }
+    let mappings = of("lambda:ListEventSourceMappings")[0]["response"]["EventSourceMappings"].clone();
+    let uuids: Vec<_> = mappings.as_array().unwrap().iter().map(|mapping| mapping["UUID"].clone()).collect();
+    assert_eq!(uuids, [json!("of-the-function"), json!("of-an-alias")]);
 }
 
 /// Whoever isolates the function makes calls of the same kind in the same moment.
