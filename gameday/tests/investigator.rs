@@ -1,9 +1,11 @@
 //! What an investigator does with the evidence of a deployed stack: pull it, verify it, and find whatever was changed.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 #[path = "investigator/foreign.rs"]
 mod foreign;
+#[path = "investigator/tampering.rs"]
+mod tampering;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,6 +96,7 @@ fn an_investigator_pulls_the_evidence_in_pieces_and_verifies_it_offline() {
         let sound = verify(&[]);
         assert!(sound.status.success() && !said(&sound).contains("in 1 manifests"), "{}", said(&sound));
         assert!(said(&sound).contains("gaps           0"), "{}", said(&sound));
+        tampering::each_is_found(&folder);
 
         // A download that was cut off: one object is missing, of one there is a part.
         let all = files(&folder);
