@@ -95,6 +95,8 @@ named!(
         Rejected = "rejected",
         /// It came, and is not what AWS says that it is.
         Differs = "differs",
+        /// There is more than is collected.
+        TooMany = "too_many",
     }
 );
 
@@ -108,6 +110,7 @@ impl Lack {
             Self::NoAnswer => "no answer came",
             Self::Rejected => "AWS refused the call, or its answer made no sense",
             Self::Differs => "it is not what AWS says that it is",
+            Self::TooMany => "there is more than Firebreak collects",
         }
     }
 }

@@ -5,6 +5,7 @@ use firebreak_model::evidence::{ApiCall, EvidenceRun, Gap, Lack, LogGroup, Purpo
 use firebreak_model::ids::FunctionArn;
 use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::plan::Step;
+use firebreak_model::usage::Usage;
 use futures_util::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -41,13 +42,14 @@ impl Snapshots {
         let before = previous.filter(|run| run.episode == incident.episode);
         // A report reads nothing: what comes after it goes on behind what was read before it.
         let told = previous.filter(|_| purpose == Purpose::Report);
+        let functions = told.map_or_else(|| whose_logs(incident), |run| run.functions.clone());
         let (window, logging, calls) = if let Some(run) = told {
             let logging = Logging { groups: run.log_groups.clone(), ..Logging::default() };
             (run.window, logging, run.calls.clone())
         } else {
             let followed = before.filter(|_| purpose == Purpose::FollowUp);
             let known = followed.map_or(&[][..], |run| &run.log_groups);
-            let logging = self.logging(&incident.functions, known).await;
+            let logging = self.logging(&functions, known).await;
             if logging.waits && order.waited < self.limits.stalls {
                 let again = Order { waited: order.waited + 1, ..order.clone() };
                 self.queue.send(&again, STALLED).await?;
@@ -63,6 +65,7 @@ impl Snapshots {
         };
         let mut gaps = logging.gaps;
         gaps.extend(calls.before_history.filter(|_| told.is_none()).map(before_history));
+        gaps.extend(unnamed_users(incident).filter(|_| told.is_none()));
         let run = EvidenceRun {
             schema: SCHEMA,
             incident_id: incident.incident_id.clone(),
@@ -71,7 +74,7 @@ impl Snapshots {
             purpose,
             account: incident.account.clone(),
             principal: incident.principal.name.to_string(),
-            functions: told.map_or(&incident.functions, |run| &run.functions).clone(),
+            functions,
             log_groups: logging.groups,
             gaps,
             calls,
@@ -134,6 +137,30 @@ impl Snapshots {
         let record = StepRecord { state, attempts, intended_at: Some(now), updated_at: now, ..record };
         Ok(self.ledger.record(&record).await?)
     }
+}
+
+/// The functions of the incident, and those that run as its principal beside: whoever has the role's credentials may have
+/// them from any.
+fn whose_logs(incident: &Incident) -> Vec<FunctionArn> {
+    let mut all = incident.functions.clone();
+    for function in incident.usage.iter().flat_map(Usage::functions) {
+        if !all.iter().any(|known| known.unqualified() == function) {
+            all.push(function);
+        }
+    }
+    all
+}
+
+/// Of a role that very many use, not all are on record.
+fn unnamed_users(incident: &Incident) -> Option<Gap> {
+    let usage = incident.usage.as_ref()?;
+    let (_, unnamed) = usage.beside(&incident.functions);
+    (unnamed > 0).then(|| Gap {
+        what: format!("logs and documents of {unnamed} more that run as {}", incident.principal.name),
+        source: ApiCall::new("lambda:ListFunctions", json!({"scannedAt": usage.scanned_at.to_string()})),
+        lack: Lack::TooMany,
+        reason: format!("{} run as it, of which {} are on record by name", usage.count, usage.users.len()),
+    })
 }
 
 /// What CloudTrail does not keep so long.

@@ -1,6 +1,7 @@
 //! A function as it was: every version that matters, its secrets by themselves, its code compared with its digest.
 
 use aws_smithy_types::base64;
+use firebreak_model::usage::Usage;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -358,4 +359,26 @@ async fn what_our_own_steps_found_is_told_beside_what_is_there_now() {
         (&before["response"]["found_before"]["reserved"], &before["response"]["action"]),
         (&json!(7), &json!("zero-concurrency"))
     );
+}
+
+/// Whoever has the credentials of a role may have them from any function that runs as it.
+#[tokio::test]
+async fn every_function_that_runs_as_the_role_is_collected_and_those_without_a_name_are_a_gap() {
+    let usage = Usage {
+        users: [function("reports"), function("orders")].map(|arn| arn.to_string()).to_vec(),
+        count: 60,
+        scanned_at: clock::now(),
+        unread: Vec::new(),
+    };
+    let house = House::with(&Incident { usage: Some(usage), ..incident() });
+    house.take().await.unwrap();
+    let (manifest, _) = house.manifest(1);
+    assert_eq!(manifest.functions, [function("orders"), function("reports")]);
+    let logs = manifest.entries.iter().filter(|entry| entry.collector == "logs");
+    let logs: Vec<&str> = logs.map(|entry| entry.what.as_str()).collect();
+    for name in ["orders", "reports"] {
+        assert!(logs.iter().any(|what| what.contains(&format!("/aws/lambda/{name} in"))), "{logs:?}");
+    }
+    let gap = manifest.gaps.iter().find(|gap| gap.what.contains("that run as")).unwrap();
+    assert_eq!(gap.what, "logs and documents of 58 more that run as role/orders");
 }
