@@ -64,6 +64,7 @@ pub struct Snapshots {
     limits: Limits,
     pace: Pace,
     policies: Pace,
+    queries: Pace,
 }
 
 /// What there is to do for an incident.
@@ -92,6 +93,7 @@ impl Snapshots {
             limits,
             pace: Pace::every(limits.pace),
             policies: Pace::every(limits.policies),
+            queries: Pace::every(limits.queries),
         }
     }
 
@@ -279,8 +281,8 @@ impl Snapshots {
                 return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
             }
             let trail = Trail { config: &self.config, pace: &self.pace };
-            let Self { config, iam, policies, .. } = self;
-            let scene = Scene { config, iam, incident, trail, policies, place: self.place() };
+            let Self { config, iam, policies, queries, .. } = self;
+            let scene = Scene { config, iam, incident, trail, policies, queries, place: self.place() };
             let ends = if worked && clock::now() >= deadline {
                 ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
             } else {

@@ -132,6 +132,7 @@ impl Story {
         deeds.push(deed(-300, &with("iam:CreateUser"), ("user", &with("backdoor")), false, Some(Leftover::User)));
         deeds.push(deed(-200, "iam:CreateRole", ("role", &with("r")), true, None));
         deeds.push(deed(2, "s3:GetObject", ("bucket", &thing), true, None));
+        deeds.iter_mut().for_each(|deed| deed.agent = with("aws-cli/2"));
         let object = Object {
             key: "incidents/1/log-0001.jsonl.gz".to_owned(),
             what: with("function orders"),
