@@ -20,7 +20,7 @@ use super::verify::{Held, verify};
 use super::{ANCHOR, Anchor};
 
 mod tamperings;
-use tamperings::{LAST, LOG, TAMPERINGS};
+use tamperings::{LAST, TAMPERINGS};
 
 const ACCOUNT: &str = "111122223333";
 const INCIDENT: &str = "fb-0123456789abcdef01234567";

@@ -1,4 +1,4 @@
-//! A log group of the class Infrequent Access, which FilterLogEvents does not serve.
+//! A log group of the class Infrequent Access, which `FilterLogEvents` does not serve.
 
 use super::*;
 

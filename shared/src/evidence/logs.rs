@@ -236,7 +236,7 @@ impl Reader<'_> {
 
 /// Collects the events of a log group in a slice of the window, behind `latest`, which is on record.
 pub(super) async fn collect(
-    (client, pace): (&Client, &Pace),
+    (client, queries): (&Client, &Pace),
     work: Work<'_>,
     unit: &Unit<'_>,
     (group, slice): (&LogGroup, Window),
@@ -245,7 +245,7 @@ pub(super) async fn collect(
     let reader = Reader { client, group, slice, what: group.to_string() };
     let mut slot = Slot { unit, part: latest.map_or(1, |piece| piece.part + 1), tries: 0 };
     let mut cursor = latest.and_then(|piece| piece.next.clone());
-    let insights = Insights { reader: &reader, pace };
+    let insights = Insights { reader: &reader, pace: queries };
     let mut place = cursor.as_ref().and_then(Place::behind);
     let mut kept = false;
     loop {

@@ -2,8 +2,7 @@
 
 use super::*;
 
-pub(super) const LOG: &str =
-    "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001/logs/bb-01-0001.jsonl.zst";
+const LOG: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001/logs/bb-01-0001.jsonl.zst";
 const DOCUMENTS: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001/function/aa-0001.jsonl.zst";
 const ASIDE: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000002/logs/cc-01-0001.jsonl.zst";
 const FIRST: &str = "incidents/111122223333/fb-0123456789abcdef01234567/000001/000001";

@@ -4,12 +4,14 @@ use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser};
 
 use super::*;
+use crate::action::ActionId;
 use crate::decision::{Decision, Mode};
 use crate::deeds::{Deed, Leftover, Thing, Whose};
 use crate::finding::Format;
 use crate::ids::FindingKey;
 use crate::ledger::tests::incident;
 use crate::ledger::{Approval, ReleaseOrder};
+use crate::plan::Step;
 use crate::plan::Target;
 use crate::tamper::{Nature, SeenCall};
 use crate::watch::{Call, Cause, Check, Opinion, Pace};
@@ -132,7 +134,9 @@ impl Story {
         deeds.push(deed(-300, &with("iam:CreateUser"), ("user", &with("backdoor")), false, Some(Leftover::User)));
         deeds.push(deed(-200, "iam:CreateRole", ("role", &with("r")), true, None));
         deeds.push(deed(2, "s3:GetObject", ("bucket", &thing), true, None));
-        deeds.iter_mut().for_each(|deed| deed.agent = with("aws-cli/2"));
+        for deed in &mut deeds {
+            deed.agent = with("aws-cli/2");
+        }
         let object = Object {
             key: "incidents/1/log-0001.jsonl.gz".to_owned(),
             what: with("function orders"),
