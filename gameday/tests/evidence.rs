@@ -5,8 +5,6 @@
 mod common;
 #[path = "evidence/insights.rs"]
 mod insights;
-#[path = "evidence/keys.rs"]
-mod keys;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
