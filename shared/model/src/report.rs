@@ -26,6 +26,7 @@ use crate::ledger::{
 };
 use crate::plan::Step;
 use crate::principal::PrincipalName;
+use crate::revoked::longest_session;
 use crate::tamper::Tamper;
 use crate::watch::{Standing, Watch, lasts};
 
@@ -52,6 +53,8 @@ pub struct Sources<'a> {
     pub stack: &'a str,
     /// The Region of the stack.
     pub region: &'a str,
+    /// Whether `revoke-sessions` is part of it: a release is asked for otherwise without it.
+    pub revokes: bool,
     /// The incident.
     pub incident: &'a Incident,
     /// Its findings.
@@ -307,7 +310,7 @@ fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
         Some(Standing::Undone) => {
             return say(Verdict::Partial, "Somebody undid some of it: it is being put back");
         }
-        Some(Standing::Watching | Standing::Unproven) | None => {}
+        Some(Standing::Watching | Standing::Unproven | Standing::Stranded) | None => {}
     }
     // A rung that gave way to the one below it is no failure.
     let stands = |step: &StepRecord| step.state == StepState::Applied || step.state == StepState::Gone;
@@ -479,7 +482,17 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
         return Vec::new();
     }
     let stack = if sources.stack == "firebreak" { String::new() } else { format!(" --stack {}", sources.stack) };
-    let mut lines = vec![format!("firebreak release {}{stack} --reason 'WHY'", incident.incident_id)];
+    let (option, member) =
+        if sources.revokes { ("", "") } else { (" --without-revocation", "\"without_revocation\":true,") };
+    let mut lines = vec![format!("firebreak release {}{stack}{option} --reason 'WHY'", incident.incident_id)];
+    if !sources.revokes && incident.ordered_at.is_some() {
+        let longest = longest_session(&incident.principal.name);
+        let over = incident.ordered_since().saturating_add(longest).unwrap_or(Timestamp::MAX);
+        lines.push(format!(
+            "# This stack leaves `revoke-sessions` out: stolen sessions that are still alive work again after it, until {}.",
+            seconds(over)
+        ));
+    }
     if matches!(incident.principal.name, PrincipalName::User(_)) && !incident.access_keys.is_empty() {
         lines.push(
             "# Access keys that findings named stay Inactive unless they are named: --reactivate-key KEY".to_owned(),
@@ -488,7 +501,7 @@ fn release(sources: &Sources<'_>) -> Vec<String> {
     lines.push(format!(
         "aws lambda invoke --function-name {}-release-containment --region {} --cli-read-timeout 660 --cli-binary-format \
          raw-in-base64-out \
-         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
+         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",{member}\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
          answer.json",
         sources.stack, sources.region, incident.incident_id
     ));

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Guard;
+use super::search::Searched;
 use crate::action::{Action, ActionError, Order, Verified};
 use crate::executor::prior_of;
 use crate::failure::Failure;
@@ -30,26 +31,7 @@ impl Guard {
         // One that was deleted and made again is another: nothing was ever applied to it.
         let made_again = self.made_again(incident).await?;
         let searched = self.searched(incident).await?;
-        let owners =
-            incident.plan.owners().into_iter().chain(searched.is_due().then_some(FunctionName::RevokeSessions));
-        let records = self.ledger.steps(incident, owners.collect::<BTreeSet<_>>()).await?;
-        let lasting = incident.plan.steps.iter().filter(|step| lasts(step.action));
-        // All at once: whoever undoes a deny does not wait for the function to be read.
-        let looks = lasting.flat_map(|step| on_record(step, &records)).map(async |(step, record)| {
-            let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
-            let found = match (found, record) {
-                (Some(found), _) => found,
-                (None, Some(_)) if made_again.is_some() && !matches!(step.target, Target::Function(_)) => Found::Absent,
-                (None, Some(record)) => {
-                    let rung = Step { action: record.action, target: record.target.clone() };
-                    self.read_back(incident, &rung, record, now).await
-                }
-                (None, None) => Found::Pending,
-            };
-            StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found }
-        });
-        let (mut steps, chained) = tokio::join!(join_all(looks), self.chained(incident, &records, &searched, now));
-        steps.extend(chained);
+        let (steps, records) = self.steps(incident, made_again.is_some(), &searched, now).await?;
         let denied = denied_at(&steps, &records);
         // What does not hold needs no second opinion.
         let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
@@ -63,8 +45,39 @@ impl Guard {
         Ok((Look { at: now, cause, steps, opinion, trail, search: searched.stands() }, made_again))
     }
 
+    /// Every step that lasts, as it reads now, and what the ledger has of them.
+    pub(super) async fn steps(
+        &self,
+        incident: &Incident,
+        made_again: bool,
+        searched: &Searched,
+        now: Timestamp,
+    ) -> Result<(Vec<StepLook>, Vec<StepRecord>), Failure> {
+        let owners =
+            incident.plan.owners().into_iter().chain(searched.is_due().then_some(FunctionName::RevokeSessions));
+        let records = self.ledger.steps(incident, owners.collect::<BTreeSet<_>>()).await?;
+        let lasting = incident.plan.steps.iter().filter(|step| lasts(step.action));
+        // All at once: whoever undoes a deny does not wait for the function to be read.
+        let looks = lasting.flat_map(|step| on_record(step, &records)).map(async |(step, record)| {
+            let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
+            let found = match (found, record) {
+                (Some(found), _) => found,
+                (None, Some(_)) if made_again && !matches!(step.target, Target::Function(_)) => Found::Absent,
+                (None, Some(record)) => {
+                    let rung = Step { action: record.action, target: record.target.clone() };
+                    self.read_back(incident, &rung, record, now).await
+                }
+                (None, None) => Found::Pending,
+            };
+            StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found }
+        });
+        let (mut steps, chained) = tokio::join!(join_all(looks), self.chained(incident, &records, searched, now));
+        steps.extend(chained);
+        Ok((steps, records))
+    }
+
     /// Who bears the principal's name now, where that is another than the one that was pinned.
-    async fn made_again(&self, incident: &Incident) -> Result<Option<Identity>, Failure> {
+    pub(super) async fn made_again(&self, incident: &Incident) -> Result<Option<Identity>, Failure> {
         let Some(pinned) = &incident.principal.unique_id else { return Ok(None) };
         match identity::read(&self.iam, &incident.principal.name).await {
             Ok(now) if now.unique_id != *pinned => Ok(Some(now)),

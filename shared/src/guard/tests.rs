@@ -13,6 +13,7 @@ use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
 mod outlived;
+mod stranded;
 
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
 
@@ -342,7 +343,7 @@ async fn what_no_event_told_in_time_is_looked_for_by_name() {
 async fn a_release_that_began_meanwhile_is_no_tampering() {
     let (incident, step) = contained();
     for state in [IncidentState::Releasing, IncidentState::Released] {
-        let released = Incident { state, ..incident.clone() };
+        let released = Incident { state, updated_at: clock::now(), ..incident.clone() };
         let wires = Wires {
             ledger: Wire::answering([
                 stored(&incident),

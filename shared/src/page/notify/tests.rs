@@ -297,3 +297,45 @@ async fn the_pause_is_paged_as_the_ledger_has_it() {
         assert!(subject.is_none_or(|s| requests[0].contains(s)), "{requests:?}");
     }
 }
+
+#[tokio::test]
+async fn a_release_that_nobody_brings_to_its_end_pages_with_both_commands() {
+    use firebreak_model::ledger::ReleaseOrder;
+    use firebreak_model::watch::{Found, Pace, StepLook, Watch};
+    let asked_at: jiff::Timestamp = "2026-11-21T05:00:00Z".parse().unwrap();
+    let release = ReleaseOrder { from: Some(IncidentState::Ordered), ..crate::testing::release_order(asked_at) };
+    let incident =
+        Incident { state: IncidentState::Releasing, release: Some(release), updated_at: asked_at, ..tests::incident() };
+    let pace = Pace { rechecks: vec![5], trail_lag: 0 };
+    let found = Found::NotApplied("reverted: detached".to_owned());
+    let left = [StepLook { step: "quarantine-role@role/orders-role".to_owned(), found }];
+    let watch = Watch::of(&incident, &pace, asked_at).stranded(&incident, &left, asked_at);
+    let unsettled = event("Containment Unsettled", &json!({"incident_id": incident.incident_id}));
+    let about = |incident: &Incident| {
+        [Record::Incident(Box::new(incident.clone())), Record::Watch(Box::new(watch.clone()))].map(|one| item(&one))
+    };
+    let ledger = Wire::answering(about(&incident).into_iter().chain(free()));
+    let sns = Wire::answering([sent()]);
+    notifier(&ledger, &sns).handle(&unsettled).await.unwrap();
+    let body = percent_encoding::percent_decode_str(&sns.requests()[0]).decode_utf8_lossy().into_owned();
+    for says in [
+        "release unfinished: role/orders-role",
+        "`quarantine-role@role/orders-role` reverted: detached",
+        "it goes on where it stopped",
+        r#""firebreak": "release", "incident_id""#,
+        r#""firebreak": "contain", "role": "orders-role""#,
+        "Asked by     ana",
+    ] {
+        assert!(body.contains(says), "{says}: {body}");
+    }
+    assert!(ledger.requests().last().unwrap().contains("000001#stranded-"), "{:?}", ledger.requests());
+
+    // It goes on, or is over.
+    let goes_on = Incident { updated_at: asked_at + jiff::SignedDuration::from_mins(20), ..incident.clone() };
+    let over = Incident { state: IncidentState::Released, ..incident.clone() };
+    for later in [goes_on, over] {
+        let (ledger, sns) = (Wire::answering(about(&later)), Wire::default());
+        notifier(&ledger, &sns).handle(&unsettled).await.unwrap();
+        assert_eq!((sns.requests().len(), ledger.unused()), (0, 0));
+    }
+}
