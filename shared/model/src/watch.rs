@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::SCHEMA;
 use crate::action::{ActionId, named};
 use crate::ids::{FunctionArn, IncidentId};
+use crate::ladder;
 use crate::ledger::{Incident, StepState};
 use crate::principal::Principal;
 
@@ -171,7 +172,7 @@ pub struct Call {
 /// What CloudTrail says of the time since the deny.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrailLook {
-    /// Not asked: the plan denies no principal, or nothing new can be known.
+    /// Not asked: the plan denies neither the principal nor its sessions, or nothing new can be known.
     NotAsked,
     /// The successful calls, as far as CloudTrail is complete, and what was asked for.
     Calls {
@@ -231,6 +232,13 @@ impl Look {
             TrailLook::NotAsked => self.cause != Cause::Call,
             TrailLook::Unread(_) => true,
         }
+    }
+
+    /// Whether something is in force that would show in CloudTrail where it did not hold.
+    fn is_asked_about(&self) -> bool {
+        let action = |key: &str| key.split('@').next().and_then(ActionId::from_name);
+        let binds = |look: &StepLook| action(&look.step).is_some_and(keeps_from_calling);
+        self.steps.iter().any(|look| look.found == Found::InForce && binds(look))
     }
 
     fn any(&self, is: impl Fn(&Found) -> bool) -> bool {
@@ -458,11 +466,10 @@ impl Watch {
         if rechecked && matches!(look.opinion, Opinion::Disagrees(_)) {
             return Standing::Partial;
         }
-        let denies = look.opinion != Opinion::NotAsked;
         let told = self.cloudtrail_complete_until.is_some_and(|until| until >= pace.watched_until(self.since));
         let all = in_force == there && !look.steps.is_empty();
         let opinion = !matches!(look.opinion, Opinion::Disagrees(_)) && !matches!(look.search, Search::Open(_));
-        if all && rechecked && opinion && self.next_check_at.is_none() && (told || !denies) {
+        if all && rechecked && opinion && self.next_check_at.is_none() && (told || !look.is_asked_about()) {
             return Standing::Settled;
         }
         let last = pace.due(self.since, pace.rechecks.len()).unwrap_or(Timestamp::MAX);
@@ -471,6 +478,11 @@ impl Watch {
         }
         Standing::Watching
     }
+}
+
+/// Whether an action keeps the principal, or its sessions so far, from making any call: CloudTrail shows whether it does.
+pub fn keeps_from_calling(action: ActionId) -> bool {
+    ladder::top(action).is_some() || action == ActionId::RevokeSessions
 }
 
 /// Whether a step is one whose being in force can be read at any time. Evidence and fresh environments are done once.

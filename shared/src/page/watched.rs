@@ -1,11 +1,13 @@
 //! Pages about what the guard found: a containment that is settled or does not hold, what was undone, and Firebreak's
 //! own parts.
 
+use firebreak_model::action::ActionId;
 use firebreak_model::finding::Subject;
+use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState, PartsRecord};
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::tamper::{Nature, Tamper};
-use firebreak_model::watch::{Call, Opinion, Standing, Watch};
+use firebreak_model::watch::{Call, Opinion, Standing, Watch, keeps_from_calling};
 
 use super::text::{Command, clean};
 use super::{Draft, Page, Setting};
@@ -48,6 +50,15 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
     match watch.cloudtrail_complete_until {
         Some(until) => draft.line(&format!("CloudTrail, complete until {until}, was asked for calls since.")),
         None => draft.line("CloudTrail was not asked for calls since."),
+    }
+    let planned = |is: fn(ActionId) -> bool| incident.plan.steps.iter().any(|step| is(step.action));
+    if !planned(keeps_from_calling) {
+        draft.line("Nothing of the plan keeps the principal from making calls, so that CloudTrail would prove nothing: this rests");
+        draft.line("on the re-checks alone.");
+    } else if !planned(|action| ladder::top(action).is_some()) {
+        draft.line(
+            "Of its calls, those of sessions from before the revocation are meant: later sessions live on, as ordered.",
+        );
     }
     let late: Vec<&Call> = watch.late_calls().collect();
     let early: Vec<&Call> = watch.calls.iter().filter(|call| !late.contains(call)).collect();

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use firebreak_model::action::ActionId;
 use firebreak_model::ladder::Refusal;
 use firebreak_model::ledger::{FindingRecord, Pause, Record, StepState};
 use serde_json::json;
@@ -337,5 +338,29 @@ async fn a_release_that_nobody_brings_to_its_end_pages_with_both_commands() {
         let (ledger, sns) = (Wire::answering(about(&later)), Wire::default());
         notifier(&ledger, &sns).handle(&unsettled).await.unwrap();
         assert_eq!((sns.requests().len(), ledger.unused()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_what_a_settled_containment_rests_on() {
+    use firebreak_model::plan::Step;
+    use firebreak_model::watch::{Pace, Watch};
+    let isolated = tests::incident();
+    let denied = isolated.plan.steps.iter().find(|step| step.action == ActionId::QuarantineRole).unwrap().clone();
+    let revoked = Step { action: ActionId::RevokeSessions, ..denied.clone() };
+    let alone = isolated.plan.steps.iter().find(|step| step.action == ActionId::ZeroConcurrency).unwrap().clone();
+    for (steps, says, others) in [
+        (vec![denied.clone(), revoked.clone()], "", ["those of sessions from before", "on the re-checks alone"]),
+        (vec![revoked, alone.clone()], "those of sessions from before", ["on the re-checks alone", "\0"]),
+        (vec![alone], "on the re-checks alone", ["those of sessions from before", "\0"]),
+    ] {
+        let mut incident = isolated.clone();
+        incident.plan.steps = steps;
+        let at = incident.opened_at;
+        let watch = Watch::of(&incident, &Pace { rechecks: vec![5], trail_lag: 0 }, at);
+        let watch = Watch { standing: Standing::Settled, ..watch };
+        let page = watched::of_watch(&incident, &watch, &tests::setting()).unwrap();
+        assert!(page.body.contains(says), "{}", page.body);
+        assert!(others.iter().all(|other| !page.body.contains(other)), "{}", page.body);
     }
 }
