@@ -400,7 +400,8 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
 async fn contained(theatre: &Theatre, stack: &Stack, id: &IncidentId) -> Book {
     for _ in 0..100 {
         let book = Book::read(&theatre.aws, stack).await.unwrap();
-        let pinned = book.incident(id).is_some_and(|incident| incident.principal.unique_id.is_some());
+        // A finding may give the unique id; the ARN is what was read.
+        let pinned = book.incident(id).is_some_and(|incident| incident.principal.arn.is_some());
         let denied = |step: &&StepRecord| step.state == StepState::Applied && step.step.contains("quarantine");
         if pinned && book.steps_of(id).iter().any(denied) {
             return book;
