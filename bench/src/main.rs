@@ -41,8 +41,11 @@ struct Arguments {
     #[arg(long)]
     root: PathBuf,
     /// The interpreter of the environment that holds boto3.
+    #[arg(long, required_unless_present = "calls_only")]
+    python: Option<PathBuf>,
+    /// Measures nothing: only plays the incident, and compares each function's calls with what is expected.
     #[arg(long)]
-    python: PathBuf,
+    calls_only: bool,
     /// How often each program is started.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     spawns: u32,
@@ -80,13 +83,17 @@ async fn run(arguments: Arguments) -> Result<()> {
         root: std::path::absolute(arguments.root)?,
         bundle,
         // Not resolved: the interpreter knows its environment by the path that it is called by.
-        python: std::path::absolute(arguments.python)?,
+        python: arguments.python.map(std::path::absolute).transpose()?.unwrap_or_default(),
         scratch: scratch.path().to_owned(),
     };
     let spawns = arguments.spawns;
     eprintln!("playing one incident, to know what each function meets");
+    let cases = stage.cases().await?;
+    if arguments.calls_only {
+        return Ok(());
+    }
     let mut rows = Vec::new();
-    for case in stage.cases().await? {
+    for case in cases {
         eprintln!("`{}`: {spawns} starts of it, {spawns} of Python", case.name);
         let place = stage.functions.join(case.name);
         let ours = starts(&stage, &stage.ours(case.name), &case, &case.event, spawns).await?;

@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) invoked: Vec<Value>,
     /// Whether an invoked function answers that it failed.
     pub(crate) invoked_fails: bool,
+    /// What the ledger held when a function was invoked that fails.
+    pub(crate) items_at_failure: BTreeMap<(String, String), Value>,
     /// Items that an invoked function leaves in the ledger, verified in that moment.
     pub(crate) left_by_invoked: Vec<Value>,
     attached: BTreeSet<(String, String)>,

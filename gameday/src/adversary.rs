@@ -373,28 +373,32 @@ impl Adversary {
         acts::search_again(stage, &self.target.incident).await?;
         let began = Instant::now();
         let mut swept = false;
-        while began.elapsed() < PATIENCE {
+        loop {
+            // A sweep of a busy machine may take all the patience there is: what it came to is still looked at.
+            let last = began.elapsed() >= PATIENCE;
             let book = stage.look().await?;
+            let watch = book.watch(&self.target.incident);
+            let settled = watch.filter(|watch| watch.standing == Standing::Settled);
+            if let Some(at) = settled.and_then(|watch| watch.settled_at) {
+                return Ok(i64::try_from(at.duration_since(sent).as_millis()).ok());
+            }
+            if last {
+                if let Some(watch) = watch {
+                    let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
+                    let calls: Vec<&str> = watch.calls.iter().map(|call| call.name.as_str()).collect();
+                    let said = format!("{}: {found}; {:?}; calls {}", watch.standing, watch.opinion, calls.join(", "));
+                    stage.tell("the guard", Tone::Bad, &said);
+                }
+                return Ok(None);
+            }
             // What came back to the queue of re-checks waits long; the schedule looks every few minutes.
             if began.elapsed() > PATIENCE / 3 && !swept {
                 swept = true;
                 let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event", "reason": "the schedule"});
                 stage.invoke(FunctionName::GuardContainment, &tick).await?;
             }
-            let watch = book.watch(&self.target.incident).filter(|watch| watch.standing == Standing::Settled);
-            if let Some(at) = watch.and_then(|watch| watch.settled_at) {
-                return Ok(i64::try_from(at.duration_since(sent).as_millis()).ok());
-            }
             tokio::time::sleep(POLL).await;
         }
-        let book = stage.look().await?;
-        if let Some(watch) = book.watch(&self.target.incident) {
-            let found = watch.checks.last().map(|check| check.found.join("; ")).unwrap_or_default();
-            let calls: Vec<&str> = watch.calls.iter().map(|call| call.name.as_str()).collect();
-            let said = format!("{}: {found}; {:?}; calls {}", watch.standing, watch.opinion, calls.join(", "));
-            stage.tell("the guard", Tone::Bad, &said);
-        }
-        Ok(None)
     }
 
     async fn still_at_work(&self) -> Result<Vec<String>> {

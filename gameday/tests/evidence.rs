@@ -171,6 +171,7 @@ impl Case<'_> {
             follow_up: Duration::from_mins(15),
             regions: vec![REGION.parse().unwrap()],
             stack: "firebreak".to_owned(),
+            revokes: true,
         };
         let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.name.clone(), Seal::none());
         Snapshots::new(config, settings, ledger, self.limits)

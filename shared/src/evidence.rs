@@ -117,6 +117,8 @@ pub struct Settings {
     pub regions: Vec<Region>,
     /// The stack's name, for the report.
     pub stack: String,
+    /// Whether `revoke-sessions` is part of it.
+    pub revokes: bool,
 }
 
 /// How much at a time.

@@ -74,6 +74,7 @@ impl World {
                 self.leave(&Timestamp::now().to_string());
                 let mut answer = Answer::json(&json!({"outcome": "revoked"}));
                 if self.invoked_fails {
+                    self.items_at_failure.clone_from(&self.items);
                     answer.headers.push(("x-amz-function-error", "Unhandled".to_owned()));
                 }
                 return Some(answer);

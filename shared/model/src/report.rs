@@ -53,6 +53,8 @@ pub struct Sources<'a> {
     pub stack: &'a str,
     /// The Region of the stack.
     pub region: &'a str,
+    /// Whether `revoke-sessions` is part of it: a release is asked for otherwise without it.
+    pub revokes: bool,
     /// The incident.
     pub incident: &'a Incident,
     /// Its findings.
@@ -308,7 +310,7 @@ fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
         Some(Standing::Undone) => {
             return say(Verdict::Partial, "Somebody undid some of it: it is being put back");
         }
-        Some(Standing::Watching | Standing::Unproven) | None => {}
+        Some(Standing::Watching | Standing::Unproven | Standing::Stranded) | None => {}
     }
     // A rung that gave way to the one below it is no failure.
     let stands = |step: &StepRecord| step.state == StepState::Applied || step.state == StepState::Gone;

@@ -246,7 +246,7 @@ impl Snapshots {
 
     fn place(&self) -> Place<'_> {
         let region = self.config.region().map(AsRef::as_ref).unwrap_or_default();
-        Place { stack: &self.settings.stack, region }
+        Place { stack: &self.settings.stack, region, revokes: self.settings.revokes }
     }
 
     /// Carries a run on until it is done, or the invocation nears its end.

@@ -1,10 +1,13 @@
 //! What a person has still to do: what is open, and how to release.
 
+use jiff::Timestamp;
+
 use super::{Sources, denied_at, present, seconds};
 use crate::action::ActionId;
 use crate::ledger::{IncidentState, StepState};
 use crate::plan::Step;
 use crate::principal::PrincipalName;
+use crate::revoked::longest_session;
 use crate::watch::{Standing, lasts};
 
 /// What is still open, a sentence each.
@@ -82,7 +85,17 @@ pub(super) fn release(sources: &Sources<'_>) -> Vec<String> {
         return Vec::new();
     }
     let stack = if sources.stack == "firebreak" { String::new() } else { format!(" --stack {}", sources.stack) };
-    let mut lines = vec![format!("firebreak release {}{stack} --reason 'WHY'", incident.incident_id)];
+    let (option, member) =
+        if sources.revokes { ("", "") } else { (" --without-revocation", "\"without_revocation\":true,") };
+    let mut lines = vec![format!("firebreak release {}{stack}{option} --reason 'WHY'", incident.incident_id)];
+    if !sources.revokes && incident.ordered_at.is_some() {
+        let longest = longest_session(&incident.principal.name);
+        let over = incident.ordered_since().saturating_add(longest).unwrap_or(Timestamp::MAX);
+        lines.push(format!(
+            "# This stack leaves `revoke-sessions` out: stolen sessions that are still alive work again after it, until {}.",
+            seconds(over)
+        ));
+    }
     if matches!(incident.principal.name, PrincipalName::User(_)) && !incident.access_keys.is_empty() {
         lines.push(
             "# Access keys that findings named stay Inactive unless they are named: --reactivate-key KEY".to_owned(),
@@ -91,7 +104,7 @@ pub(super) fn release(sources: &Sources<'_>) -> Vec<String> {
     lines.push(format!(
         "aws lambda invoke --function-name {}-release-containment --region {} --cli-read-timeout 660 --cli-binary-format \
          raw-in-base64-out \
-         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
+         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",{member}\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
          answer.json",
         sources.stack, sources.region, incident.incident_id
     ));

@@ -176,6 +176,7 @@ impl Story {
         Sources {
             made_at: at(600),
             stack: "firebreak",
+            revokes: true,
             region: "eu-west-1",
             incident: &self.incident,
             findings: &self.findings,
@@ -273,6 +274,17 @@ fn the_verdict_is_what_was_verified_and_no_more() {
         (whole.verdict, whole.sentence.as_str()),
         (Verdict::Partial, "Partly contained: 1 of 2 steps were read back")
     );
+}
+
+#[test]
+fn a_stack_that_revokes_nothing_is_released_with_the_word_for_it_and_the_cost() {
+    let story = Story::told("");
+    let lines = |revokes| of(&Sources { revokes, ..story.sources(&story.tally()) }).release.join("\n");
+    let without = lines(false);
+    for says in [" --without-revocation --reason", "alive work again after it", r#""without_revocation":true"#] {
+        assert!(without.contains(says), "{says}: {without}");
+        assert!(!lines(true).contains(says), "{says}");
+    }
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl House {
             follow_up: self.follow_up,
             regions: ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap()).to_vec(),
             stack: "firebreak".to_owned(),
+            revokes: true,
         };
         let mut snapshots = Snapshots::new(config, settings, self.ledger(), self.limits);
         snapshots.store = self.bucket.store();
