@@ -45,6 +45,7 @@ import encryption  # noqa: E402
 import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
+import insights  # noqa: E402
 import keys  # noqa: E402
 import last_used  # noqa: E402
 import logs  # noqa: E402
@@ -421,6 +422,9 @@ deliveries.install(replace, eventbridge, lambda_svc)
 
 # 26. Who is no service of AWS (`services.py`).
 services.install(replace, iam_evaluator)
+
+# 27. Log groups of the class Infrequent Access, and Logs Insights (`insights.py`).
+insights.install(replace, cloudwatch_logs, iam_actions, responses.error_response_json)
 
 if __name__ == "__main__":
     gateway.main()

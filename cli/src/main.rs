@@ -128,7 +128,8 @@ enum Verb {
         /// An access key of the finding that may live again; may be repeated
         #[arg(long = "reactivate-key", value_name = "ID", conflicts_with = "since")]
         reactivate_keys: Vec<String>,
-        /// Go ahead without a revocation (only where the stack leaves `revoke-sessions` out)
+        /// Go ahead without a revocation (only where the stack leaves `revoke-sessions` out): stolen sessions that are still
+        /// alive work again
         #[arg(long)]
         without_revocation: bool,
         #[command(flatten)]
@@ -147,14 +148,7 @@ enum Verb {
         asked: Asked,
     },
     /// Send what lies in the failure queues through again
-    Redrive {
-        /// The most messages to take from each queue
-        #[arg(long, default_value_t = 100)]
-        most: u32,
-        /// What a stack of the same name in this other Region could not forward home, instead
-        #[arg(long, value_name = "REGION")]
-        forwarded_from: Option<String>,
-    },
+    Redrive(redrive::Redrive),
     /// Bring an incident's evidence here, and check it
     #[command(subcommand)]
     Evidence(evidence::Evidence),
@@ -253,9 +247,7 @@ async fn run(stack: &str, verb: Verb) -> Result<Told, CliError> {
     let (function, (verb, more, asked)) = match verb {
         Verb::Explain(_) | Verb::Evidence(_) => return Ok(Told::of(String::new())),
         Verb::CheckPlaybook { file } => return check_playbook(&file).map(Told::of),
-        Verb::Redrive { most, forwarded_from } => {
-            return redrive::redrive(&sdk().await, stack, most, forwarded_from).await.map(Told::of);
-        }
+        Verb::Redrive(asked) => return redrive::redrive(&sdk().await, stack, &asked).await.map(Told::of),
         Verb::Contain { target, functions, access_keys, response, session_started, asked } => {
             let mut more = json!({"functions": functions, "access_keys": access_keys});
             let given = [

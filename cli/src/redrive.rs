@@ -7,9 +7,12 @@
 use aws_config::{Region, SdkConfig};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use firebreak_model::action::FunctionName;
-use firebreak_model::ids::FunctionArn;
+use firebreak_model::ids::{FunctionArn, shown};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::CliError;
@@ -48,40 +51,38 @@ const AT_HOME: [Failures; 6] = [
 /// The one of a stack that only forwards.
 const AWAY: Failures = ("forward-failures", of_forwarding);
 
-fn aws(what: impl Into<String>, error: impl std::error::Error + Send + Sync + 'static) -> CliError {
-    CliError::Aws { what: what.into(), source: Box::new(error) }
+/// What to do with what lies there.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Redrive {
+    /// The most messages to take from each queue
+    #[arg(long, default_value_t = 100)]
+    most: u32,
+    /// What a stack of the same name in this other Region could not forward home, instead
+    #[arg(long, value_name = "REGION")]
+    forwarded_from: Option<String>,
+    /// Delete the batches of the ledger's stream that lie in `function-failures`, and nothing else: what they would have
+    /// had ordered and paged is lost, the ledger keeps its records. Only told without `--yes`
+    #[arg(long, conflicts_with = "forwarded_from")]
+    drop_stream_batches: bool,
+    /// Do delete them
+    #[arg(long, requires = "drop_stream_batches")]
+    yes: bool,
 }
 
 /// Redrives the failure queues of a stack; of one in another Region where that is named. A message goes from its queue
-/// only when it was accepted where it is sent.
-pub(crate) async fn redrive(
-    sdk: &SdkConfig,
-    stack: &str,
-    most: u32,
-    forwarded_from: Option<String>,
-) -> Result<String, CliError> {
+/// only when it was accepted where it is sent. A queue that cannot be read keeps no other from being redriven.
+pub(crate) async fn redrive(sdk: &SdkConfig, stack: &str, asked: &Redrive) -> Result<String, CliError> {
     let home = Stack { name: stack, sqs: aws_sdk_sqs::Client::new(sdk), lambda: aws_sdk_lambda::Client::new(sdk) };
     let mut told = Told::default();
-    if let Some(region) = forwarded_from {
-        let away = sdk.to_builder().region(Region::new(region)).build();
-        let sqs = aws_sdk_sqs::Client::new(&away);
-        let url = queue_url(&sqs, &format!("{stack}-{}", AWAY.0)).await?;
-        home.drain(&sqs, &url, AWAY, most, &mut told).await?;
+    if let Some(region) = &asked.forwarded_from {
+        let away = sdk.to_builder().region(Region::new(region.clone())).build();
+        home.drain(&aws_sdk_sqs::Client::new(&away), AWAY, asked, &mut told).await;
     } else {
         for failures in AT_HOME {
-            let url = queue_url(&home.sqs, &format!("{stack}-{}", failures.0)).await;
-            // A stack may leave `revoke-sessions` out, and has no searches then.
-            if url.is_err() && failures.0 == "trace-failures" {
-                continue;
-            }
-            home.drain(&home.sqs, &url?, failures, most, &mut told).await?;
+            home.drain(&home.sqs, failures, asked, &mut told).await;
         }
     }
-    let text = told.lines.join("\n");
-    if told.left > 0 {
-        return Err(CliError::Redrive(text));
-    }
-    Ok(text)
+    told.conclude()
 }
 
 /// What a person is told.
@@ -89,6 +90,29 @@ pub(crate) async fn redrive(
 struct Told {
     lines: Vec<String>,
     left: usize,
+    /// The queues that were not read, or not to their end, each with AWS's word on it.
+    unread: Vec<String>,
+}
+
+impl Told {
+    /// Whatever is left anywhere is a failure.
+    fn conclude(mut self) -> Result<String, CliError> {
+        let whole = self.left == 0 && self.unread.is_empty();
+        if !self.unread.is_empty() {
+            self.lines.push("not read, or not to the end:".to_owned());
+            self.lines.extend(self.unread.into_iter().map(|queue| format!("  {queue}")));
+        }
+        let text = self.lines.join("\n");
+        if whole { Ok(text) } else { Err(CliError::Redrive(text)) }
+    }
+}
+
+/// What AWS said, by its code: what is denied is not taken for what does not exist.
+fn said(error: &(impl ProvideErrorMetadata + std::error::Error)) -> String {
+    match error.code() {
+        Some(code) => shown(&format!("{code}: {}", error.message().unwrap_or("it does not say why"))),
+        None => DisplayErrorContext(error).to_string(),
+    }
 }
 
 /// The stack whose functions and queues take up again what failed.
@@ -101,52 +125,65 @@ struct Stack<'a> {
 
 impl Stack<'_> {
     /// Sends the messages of one queue again.
-    async fn drain(
+    async fn drain(&self, from: &aws_sdk_sqs::Client, failures: Failures, asked: &Redrive, told: &mut Told) {
+        let name = format!("{}-{}", self.name, failures.0);
+        let url = match queue_url(from, &name).await {
+            Ok(url) => url,
+            // A stack may leave `revoke-sessions` out, and has no searches then.
+            Err(NoQueue { absent: true, .. }) if failures.0 == "trace-failures" => return,
+            Err(NoQueue { why, .. }) => return told.unread.push(format!("{name}: {why}")),
+        };
+        let mut drained = Drained::default();
+        if let Err(why) = self.drain_into(from, &url, failures, asked, &mut drained).await {
+            told.unread.push(format!("{name}: {why}"));
+        }
+        let Drained { sent, dropped, kept } = drained;
+        let dropped = if dropped == 0 { String::new() } else { format!(", {dropped} dropped") };
+        told.left += kept.len();
+        told.lines.push(format!("{name}: {sent} sent again, {} left{dropped}", kept.len()));
+        told.lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
+    }
+
+    async fn drain_into(
         &self,
         from: &aws_sdk_sqs::Client,
         url: &str,
-        (queue, read): Failures,
-        most: u32,
-        told: &mut Told,
-    ) -> Result<(), CliError> {
-        let name = format!("{}-{queue}", self.name);
-        let (mut sent, mut kept) = (0, Vec::new());
+        (_, read): Failures,
+        asked: &Redrive,
+        drained: &mut Drained,
+    ) -> Result<(), String> {
         // What fails again comes back to the queue: it waits for the next redrive.
-        let waiting = waiting(from, url, &name).await?.min(u64::from(most));
-        while ((sent + kept.len()) as u64) < waiting {
-            let batch = from
-                .receive_message()
-                .queue_url(url)
-                .max_number_of_messages(10)
-                .wait_time_seconds(1)
-                .visibility_timeout(60)
-                .message_attribute_names("All")
-                .send()
-                .await
-                .map_err(|e| aws(format!("`{name}` could not be read"), e))?;
+        let waiting = waiting(from, url).await?.min(u64::from(asked.most));
+        while (drained.count() as u64) < waiting {
+            let receive = from.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(1);
+            let receive = receive.visibility_timeout(60).message_attribute_names("All");
+            let batch = receive.send().await.map_err(|e| said(&e))?;
             let messages = batch.messages.unwrap_or_default();
             if messages.is_empty() {
                 break;
             }
             for message in messages {
-                let again = match read(&message) {
-                    Ok(again) => self.send(again).await,
-                    Err(why) => Err(why),
+                let lost = stream_batch(&message);
+                let end = match &lost {
+                    Some(_) if asked.drop_stream_batches && asked.yes => Ok(()),
+                    Some(batch) if asked.drop_stream_batches => Err(format!("{batch}; --yes drops it")),
+                    Some(batch) => Err(format!("{batch}; {THEN_DROP_IT}")),
+                    None if asked.drop_stream_batches => Err("it is no batch of the ledger's stream".to_owned()),
+                    None => match read(&message) {
+                        Ok(again) => self.send(again).await,
+                        Err(why) => Err(why),
+                    },
                 };
-                match again {
-                    Ok(()) => {
-                        let receipt = message.receipt_handle.unwrap_or_default();
-                        let delete = from.delete_message().queue_url(url).receipt_handle(receipt);
-                        delete.send().await.map_err(|e| aws(format!("a message stays in `{name}`"), e))?;
-                        sent += 1;
-                    }
-                    Err(why) => kept.push(why),
+                if let Err(why) = end {
+                    drained.kept.push(why);
+                    continue;
                 }
+                let receipt = message.receipt_handle.unwrap_or_default();
+                let delete = from.delete_message().queue_url(url).receipt_handle(receipt).send().await;
+                delete.map_err(|e| format!("a message that is dealt with stays in it: {}", said(&e)))?;
+                *(if lost.is_some() { &mut drained.dropped } else { &mut drained.sent }) += 1;
             }
         }
-        told.left += kept.len();
-        told.lines.push(format!("{name}: {sent} sent again, {} left", kept.len()));
-        told.lines.extend(kept.into_iter().map(|why| format!("  left: {why}")));
         Ok(())
     }
 
@@ -160,7 +197,7 @@ impl Stack<'_> {
                     Some(FunctionName::ReleaseContainment) => Err(ASK_AGAIN.to_owned()),
                     Some(_) => self.invoke(&target, payload).await,
                     None => {
-                        let shown = firebreak_model::ids::shown(&target);
+                        let shown = shown(&target);
                         Err(format!("it names `{shown}`, which is no function of this stack"))
                     }
                 },
@@ -180,31 +217,56 @@ impl Stack<'_> {
 
     async fn enqueue(&self, queue: &str, payload: String) -> Result<(), String> {
         let name = format!("{}-{queue}", self.name);
-        let url = queue_url(&self.sqs, &name).await.map_err(|e| e.to_string())?;
+        let url = queue_url(&self.sqs, &name).await.map_err(|NoQueue { why, .. }| format!("`{name}`: {why}"))?;
         let sent = self.sqs.send_message().queue_url(url).message_body(payload).send().await;
-        sent.map(|_| ()).map_err(|e| format!("`{name}` did not accept it: {e}"))
+        sent.map(|_| ()).map_err(|e| format!("`{name}` did not accept it: {}", said(&e)))
     }
 
     async fn invoke(&self, function: &str, payload: String) -> Result<(), String> {
         let payload = event(&payload)?;
         let invoke = self.lambda.invoke().function_name(function).invocation_type(InvocationType::Event);
         let accepted = invoke.payload(Blob::new(payload)).send().await;
-        accepted
-            .map(|_| ())
-            .map_err(|e| format!("`{function}` did not accept it: {}", aws_sdk_lambda::error::DisplayErrorContext(e)))
+        accepted.map(|_| ()).map_err(|e| format!("`{function}` did not accept it: {}", said(&e)))
     }
 }
 
-async fn queue_url(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, CliError> {
-    let answer = sqs.get_queue_url().queue_name(name).send().await;
-    Ok(answer.map_err(|e| aws(format!("the queue `{name}` was not found"), e))?.queue_url.unwrap_or_default())
+/// What became of the messages of a queue.
+#[derive(Debug, Default)]
+struct Drained {
+    sent: usize,
+    dropped: usize,
+    /// Why each of the others is left.
+    kept: Vec<String>,
+}
+
+impl Drained {
+    fn count(&self) -> usize {
+        self.sent + self.dropped + self.kept.len()
+    }
+}
+
+/// Why a queue has no address.
+struct NoQueue {
+    /// Whether AWS says that there is none.
+    absent: bool,
+    why: String,
+}
+
+async fn queue_url(sqs: &aws_sdk_sqs::Client, name: &str) -> Result<String, NoQueue> {
+    let answer = sqs.get_queue_url().queue_name(name).send().await.map_err(|error| {
+        let absent = error.as_service_error().is_some_and(GetQueueUrlError::is_queue_does_not_exist);
+        let hint =
+            if absent { " (is the stack in this Region and account? AWS_REGION, AWS_PROFILE, --stack)" } else { "" };
+        NoQueue { absent, why: format!("{}{hint}", said(&error)) }
+    })?;
+    Ok(answer.queue_url.unwrap_or_default())
 }
 
 /// How many messages wait in a queue, as far as SQS knows.
-async fn waiting(sqs: &aws_sdk_sqs::Client, url: &str, name: &str) -> Result<u64, CliError> {
+async fn waiting(sqs: &aws_sdk_sqs::Client, url: &str) -> Result<u64, String> {
     let count = QueueAttributeName::ApproximateNumberOfMessages;
     let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(count.clone()).send().await;
-    let attributes = answer.map_err(|e| aws(format!("`{name}` could not be read"), e))?.attributes;
+    let attributes = answer.map_err(|e| said(&e))?.attributes;
     Ok(attributes.and_then(|all| all.get(&count)?.parse().ok()).unwrap_or(0))
 }
 
@@ -245,7 +307,7 @@ fn of_forwarding(message: &Message) -> Result<Again, String> {
     } else if rule.ends_with("-forward-changes") {
         FunctionName::GuardContainment
     } else {
-        return Err(format!("it came by `{}`, which forwards nothing", firebreak_model::ids::shown(rule)));
+        return Err(format!("it came by `{}`, which forwards nothing", shown(rule)));
     };
     let payload = message.body().ok_or("it has no body")?;
     Ok(Again { to: To::Function(function), payload: payload.to_owned() })
@@ -257,14 +319,34 @@ fn of_queue(queue: &'static str, message: &Message) -> Result<Again, String> {
     Ok(Again { to: To::Queue(queue), payload: payload.to_owned() })
 }
 
-/// What Lambda leaves on failure: the request with its context. A batch of the stream leaves only its position.
+/// What a person does before they drop a batch of the stream.
+const THEN_DROP_IT: &str = "look at `firebreak list`, contain again what lacks steps, which has its order go out once more, and \
+                            drop the batch with `firebreak redrive --drop-stream-batches --yes`";
+
+/// What a message says that is a batch of the ledger's stream: Lambda leaves its position, and no records; `None` for any
+/// other. Whatever holds a request is none: nothing that could be sent again is ever dropped.
+fn stream_batch(message: &Message) -> Option<String> {
+    let body: Value = serde_json::from_str(message.body().unwrap_or_default()).ok()?;
+    let batch = body.get("DDBStreamBatchInfo").filter(|batch| batch.is_object())?;
+    if body.get("requestPayload").is_some() {
+        return None;
+    }
+    let time = |name: &str| batch.get(name).and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+    let records = batch.get("batchSize").and_then(Value::as_u64);
+    let records = records.map_or_else(|| "some records".to_owned(), |count| format!("{count} records"));
+    let when = match (time("approximateArrivalOfFirstRecord"), time("approximateArrivalOfLastRecord")) {
+        (Some(first), Some(last)) => format!("from {first} to {last}"),
+        _ => "of a time that it does not say".to_owned(),
+    };
+    Some(format!(
+        "it is a batch of the ledger's stream, {records} {when}: the ledger has them, and what was to follow from them \
+         (orders to the other functions, pages, metrics) is lost"
+    ))
+}
+
+/// What Lambda leaves on failure: the request with its context.
 fn of_invocation(message: &Message) -> Result<Again, String> {
     let body: Value = serde_json::from_str(message.body().unwrap_or_default()).map_err(|e| e.to_string())?;
-    if body.get("DDBStreamBatchInfo").is_some() {
-        let text = "it is a batch of the ledger's stream, which holds no records: the ledger has them; look at the \
-                    incidents of that time, then delete the message";
-        return Err(text.to_owned());
-    }
     let function = body.pointer("/requestContext/functionArn").and_then(Value::as_str);
     let payload = body.get("requestPayload").ok_or("it holds no request")?;
     let function = function.ok_or("it names no function")?;
@@ -315,13 +397,28 @@ mod tests {
         let again = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap();
         assert_eq!(again.payload, r#"{"a":1}"#);
         assert!(matches!(again.to, To::Named(target) if function_of(&target, "firebreak").is_some()));
-        for (body, says) in [
-            (json!({"DDBStreamBatchInfo": {}}), "ledger's stream"),
-            (json!({}), "no request"),
-            (json!([]), "no request"),
-        ] {
+        for (body, says) in [(json!({}), "no request"), (json!([]), "no request")] {
             let refused = of_invocation(&Message::builder().body(body.to_string()).build()).unwrap_err();
             assert!(refused.contains(says), "{body}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_the_stream_is_told_and_nothing_that_holds_a_request_is_one() {
+        let batch = json!({"requestContext": {"functionArn": OURS}, "DDBStreamBatchInfo": {"batchSize": 7,
+            "approximateArrivalOfFirstRecord": "2026-11-21T03:00:00Z",
+            "approximateArrivalOfLastRecord": "2026-11-21T03:00:04Z"}});
+        let told = |body: &Value| stream_batch(&Message::builder().body(body.to_string()).build());
+        let said = told(&batch).unwrap();
+        assert!(said.contains("7 records from 2026-11-21T03:00:00Z to 2026-11-21T03:00:04Z"), "{said}");
+        let hostile =
+            json!({"DDBStreamBatchInfo": {"batchSize": "\u{1b}[2J", "approximateArrivalOfFirstRecord": "\u{1b}"}});
+        let said = told(&hostile).unwrap();
+        assert!(said.contains("some records of a time that it does not say") && !said.contains('\u{1b}'), "{said}");
+        let mut event = batch;
+        event["requestPayload"] = json!({"detail-type": "GuardDuty Finding"});
+        for none in [event, json!({"DDBStreamBatchInfo": true}), json!({"requestPayload": {}}), json!([])] {
+            assert_eq!(told(&none), None, "{none}");
         }
     }
 

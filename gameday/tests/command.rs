@@ -20,6 +20,15 @@ use serde_json::{Value, json};
 
 /// The program that the workspace's build made, beside this test's.
 fn firebreak(theatre: &Theatre, arguments: &[&str]) -> Output {
+    firebreak_as(theatre, [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")], arguments)
+}
+
+/// The same, with these credentials.
+fn firebreak_as<'a>(
+    theatre: &Theatre,
+    credentials: impl IntoIterator<Item = (&'a str, &'a str)>,
+    arguments: &[&str],
+) -> Output {
     let here = std::env::current_exe().unwrap();
     let program = here.ancestors().find_map(|folder| {
         let program = folder.join("firebreak");
@@ -31,8 +40,7 @@ fn firebreak(theatre: &Theatre, arguments: &[&str]) -> Output {
         .env_clear()
         .env("AWS_ENDPOINT_URL", &theatre.aws.endpoint)
         .env("AWS_REGION", REGION)
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .envs(credentials)
         .output()
         .unwrap()
 }
@@ -232,6 +240,82 @@ fn whoever_may_send_to_the_queues_of_failures_has_nothing_commanded_by_who_redri
     });
 }
 
+#[test]
+fn a_queue_that_cannot_be_read_is_told_by_awss_own_word_and_keeps_no_other_from_being_redriven() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let role = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let closed = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{}-function-failures", stack.name);
+        let policy = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Action": "*", "Resource": "*"},
+            {"Effect": "Deny", "Action": "sqs:*", "Resource": closed},
+        ]});
+        let put = aws.iam.put_role_policy().role_name(&role.name).policy_name("generous");
+        put.policy_document(policy.to_string()).send().await.unwrap();
+        let event = drill(aws, &role).to_string();
+        let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
+        let before = open(aws, deliveries).await;
+        let ours = attribute(stack.output("QuarantinePrincipalArn").unwrap());
+        let send = aws.sqs.send_message().queue_url(deliveries).message_body(event);
+        send.message_attributes("TARGET_ARN", ours).send().await.unwrap();
+        let session = role.steal_session(aws, "responder").await.unwrap();
+        let credentials = [
+            ("AWS_ACCESS_KEY_ID", session.access_key_id()),
+            ("AWS_SECRET_ACCESS_KEY", session.secret_access_key()),
+            ("AWS_SESSION_TOKEN", session.session_token().unwrap_or_default()),
+        ];
+        let told = badly(&firebreak_as(theatre, credentials, &["redrive"]));
+        assert!(told.contains(&format!("{}-delivery-failures: 1 sent again, 0 left", stack.name)), "{told}");
+        assert!(told.contains(&format!("{}-trace-failures: 0 sent again, 0 left", stack.name)), "{told}");
+        let unread = told.split("not read, or not to the end:\n").nth(1).unwrap();
+        assert!(unread.contains("function-failures: AccessDenied") && unread.lines().count() == 1, "{told}");
+        assert!(!told.contains("not found"), "{told}");
+        // Where there is no such stack, that is what is said, of each queue.
+        let told = badly(&firebreak(theatre, &["--stack", "elsewhere", "redrive"]));
+        assert_eq!(told.matches("is the stack in this Region and account?").count(), 5, "{told}");
+        set_policy(aws, deliveries, &before).await;
+    });
+}
+
+#[test]
+fn a_batch_of_the_stream_is_dropped_when_a_person_says_so_twice_and_nothing_else_is() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.enforcing().await.unwrap();
+        let aws = &theatre.aws;
+        let failures = stack.output("FunctionFailuresUrl").unwrap();
+        let policy = open(aws, failures).await;
+        let publishes =
+            format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", stack.function(FunctionName::PublishOutcomes));
+        let batch = json!({"requestContext": {"functionArn": publishes}, "DDBStreamBatchInfo": {"batchSize": 3,
+            "approximateArrivalOfFirstRecord": "2026-11-21T03:00:00Z",
+            "approximateArrivalOfLastRecord": "2026-11-21T03:00:02Z"}});
+        let request = json!({"requestContext": {"functionArn": publishes}, "requestPayload": {"firebreak": "pause"}});
+        let fill = async || {
+            for body in [&batch, &batch, &request] {
+                aws.sqs.send_message().queue_url(failures).message_body(body.to_string()).send().await.unwrap();
+            }
+        };
+        // What was read stays out of sight for a minute: each look has messages of its own.
+        for arguments in [&["redrive"][..], &["redrive", "--drop-stream-batches"][..]] {
+            fill().await;
+            let told = badly(&firebreak(theatre, arguments));
+            assert!(told.contains("function-failures: 0 sent again, 3 left\n"), "{told}");
+            assert!(told.contains("3 records from 2026-11-21T03:00:00Z to 2026-11-21T03:00:02Z"), "{told}");
+            assert!(told.contains("(orders to the other functions, pages, metrics) is lost"), "{told}");
+            aws.sqs.purge_queue().queue_url(failures).send().await.unwrap();
+        }
+        let told = badly(&firebreak(theatre, &["redrive", "--yes"]));
+        assert!(told.contains("--drop-stream-batches"), "{told}");
+        fill().await;
+        let told = badly(&firebreak(theatre, &["redrive", "--drop-stream-batches", "--yes"]));
+        assert!(told.contains("function-failures: 0 sent again, 1 left, 2 dropped"), "{told}");
+        assert!(told.contains("it is no batch of the ledger's stream"), "{told}");
+        aws.sqs.purge_queue().queue_url(failures).send().await.unwrap();
+        set_policy(aws, failures, &policy).await;
+    });
+}
+
 /// Takes away the policy of a queue, which keeps out even the operator: AWS alone leaves failures there. Answers it.
 async fn open(aws: &Aws, queue: &str) -> String {
     let ask = aws.sqs.get_queue_attributes().queue_url(queue).attribute_names(QueueAttributeName::Policy);
@@ -316,7 +400,8 @@ fn what_is_redriven_is_carried_out_once_however_often_it_lies_there() {
 async fn contained(theatre: &Theatre, stack: &Stack, id: &IncidentId) -> Book {
     for _ in 0..100 {
         let book = Book::read(&theatre.aws, stack).await.unwrap();
-        let pinned = book.incident(id).is_some_and(|incident| incident.principal.unique_id.is_some());
+        // A finding may give the unique id; the ARN is what was read.
+        let pinned = book.incident(id).is_some_and(|incident| incident.principal.arn.is_some());
         let denied = |step: &&StepRecord| step.state == StepState::Applied && step.step.contains("quarantine");
         if pinned && book.steps_of(id).iter().any(denied) {
             return book;

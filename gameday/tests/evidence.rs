@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
+#[path = "evidence/insights.rs"]
+mod insights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::time::Duration;
 
-use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+use aws_sdk_cloudwatchlogs::types::{InputLogEvent, LogGroupClass};
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, FunctionCode, LayerVersionContentInput, Runtime};
@@ -61,6 +63,11 @@ fn ample() -> Timestamp {
 
 impl House {
     async fn set_up() -> Self {
+        Self::of_class(LogGroupClass::Standard).await
+    }
+
+    /// With a log of that class.
+    async fn of_class(class: LogGroupClass) -> Self {
         let emulator = Emulator::start(&common::settings().emulator).await.unwrap();
         let aws = Aws::operator(emulator.endpoint(), REGION);
         // A session that is named after the function makes some calls, which are refused.
@@ -71,7 +78,7 @@ impl House {
         }
         // CloudTrail has whole seconds, and a run asks up to the one in which it begins.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
-        aws.logs.create_log_group().log_group_name(GROUP).send().await.unwrap();
+        aws.logs.create_log_group().log_group_name(GROUP).log_group_class(class).send().await.unwrap();
         let create = aws.kms.create_key().key_spec(KeySpec::EccNistP256).key_usage(KeyUsageType::SignVerify);
         let signing_key = create.send().await.unwrap().key_metadata.unwrap().arn.unwrap();
         let key = aws.kms.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
@@ -164,6 +171,7 @@ impl Case<'_> {
             follow_up: Duration::from_mins(15),
             regions: vec![REGION.parse().unwrap()],
             stack: "firebreak".to_owned(),
+            revokes: true,
         };
         let ledger = Ledger::new(aws_sdk_dynamodb::Client::new(&config), self.name.clone(), Seal::none());
         Snapshots::new(config, settings, ledger, self.limits)
@@ -299,13 +307,15 @@ fn without_window(entry: &mut Value) {
     }
     for source in entry.get_mut("sources").and_then(Value::as_array_mut).into_iter().flatten() {
         let parameters = source["call"]["parameters"].as_object_mut().unwrap();
-        parameters.retain(|name, _| name != "startTime" && name != "endTime");
+        parameters.retain(|name, _| {
+            !["startTime", "endTime", "queryString", "queries", "bytesScanned"].contains(&name.as_str())
+        });
     }
 }
 
-/// Objects end with each page.
+/// Objects end with each page, and nothing is waited for.
 fn page_by_page() -> Limits {
-    Limits { object_bytes: 1, ..Limits::default() }
+    Limits { object_bytes: 1, queries: Duration::ZERO, poll: Duration::ZERO, ..Limits::default() }
 }
 
 async fn killed_at_any_call(house: &House, follow_up: bool, limits: Limits) {

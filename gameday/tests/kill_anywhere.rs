@@ -23,6 +23,7 @@ use firebreak_shared::contain::{Containment, Outage};
 use firebreak_shared::failure::Failure;
 use firebreak_shared::isolate::Isolation;
 use firebreak_shared::ledger::{Ledger, Seal};
+use firebreak_shared::page::Setting;
 use firebreak_shared::page::notify::Notifier;
 use firebreak_shared::queue::Handled;
 use firebreak_shared::release::Releasing;
@@ -164,8 +165,14 @@ impl Process<'_> {
     async fn page(&self, id: &IncidentId) -> Result<Answer, Failure> {
         let config = self.wire.config(&self.case.house.aws.config);
         let House { topic, deny, .. } = self.case.house;
-        let stack = "firebreak".to_owned();
-        Notifier::new(&config, self.case.table.clone(), topic.clone(), stack, deny.clone()).handle(&order(id)).await
+        let setting = Setting {
+            stack: "firebreak".to_owned(),
+            region: gameday::aws::REGION.to_owned(),
+            deny_policy_arn: deny.clone(),
+            table: self.case.table.clone(),
+            revokes: true,
+        };
+        Notifier::new(&config, topic.clone(), setting).handle(&order(id)).await
     }
 
     async fn isolate(&self, id: &IncidentId) -> Result<Answer, Failure> {

@@ -133,8 +133,8 @@ pub fn topic_arn() -> Result<String, ConfigError> {
 /// Where evidence goes and how: `FIREBREAK_EVIDENCE_BUCKET`, `FIREBREAK_EVIDENCE_ACCESS` (`read-back`, or `write-only` where
 /// the bucket is another account's), `FIREBREAK_EVIDENCE_KEY_ARN`,
 /// `FIREBREAK_EVIDENCE_SIGNING_KEY_ARN`, `FIREBREAK_EVIDENCE_QUEUE_URL`, `FIREBREAK_EVIDENCE_COMPRESSION`,
-/// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back), and what [`Base`] and
-/// [`opt_in_regions`] read.
+/// `FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS` (0–900, as long as SQS holds a message back), and what [`Base`],
+/// [`opt_in_regions`] and [`revoke_function`] read.
 pub fn evidence() -> Result<evidence::Settings, ConfigError> {
     let follow_up = parsed("FIREBREAK_EVIDENCE_FOLLOW_UP_SECONDS", "a number from 0 to 900", |t| {
         t.parse::<u64>().ok().filter(|seconds| *seconds <= 900)
@@ -143,6 +143,7 @@ pub fn evidence() -> Result<evidence::Settings, ConfigError> {
     Ok(evidence::Settings {
         regions: trace::regions(home.partition, opt_in_regions()?).into_iter().collect(),
         stack,
+        revokes: revoke_function().is_some(),
         bucket: required("FIREBREAK_EVIDENCE_BUCKET")?,
         access: parsed("FIREBREAK_EVIDENCE_ACCESS", "`read-back` or `write-only`", |t| match t {
             "read-back" => Some(Access::ReadBack),

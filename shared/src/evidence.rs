@@ -83,6 +83,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListTags", on: Resource::Function },
     Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
+    Permission { action: "logs:GetQueryResults", on: Resource::LogGroup },
+    Permission { action: "logs:StartQuery", on: Resource::LogGroup },
     Permission { action: "s3:GetObject", on: Resource::EvidenceObject },
     Permission { action: "s3:GetObjectRetention", on: Resource::EvidenceObject },
     // Without it S3 says of what is not there that it is forbidden.
@@ -115,6 +117,8 @@ pub struct Settings {
     pub regions: Vec<Region>,
     /// The stack's name, for the report.
     pub stack: String,
+    /// Whether `revoke-sessions` is part of it.
+    pub revokes: bool,
 }
 
 /// How much at a time.
@@ -142,6 +146,12 @@ pub struct Limits {
     /// Between two questions for the policy of a version. Lambda takes 15 such calls a second, from everybody in the
     /// account, and whoever isolates the function makes some of them in the same moment.
     pub policies: Duration,
+    /// So many events a query of Logs Insights is asked for: 10,000 is what every Region gives.
+    pub query_events: u32,
+    /// Between two calls of Logs Insights in one Region.
+    pub queries: Duration,
+    /// So long the end of a query is waited for at first, and twice as long each time, up to eight times as long.
+    pub poll: Duration,
 }
 
 impl Default for Limits {
@@ -157,6 +167,9 @@ impl Default for Limits {
             pages: 2_000,
             pace: crate::trace::PACE,
             policies: Duration::from_millis(100),
+            query_events: 10_000,
+            queries: Duration::from_millis(250),
+            poll: Duration::from_secs(1),
         }
     }
 }

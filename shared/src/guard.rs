@@ -11,6 +11,7 @@ mod opinion;
 mod parts;
 mod revocations;
 mod search;
+mod stranded;
 mod trail;
 
 use aws_config::SdkConfig;
@@ -187,6 +188,8 @@ impl Guard {
             failed.push(format!("revocations: {failure}"));
         }
         let watched = self.ledger.watches().await?;
+        let (unwatched, unread) = self.look_at_unwatched(&watched).await?;
+        failed.extend(unread);
         for one in &watched {
             let span = info_span!("sweep", incident.id = %one.id);
             if let Err(failure) = Box::pin(self.check(&one.id, Cause::Sweep, None)).instrument(span).await {
@@ -195,17 +198,26 @@ impl Guard {
             }
         }
         if failed.is_empty() {
-            let said = format!("{} containments looked at", watched.len());
-            let parts = if missing.is_empty() { "all parts are there".to_owned() } else { missing.join("; ") };
-            return Ok(Answer::of("swept").saying(format!("{said}; {parts}")));
+            let mut said = vec![format!("{} containments looked at", watched.len())];
+            said.extend(unwatched);
+            said.push(if missing.is_empty() { "all parts are there".to_owned() } else { missing.join("; ") });
+            return Ok(Answer::of("swept").saying(said.join("; ")));
         }
         Err(Failure::Transient(failed.join("; ")))
     }
 
     /// Looks at a containment and records what may be said of it.
     async fn check(&self, id: &IncidentId, cause: Cause, by: Option<(&Change, bool)>) -> Result<Answer, Failure> {
-        let Some(incident) = self.ordered(id).await? else {
-            return Ok(Answer::on("nothing to watch", id, &[]));
+        let incident = match self.ledger.incident(id).await? {
+            Some(incident) if incident.state == IncidentState::Ordered => incident,
+            Some(incident) if incident.is_stranded(clock::now()) => {
+                return Box::pin(self.look_at_stranded(&incident)).await;
+            }
+            // Whatever else it is, it is watched no longer.
+            _ => {
+                self.ledger.forget_watch(id).await?;
+                return Ok(Answer::on("nothing to watch", id, &[]));
+            }
         };
         let mut watch = self.watch_over(&incident).await?;
         let now = clock::now();
@@ -249,20 +261,12 @@ impl Guard {
         Err(LedgerError::Contended(id.clone()).into())
     }
 
-    /// The incident, if its plan is in force. Whatever else it is, it is watched no longer.
-    async fn ordered(&self, id: &IncidentId) -> Result<Option<Incident>, Failure> {
-        match self.ledger.incident(id).await? {
-            Some(incident) if incident.state == IncidentState::Ordered => Ok(Some(incident)),
-            _ => {
-                self.ledger.forget_watch(id).await?;
-                Ok(None)
-            }
-        }
-    }
-
+    /// Whether the incident is what it was when it was read; a release that goes on has written it anew.
     async fn still(&self, incident: &Incident) -> Result<bool, Failure> {
         let now = self.ledger.incident(&incident.incident_id).await?;
-        Ok(now.is_some_and(|now| now.state == incident.state && now.episode == incident.episode))
+        let same = |now: &Incident| now.state == incident.state && now.episode == incident.episode;
+        let goes_on = |now: &Incident| now.state == IncidentState::Releasing && now.updated_at != incident.updated_at;
+        Ok(now.is_some_and(|now| same(&now) && !goes_on(&now)))
     }
 
     /// The watch over this episode; a new episode begins a new one.

@@ -19,6 +19,7 @@ mod watched;
 use firebreak_model::ids::{FindingKey, IncidentId, digest};
 use firebreak_model::ledger::{ChainRecord, FindingRecord, ForgeryRecord, Incident, Pause, StepRecord, StepState};
 use firebreak_model::principal::PrincipalName;
+use firebreak_model::revoked::longest_session;
 use jiff::Timestamp;
 
 use crate::action::{Permission, Resource};
@@ -57,6 +58,8 @@ pub struct Setting {
     pub deny_policy_arn: String,
     /// The ledger's table.
     pub table: String,
+    /// Whether `revoke-sessions` is part of the stack: a release is another without it.
+    pub revokes: bool,
 }
 
 impl Setting {
@@ -96,8 +99,10 @@ impl Setting {
     }
 
     fn release(&self, id: &IncidentId) -> String {
-        let payload =
-            format!(r#"{{"firebreak": "release", "incident_id": "{id}", "requested_by": "WHO", "reason": "WHY"}}"#);
+        let without = if self.revokes { "" } else { r#""without_revocation": true, "# };
+        let payload = format!(
+            r#"{{"firebreak": "release", "incident_id": "{id}", {without}"requested_by": "WHO", "reason": "WHY"}}"#
+        );
         self.invoke("release-containment", &payload)
     }
 
@@ -274,6 +279,22 @@ impl Draft {
 
     fn command(&mut self, command: &str) {
         self.line(&format!("    {command}"));
+    }
+
+    /// The command that releases an incident; where the stack revokes nothing, with what that costs.
+    fn release(&mut self, incident: &Incident, setting: &Setting) {
+        self.command(&setting.release(&incident.incident_id));
+        if setting.revokes || incident.ordered_at.is_none() {
+            return;
+        }
+        let over = incident.ordered_since().saturating_add(longest_session(&incident.principal.name));
+        self.line(
+            "This stack leaves `revoke-sessions` out (`without_revocation`): stolen sessions that are still alive work",
+        );
+        self.line(&format!(
+            "again as soon as it is released. None from before the containment is alive after {}.",
+            over.unwrap_or(Timestamp::MAX)
+        ));
     }
 
     /// The page, cut where SNS would refuse it.

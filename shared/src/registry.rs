@@ -90,9 +90,17 @@ pub fn permissions(function: FunctionName) -> BTreeSet<Permission> {
             release::PERMISSIONS,
             crate::ledger::OPEN_PERMISSIONS,
         ],
-        FunctionName::GuardContainment => {
-            &[&READ, &WRITE, &FORGET, SEAL, &FAILURES, identity::PERMISSIONS, guard::PERMISSIONS, guard::OWN_PARTS]
-        }
+        FunctionName::GuardContainment => &[
+            &READ,
+            &WRITE,
+            &FORGET,
+            SEAL,
+            &FAILURES,
+            identity::PERMISSIONS,
+            guard::PERMISSIONS,
+            guard::OWN_PARTS,
+            crate::ledger::OPEN_PERMISSIONS,
+        ],
         FunctionName::AssessIdentities => &[&LIST, &WRITE, &FORGET, &FAILURES, assess::PERMISSIONS],
     };
     let own = parts.iter().flat_map(|part| part.iter()).chain(&LOGS);
@@ -167,7 +175,11 @@ mod tests {
             let (service, call) = permission.action.split_once(':').unwrap_or_default();
             let own = matches!(
                 permission.on,
-                Resource::Table | Resource::SealKey | Resource::RecheckQueue | Resource::FailureQueue
+                Resource::Table
+                    | Resource::OpenIndex
+                    | Resource::SealKey
+                    | Resource::RecheckQueue
+                    | Resource::FailureQueue
             ) || service == "logs";
             let reads = ["Get", "List", "Describe", "Lookup", "Simulate"].iter().any(|verb| call.starts_with(verb));
             assert!(own || reads, "the guard has {}", permission.action);

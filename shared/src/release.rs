@@ -359,7 +359,7 @@ fn not_recycled(incident: &Incident) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ids::Partition;
@@ -372,7 +372,7 @@ mod tests {
     use crate::ledger::Seal;
     use crate::testing::{Wire, ok, role_order};
 
-    pub(super) fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
+    pub(crate) fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
         let sdk = wire.config();
         Releasing {
             ledger: Ledger::new(aws_sdk_dynamodb::Client::new(&sdk), "ledger".to_owned(), Seal::none()),

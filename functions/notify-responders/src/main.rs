@@ -5,6 +5,7 @@ mod handler;
 use std::sync::Arc;
 
 use firebreak_shared::config::{self, Base, ConfigError};
+use firebreak_shared::page::Setting;
 use firebreak_shared::page::notify::Notifier;
 use firebreak_shared::{clients, telemetry};
 use lambda_runtime::{Error, run, service_fn};
@@ -17,9 +18,13 @@ async fn main() -> Result<(), Error> {
 }
 
 fn notifier() -> Result<Notifier, ConfigError> {
-    let stack = Base::from_env()?.stack;
-    let table = config::table()?;
     let topic_arn = config::topic_arn()?;
-    let deny_policy_arn = config::deny_policy_arn()?;
-    Ok(Notifier::new(&clients::load(), table, topic_arn, stack, deny_policy_arn))
+    let setting = Setting {
+        stack: Base::from_env()?.stack,
+        region: config::region().unwrap_or_default(),
+        deny_policy_arn: config::deny_policy_arn()?,
+        table: config::table()?,
+        revokes: config::revoke_function().is_some(),
+    };
+    Ok(Notifier::new(&clients::load(), topic_arn, setting))
 }

@@ -223,7 +223,7 @@ const FROM: [(&str, bool); 14] = [
     ("from-a-trust", false),
     ("from-a-role", false),
     ("from-an-error", true),
-    ("from-the-agent", false),
+    ("from-the-agent", true),
     ("from-the-title", false),
     ("from-the-finding", false),
     ("from-the-api", false),

@@ -6,7 +6,7 @@
 mod tally;
 mod whose;
 
-pub use tally::{LeftBehind, MOST_CALLS, MOST_LEFT, MOST_THINGS, Tally, Touched};
+pub use tally::{LeftBehind, MOST_AGENTS, MOST_CALLS, MOST_LEFT, MOST_THINGS, Tally, Touched};
 pub use whose::{Suspects, Whose};
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::action::named;
 use crate::foreign::{at, list, text, time};
-use crate::ids::{shown, shown_id};
+use crate::ids::{shown, shown_id, shown_text};
 use crate::watch::change::undated;
 
 /// The most things that one call is said to have touched.
@@ -233,7 +233,7 @@ impl Deed {
             name: shown_id(&format!("{service}:{call}")),
             region: shown(text(record, &["awsRegion"]).unwrap_or_default()),
             address: shown(text(record, &["sourceIPAddress"]).unwrap_or_default()),
-            agent: shown(text(record, &["userAgent"]).unwrap_or_default()),
+            agent: shown_text(text(record, &["userAgent"]).unwrap_or_default()),
             access_key: shown(text(identity, &["accessKeyId"]).unwrap_or_default()),
             session: shown(session),
             touched: touched(record, service),

@@ -61,6 +61,10 @@ named!(
 /// be approved, weeks after the activity began, and a pipeline's role makes production every day.
 const THE_THIEFS_ALONE: SignedDuration = SignedDuration::from_hours(6);
 
+/// So long after an incident was last written a release of it may still be under way. No invocation lives longer, and the
+/// next try of one that failed, two minutes later at most, writes it anew; nobody redrives a release.
+pub const LONGEST_RELEASE: SignedDuration = SignedDuration::from_mins(15);
+
 /// What opened an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "lowercase")]
@@ -419,6 +423,11 @@ impl Incident {
         let release = self.release.as_ref().filter(|_| self.state == IncidentState::Releasing)?;
         let stopped = StoppedRelease { at: now, by: release.by.clone(), why: why.to_owned() };
         Some(Self { state: release.from?, release: None, stopped: Some(stopped), updated_at: now, ..self.clone() })
+    }
+
+    /// Whether a release of it began that nobody can be carrying out any more.
+    pub fn is_stranded(&self, now: Timestamp) -> bool {
+        self.state == IncidentState::Releasing && now.duration_since(self.updated_at) > LONGEST_RELEASE
     }
 
     /// Whether a person asked for it, or approved it.

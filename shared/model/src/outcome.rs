@@ -170,10 +170,17 @@ pub fn outcomes(old: Option<&Record>, new: Option<&Record>) -> Vec<Outcome> {
 
 /// A watch is announced when something else may be said of the containment; that it is watched is no news.
 fn watch_outcome(old: Option<&Watch>, new: &Watch) -> Option<Outcome> {
-    let same = old.is_some_and(|old| old.standing == new.standing && old.episode == new.episode);
+    let found = |watch: &Watch| watch.checks.last().map(|check| check.found.clone());
+    let same = old.is_some_and(|old| {
+        // What a release left is all there is to tell, each time that it is another.
+        let left = new.standing != Standing::Stranded || (old.since == new.since && found(old) == found(new));
+        old.standing == new.standing && old.episode == new.episode && left
+    });
     let kind = match new.standing {
         Standing::Settled => OutcomeKind::ContainmentSettled,
-        Standing::Partial | Standing::CannotContain | Standing::Unproven => OutcomeKind::ContainmentUnsettled,
+        Standing::Partial | Standing::CannotContain | Standing::Unproven | Standing::Stranded => {
+            OutcomeKind::ContainmentUnsettled
+        }
         // The record of the tampering says so.
         Standing::Undone | Standing::Watching => return None,
     };
@@ -270,6 +277,26 @@ mod tests {
         assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&wider))), [OutcomeKind::ApprovalRequested]);
         let again = Incident { episode: 2, ..ordered.clone() };
         assert_eq!(kinds(Some(&record(&ordered)), Some(&record(&again))), [OutcomeKind::ContainmentOrdered]);
+    }
+
+    #[test]
+    fn what_a_release_left_is_announced_once_and_again_when_it_is_another() {
+        use crate::watch::{Found, Pace, StepLook};
+        let incident = Incident { state: IncidentState::Releasing, ..incident(Decision::Act) };
+        let at = incident.opened_at;
+        let begun = Watch::of(&incident, &Pace { rechecks: vec![5], trail_lag: 0 }, at);
+        let left = |found| [StepLook { step: "quarantine-role@role/orders".to_owned(), found }];
+        let announced = |old: &Watch, new: &Watch| {
+            let of = |watch: &Watch| Record::Watch(Box::new(watch.clone()));
+            kinds(Some(&of(old)), Some(&of(new))) == [OutcomeKind::ContainmentUnsettled]
+        };
+        let held = begun.stranded(&incident, &left(Found::InForce), at);
+        let same = held.stranded(&incident, &left(Found::InForce), at);
+        let gone = same.stranded(&incident, &left(Found::Gone("nothing is attached".to_owned())), at);
+        let later = Incident { updated_at: at + jiff::SignedDuration::from_hours(1), ..incident.clone() };
+        let anew = same.stranded(&later, &left(Found::InForce), at);
+        assert!(announced(&begun, &held) && announced(&same, &gone) && announced(&same, &anew));
+        assert!(!announced(&held, &same));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod html;
 mod markdown;
+mod open;
 mod timeline;
 
 pub use html::html;
@@ -16,7 +17,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
-use crate::action::ActionId;
 use crate::deeds::{LeftBehind, Tally, Touched};
 use crate::evidence::Purpose;
 use crate::ids::{IncidentId, sha256_hex};
@@ -24,8 +24,6 @@ use crate::ledger::{
     ChainRecord, FindingRecord, ForgeryRecord, Incident, IncidentState, PageRecord, RevocationRecord, StepRecord,
     StepState,
 };
-use crate::plan::Step;
-use crate::principal::PrincipalName;
 use crate::tamper::Tamper;
 use crate::watch::{Standing, Watch, lasts};
 
@@ -34,6 +32,9 @@ const MOST_TOUCHED: usize = 200;
 
 /// The most things that are listed as left behind.
 const MOST_LEFT: usize = 200;
+
+/// The most tools that are named.
+const MOST_AGENTS: usize = 10;
 
 /// What the calls that are told do not hold, whatever was collected.
 const MANAGEMENT_ALONE: &str = "CloudTrail was asked for management events, which is what its event history has: objects \
@@ -52,6 +53,8 @@ pub struct Sources<'a> {
     pub stack: &'a str,
     /// The Region of the stack.
     pub region: &'a str,
+    /// Whether `revoke-sessions` is part of it: a release is asked for otherwise without it.
+    pub revokes: bool,
     /// The incident.
     pub incident: &'a Incident,
     /// Its findings.
@@ -266,8 +269,8 @@ fn told(sources: &Sources<'_>) -> Report {
         left_behind_more,
         steps,
         evidence: sources.evidence.iter().map(Snapshot::listed).collect(),
-        open: open(sources),
-        release: release(sources),
+        open: open::open(sources),
+        release: open::release(sources),
         gist: String::new(),
     }
 }
@@ -307,7 +310,7 @@ fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
         Some(Standing::Undone) => {
             return say(Verdict::Partial, "Somebody undid some of it: it is being put back");
         }
-        Some(Standing::Watching | Standing::Unproven) | None => {}
+        Some(Standing::Watching | Standing::Unproven | Standing::Stranded) | None => {}
     }
     // A rung that gave way to the one below it is no failure.
     let stands = |step: &StepRecord| step.state == StepState::Applied || step.state == StepState::Gone;
@@ -351,6 +354,19 @@ fn facts(sources: &Sources<'_>) -> Vec<(String, String)> {
     }
     if let Some(until) = sources.deeds_complete_to {
         fact("Calls on record", calls(sources.deeds));
+        let agents = sources.deeds.agents();
+        for (agent, done, refused) in agents.iter().take(MOST_AGENTS) {
+            let said = if agent.is_empty() { "nothing" } else { agent };
+            fact(
+                "The calls say that they were made with",
+                format!("{said}: {} calls, {refused} refused", done + refused),
+            );
+        }
+        let more: u64 = agents.iter().skip(MOST_AGENTS).map(|(_, done, refused)| done + refused).sum();
+        let more = more + sources.deeds.agents_more();
+        if more > 0 {
+            fact("The calls say that they were made with", format!("something else: {more} calls"));
+        }
         fact("CloudTrail complete up to", seconds(until));
     }
     fact("Rule", incident.rule.clone());
@@ -404,95 +420,6 @@ fn done(step: &StepRecord) -> Done {
         reverted_at: step.reverted_at,
         attempts: step.attempts,
     }
-}
-
-fn open(sources: &Sources<'_>) -> Vec<String> {
-    let incident = sources.incident;
-    let mut open = Vec::new();
-    if incident.state == IncidentState::AwaitingApproval {
-        open.push(format!("A person must approve: {}", incident.reason));
-    }
-    let on_record = |step: &Step| present(sources).any(|record| record.step == step.key());
-    if incident.state == IncidentState::Ordered {
-        for step in incident.plan.steps.iter().filter(|step| lasts(step.action) && !on_record(step)) {
-            open.push(format!("{} has not begun", step.key()));
-        }
-    }
-    for step in sources.steps.iter().filter(|step| step.episode == incident.episode) {
-        match step.state {
-            StepState::Failed if step.refused.is_none() => open.push(format!("{} failed: {}", step.step, step.detail)),
-            StepState::Intended => open.push(format!("{} has not come to an end", step.step)),
-            StepState::Withheld => open.push(format!("{} was withheld: {}", step.step, step.detail)),
-            StepState::LeftAlone => open.push(format!("{} was left alone by the release: {}", step.step, step.detail)),
-            StepState::Failed | StepState::Applied | StepState::Gone | StepState::Reverted => {}
-        }
-    }
-    if let Some(watch) = sources.watch.filter(|watch| watch.episode == incident.episode) {
-        for call in watch.late_calls() {
-            open.push(format!("{} went through after the deny, {}", call.name, seconds(call.at)));
-        }
-        if matches!(watch.standing, Standing::Watching | Standing::Unproven) {
-            let due = watch.next_check_at.map_or_else(|| "with the next sweep".to_owned(), seconds);
-            open.push(format!("It is not settled yet: the next look is due {due}"));
-        }
-    }
-    for gap in sources.chains.iter().flat_map(|chain| &chain.gaps) {
-        open.push(format!("Sessions made from stolen ones: {gap}"));
-    }
-    for forgery in sources.forgeries {
-        open.push(format!("A record was refused: {}: {}", forgery.record, forgery.problem));
-    }
-    match sources.deeds_complete_to {
-        None => open.push(
-            "What the thief did is not told here: CloudTrail was not asked, or its records cannot be read back"
-                .to_owned(),
-        ),
-        Some(until) if denied_at(sources).is_some_and(|denied| until < denied) => {
-            open.push(format!(
-                "CloudTrail was complete up to {}: of what came later, some may be missing here",
-                seconds(until)
-            ));
-        }
-        Some(_) => {}
-    }
-    if sources.deeds.left().next().is_some() {
-        open.push("What was left behind stays until somebody removes it: look at each".to_owned());
-    }
-    let gaps: usize = sources.evidence.iter().map(|snapshot| snapshot.gaps.len()).sum();
-    if gaps > 0 {
-        open.push(format!("{gaps} pieces of evidence could not be collected"));
-    }
-    if sources.evidence.is_empty() {
-        open.push("No evidence was collected".to_owned());
-    }
-    for revocation in sources.revocations {
-        let what = revocation.action == ActionId::RevokeChainedSessions;
-        let what = if what { "Chained sessions of" } else { "Sessions of" };
-        open.push(format!("{what} {} stay revoked until {}", revocation.principal.name, seconds(revocation.ends_at)));
-    }
-    open
-}
-
-fn release(sources: &Sources<'_>) -> Vec<String> {
-    let incident = sources.incident;
-    if matches!(incident.state, IncidentState::Released) {
-        return Vec::new();
-    }
-    let stack = if sources.stack == "firebreak" { String::new() } else { format!(" --stack {}", sources.stack) };
-    let mut lines = vec![format!("firebreak release {}{stack} --reason 'WHY'", incident.incident_id)];
-    if matches!(incident.principal.name, PrincipalName::User(_)) && !incident.access_keys.is_empty() {
-        lines.push(
-            "# Access keys that findings named stay Inactive unless they are named: --reactivate-key KEY".to_owned(),
-        );
-    }
-    lines.push(format!(
-        "aws lambda invoke --function-name {}-release-containment --region {} --cli-read-timeout 660 --cli-binary-format \
-         raw-in-base64-out \
-         --payload '{{\"firebreak\":\"release\",\"incident_id\":\"{}\",\"reason\":\"WHY\",\"requested_by\":\"YOU\"}}' \
-         answer.json",
-        sources.stack, sources.region, incident.incident_id
-    ));
-    lines
 }
 
 /// A time, to the second in which it lies, as CloudTrail has it.

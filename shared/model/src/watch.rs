@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::SCHEMA;
 use crate::action::{ActionId, named};
 use crate::ids::{FunctionArn, IncidentId};
+use crate::ladder;
 use crate::ledger::{Incident, StepState};
 use crate::principal::Principal;
 
@@ -47,6 +48,9 @@ named!(
         /// It held at every re-check, long ago; CloudTrail, or the search for chained sessions, has not said since that
         /// nobody is left.
         Unproven = "unproven",
+        /// A release of it began, and nobody brings it to its end: what is not undone yet is in force, and nobody puts it
+        /// back.
+        Stranded = "stranded",
     }
 );
 
@@ -168,7 +172,7 @@ pub struct Call {
 /// What CloudTrail says of the time since the deny.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrailLook {
-    /// Not asked: the plan denies no principal, or nothing new can be known.
+    /// Not asked: the plan denies neither the principal nor its sessions, or nothing new can be known.
     NotAsked,
     /// The successful calls, as far as CloudTrail is complete, and what was asked for.
     Calls {
@@ -230,23 +234,20 @@ impl Look {
         }
     }
 
+    /// Whether something is in force that would show in CloudTrail where it did not hold.
+    fn is_asked_about(&self) -> bool {
+        let action = |key: &str| key.split('@').next().and_then(ActionId::from_name);
+        let binds = |look: &StepLook| action(&look.step).is_some_and(keeps_from_calling);
+        self.steps.iter().any(|look| look.found == Found::InForce && binds(look))
+    }
+
     fn any(&self, is: impl Fn(&Found) -> bool) -> bool {
         self.steps.iter().any(|look| is(&look.found))
     }
 
     /// What does not hold, in sentences.
     fn complaints(&self) -> Vec<String> {
-        let mut all: Vec<String> = self
-            .steps
-            .iter()
-            .filter_map(|look| match &look.found {
-                Found::InForce | Found::Absent => None,
-                Found::Pending => Some(format!("`{}` has not come to an end", look.step)),
-                Found::Gone(says) => Some(format!("`{}` is undone: {says}", look.step)),
-                Found::NotApplied(says) => Some(format!("`{}` {says}", look.step)),
-                Found::Unread(says) => Some(format!("`{}` could not be read: {says}", look.step)),
-            })
-            .collect();
+        let mut all = complaints(&self.steps);
         match &self.opinion {
             Opinion::Disagrees(says) => all.push(format!("IAM's policy simulator disagrees: {says}")),
             Opinion::None(says) => all.push(format!("there is no second opinion: {says}")),
@@ -266,6 +267,18 @@ impl Look {
         }
         all
     }
+}
+
+/// Which steps do not hold, in sentences.
+fn complaints(steps: &[StepLook]) -> Vec<String> {
+    let complaint = |look: &StepLook| match &look.found {
+        Found::InForce | Found::Absent => None,
+        Found::Pending => Some(format!("`{}` has not come to an end", look.step)),
+        Found::Gone(says) => Some(format!("`{}` is undone: {says}", look.step)),
+        Found::NotApplied(says) => Some(format!("`{}` {says}", look.step)),
+        Found::Unread(says) => Some(format!("`{}` could not be read: {says}", look.step)),
+    };
+    steps.iter().filter_map(complaint).collect()
 }
 
 /// A look, as a watch remembers it.
@@ -369,16 +382,12 @@ impl Watch {
     /// What the watch is after a look at the incident.
     #[must_use]
     pub fn looked(&self, incident: &Incident, look: &Look, pace: &Pace) -> Self {
-        let mut next = self.clone();
-        next.version = self.version + 1;
-        next.updated_at = look.at;
-        next.functions = incident.plan.functions().into_iter().cloned().collect();
-        next.principal = incident.principal.clone();
         let undone = look.gone().next().is_some();
         let held = !undone && !look.any(|found| matches!(found, Found::NotApplied(_) | Found::Unread(_)));
         let grown = self.planned != incident.plan.steps.len();
-        next.planned = incident.plan.steps.len();
-        if undone || grown || self.standing == Standing::Undone {
+        let check = Check { at: look.at, cause: look.cause, held, found: look.complaints() };
+        let mut next = self.remembering(incident, check);
+        if undone || grown || matches!(self.standing, Standing::Undone | Standing::Stranded) {
             // From here on it is watched anew; what is undone is soon looked at again.
             next.since = look.at;
             next.done = 0;
@@ -388,9 +397,6 @@ impl Watch {
             next.done = self.done + 1;
             next.next_check_at = pace.due(next.since, next.done);
         }
-        next.checks.push(Check { at: look.at, cause: look.cause, held, found: look.complaints() });
-        let surplus = next.checks.len().saturating_sub(MOST_KEPT);
-        next.checks.drain(..surplus);
         if look.opinion != Opinion::NotAsked {
             next.opinion = look.opinion.clone();
         }
@@ -412,6 +418,36 @@ impl Watch {
         next
     }
 
+    /// What the watch is after a look at what a release left that nobody brings to its end. Nothing of it is put back, and
+    /// nothing is due: it is watched anew when the release is taken back.
+    #[must_use]
+    pub fn stranded(&self, incident: &Incident, steps: &[StepLook], at: Timestamp) -> Self {
+        let held = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
+        let check = Check { at, cause: Cause::Sweep, held, found: complaints(steps) };
+        Self {
+            standing: Standing::Stranded,
+            since: incident.updated_at,
+            done: 0,
+            next_check_at: None,
+            settled_at: None,
+            ..self.remembering(incident, check)
+        }
+    }
+
+    /// The next version, with one check more.
+    fn remembering(&self, incident: &Incident, check: Check) -> Self {
+        let mut next = self.clone();
+        next.version = self.version + 1;
+        next.updated_at = check.at;
+        next.functions = incident.plan.functions().into_iter().cloned().collect();
+        next.principal = incident.principal.clone();
+        next.planned = incident.plan.steps.len();
+        next.checks.push(check);
+        let surplus = next.checks.len().saturating_sub(MOST_KEPT);
+        next.checks.drain(..surplus);
+        next
+    }
+
     fn stands(&self, look: &Look, pace: &Pace) -> Standing {
         if look.gone().next().is_some() {
             return Standing::Undone;
@@ -430,11 +466,10 @@ impl Watch {
         if rechecked && matches!(look.opinion, Opinion::Disagrees(_)) {
             return Standing::Partial;
         }
-        let denies = look.opinion != Opinion::NotAsked;
         let told = self.cloudtrail_complete_until.is_some_and(|until| until >= pace.watched_until(self.since));
         let all = in_force == there && !look.steps.is_empty();
         let opinion = !matches!(look.opinion, Opinion::Disagrees(_)) && !matches!(look.search, Search::Open(_));
-        if all && rechecked && opinion && self.next_check_at.is_none() && (told || !denies) {
+        if all && rechecked && opinion && self.next_check_at.is_none() && (told || !look.is_asked_about()) {
             return Standing::Settled;
         }
         let last = pace.due(self.since, pace.rechecks.len()).unwrap_or(Timestamp::MAX);
@@ -443,6 +478,11 @@ impl Watch {
         }
         Standing::Watching
     }
+}
+
+/// Whether an action keeps the principal, or its sessions so far, from making any call: CloudTrail shows whether it does.
+pub fn keeps_from_calling(action: ActionId) -> bool {
+    ladder::top(action).is_some() || action == ActionId::RevokeSessions
 }
 
 /// Whether a step is one whose being in force can be read at any time. Evidence and fresh environments are done once.

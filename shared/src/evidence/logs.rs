@@ -1,4 +1,7 @@
-//! Log events: every stream of a log group, for a slice of the window, in objects that end where a page ends.
+//! Log events: every stream of a log group, for a slice of the window, in objects that end where a page ends. Those of the
+//! class `INFREQUENT_ACCESS` are asked for otherwise: `insights.rs`.
+
+mod insights;
 
 use std::time::Duration;
 
@@ -13,6 +16,9 @@ use firebreak_model::ids;
 use serde::Serialize;
 use serde_json::json;
 
+use insights::{Insights, Place};
+
+use super::pace::Pace;
 use super::store::StoreError;
 use super::{End, Slot, UnitError, Work, entry, gap};
 use crate::action::ActionError;
@@ -23,21 +29,6 @@ const CALL: &str = "logs:FilterLogEvents";
 
 /// What `FilterLogEvents` answers of a log group of the class `INFREQUENT_ACCESS`.
 const NOT_SERVED: &str = "InvalidOperationException";
-
-/// How a person reads what `FilterLogEvents` does not serve.
-fn by_insights(group: &LogGroup, from_ms: i64, slice: Window) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
-    let name = if group.name.chars().all(plain) { group.name.as_str() } else { "NAME" };
-    format!(
-        "log group of class INFREQUENT_ACCESS: FilterLogEvents does not serve it; read it with Logs Insights: `aws logs \
-         start-query --region {} --log-group-name {name} --start-time {} --end-time {} --limit 10000 --query-string 'fields \
-         @timestamp, @logStream, @message, @ingestionTime | sort @timestamp asc'`, then `aws logs get-query-results \
-         --query-id ID`",
-        group.region,
-        from_ms.div_euclid(1000),
-        slice.to.as_second().saturating_add(1),
-    )
-}
 
 /// A client for the Region of a log group. `FilterLogEvents` is limited to a few calls a second: it waits
 /// longer for its turn than other clients do, since what is not collected now may be gone later.
@@ -80,6 +71,7 @@ impl<'a> Event<'a> {
 }
 
 /// The events of a log group in a slice of the window, page by page.
+#[derive(Debug)]
 struct Reader<'a> {
     client: &'a Client,
     group: &'a LogGroup,
@@ -97,6 +89,8 @@ enum Closed {
     Late,
     /// AWS does not answer.
     Stalled,
+    /// The group is of a class whose events are to be had by Logs Insights alone.
+    NotServed,
 }
 
 impl Reader<'_> {
@@ -108,16 +102,15 @@ impl Reader<'_> {
         )
     }
 
-    async fn page(&self, from_ms: i64, token: Option<String>) -> Result<FilterLogEventsOutput, ActionError> {
+    /// A page; none where the group is of another class.
+    async fn page(&self, from_ms: i64, token: Option<String>) -> Result<Option<FilterLogEventsOutput>, ActionError> {
         let call = self.client.filter_log_events().log_group_name(&self.group.name).start_time(from_ms);
         let call = call.end_time(self.slice.to.as_millisecond()).set_next_token(token);
-        call.send().await.map_err(|error| match error.code() {
-            Some(NOT_SERVED) => {
-                let target = self.group.name.clone();
-                ActionError::Unreadable { target, problem: by_insights(self.group, from_ms, self.slice) }
-            }
-            _ => ActionError::of(CALL, &self.group.name, error),
-        })
+        match call.send().await {
+            Ok(page) => Ok(Some(page)),
+            Err(error) if error.code() == Some(NOT_SERVED) => Ok(None),
+            Err(error) => Err(ActionError::of(CALL, &self.group.name, error)),
+        }
     }
 
     /// Writes one object, from a cursor on. `must` says that it is to be closed and kept however little it holds, should
@@ -138,7 +131,8 @@ impl Reader<'_> {
         let mut answered = false;
         let next = loop {
             let page = match self.page(from, token.clone()).await {
-                Ok(page) => page,
+                Ok(Some(page)) => page,
+                Ok(None) => return Ok(Closed::NotServed),
                 // A token lives for a day. What follows it is found again by time.
                 Err(ActionError::Rejected { .. }) if !answered && token.is_some() => {
                     gaps.push(Gap {
@@ -214,10 +208,23 @@ impl Reader<'_> {
         gaps: Vec<Gap>,
         next: Option<Cursor>,
     ) -> Result<Closed, UnitError> {
+        let source = Source { call: self.source(self.slice.from.as_millisecond()), collected_at: clock::now() };
+        self.stored(work, slot, what, sink, (vec![source], gaps), next).await
+    }
+
+    /// Puts an object into the bucket and on record.
+    async fn stored(
+        &self,
+        work: Work<'_>,
+        slot: Slot<'_>,
+        what: &str,
+        sink: super::Sink<'_>,
+        (sources, gaps): (Vec<Source>, Vec<Gap>),
+        next: Option<Cursor>,
+    ) -> Result<Closed, UnitError> {
         let at = clock::now();
         match sink.finish().await {
             Ok(stored) => {
-                let sources = vec![Source { call: self.source(self.slice.from.as_millisecond()), collected_at: at }];
                 let entry = Some(entry(slot.unit, what, stored, sources, at));
                 Ok(Closed::Kept(work.keep(slot, Found { entry, gaps }, next).await?))
             }
@@ -229,7 +236,7 @@ impl Reader<'_> {
 
 /// Collects the events of a log group in a slice of the window, behind `latest`, which is on record.
 pub(super) async fn collect(
-    client: &Client,
+    (client, queries): (&Client, &Pace),
     work: Work<'_>,
     unit: &Unit<'_>,
     (group, slice): (&LogGroup, Window),
@@ -238,15 +245,23 @@ pub(super) async fn collect(
     let reader = Reader { client, group, slice, what: group.to_string() };
     let mut slot = Slot { unit, part: latest.map_or(1, |piece| piece.part + 1), tries: 0 };
     let mut cursor = latest.and_then(|piece| piece.next.clone());
+    let insights = Insights { reader: &reader, pace: queries };
+    let mut place = cursor.as_ref().and_then(Place::behind);
     let mut kept = false;
     loop {
-        match reader.object(work, slot, cursor.as_ref(), !kept).await? {
+        let closed = match &place {
+            Some(place) => insights.object(work, slot, place).await?,
+            None => reader.object(work, slot, cursor.as_ref(), !kept).await?,
+        };
+        match closed {
+            Closed::NotServed => place = Some(Place::of(slice)),
             Closed::Kept(piece) => {
                 kept = true;
                 cursor = piece.next;
                 if cursor.is_none() {
                     return Ok(End::Done);
                 }
+                place = cursor.as_ref().and_then(Place::behind);
                 slot = Slot { unit, part: piece.part + 1, tries: 0 };
                 if clock::now() >= work.deadline {
                     return Ok(End::Cut(kept));

@@ -23,6 +23,8 @@ pub(super) struct Place<'a> {
     pub(super) stack: &'a str,
     /// Its Region.
     pub(super) region: &'a str,
+    /// Whether `revoke-sessions` is part of it.
+    pub(super) revokes: bool,
 }
 
 /// The forms, in the order in which they are stored: what is after the name, and what S3 is told.
@@ -69,6 +71,7 @@ fn sources<'a>(
         made_at,
         stack: at.stack,
         region: at.region,
+        revokes: at.revokes,
         incident,
         findings: &story.findings,
         steps: &story.steps,

@@ -64,6 +64,7 @@ pub struct Snapshots {
     limits: Limits,
     pace: Pace,
     policies: Pace,
+    queries: Pace,
 }
 
 /// What there is to do for an incident.
@@ -92,6 +93,7 @@ impl Snapshots {
             limits,
             pace: Pace::every(limits.pace),
             policies: Pace::every(limits.policies),
+            queries: Pace::every(limits.queries),
         }
     }
 
@@ -244,7 +246,7 @@ impl Snapshots {
 
     fn place(&self) -> Place<'_> {
         let region = self.config.region().map(AsRef::as_ref).unwrap_or_default();
-        Place { stack: &self.settings.stack, region }
+        Place { stack: &self.settings.stack, region, revokes: self.settings.revokes }
     }
 
     /// Carries a run on until it is done, or the invocation nears its end.
@@ -279,8 +281,8 @@ impl Snapshots {
                 return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
             }
             let trail = Trail { config: &self.config, pace: &self.pace };
-            let Self { config, iam, policies, .. } = self;
-            let scene = Scene { config, iam, incident, trail, policies, place: self.place() };
+            let Self { config, iam, policies, queries, .. } = self;
+            let scene = Scene { config, iam, incident, trail, policies, queries, place: self.place() };
             let ends = if worked && clock::now() >= deadline {
                 ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
             } else {

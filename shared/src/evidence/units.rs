@@ -21,6 +21,8 @@ pub(super) struct Scene<'a> {
     pub(super) trail: Trail<'a>,
     /// How often Lambda is asked for the policy of one more version.
     pub(super) policies: &'a Pace,
+    /// How often Logs Insights is asked.
+    pub(super) queries: &'a Pace,
     pub(super) place: Place<'a>,
 }
 
@@ -68,7 +70,7 @@ async fn one(work: Work<'_>, scene: Scene<'_>, unit: Unit<'_>, must: bool) -> Re
         Subject::Logs(group, slice) => {
             let client = logs::client_in(scene.config, &group.region);
             let latest = work.before(&unit).last();
-            return Box::pin(logs::collect(&client, work, &unit, (group, slice), latest)).await;
+            return Box::pin(logs::collect((&client, scene.queries), work, &unit, (group, slice), latest)).await;
         }
         Subject::Calls(_) | Subject::Chained => {
             return Box::pin(calls::collect(scene.trail, work, &unit, &work.pieces())).await;

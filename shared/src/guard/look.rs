@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firebreak_model::action::FunctionName;
+use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ladder::{self, Standing};
 use firebreak_model::ledger::{Incident, StepRecord};
 use firebreak_model::plan::{Step, Target};
@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Guard;
+use super::search::Searched;
 use crate::action::{Action, ActionError, Order, Verified};
 use crate::executor::prior_of;
 use crate::failure::Failure;
@@ -30,6 +31,30 @@ impl Guard {
         // One that was deleted and made again is another: nothing was ever applied to it.
         let made_again = self.made_again(incident).await?;
         let searched = self.searched(incident).await?;
+        let (steps, records) = self.steps(incident, made_again.is_some(), &searched, now).await?;
+        // What does not hold needs no second opinion.
+        let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
+        let bound = Bound::by(&steps, &records).filter(|_| holds);
+        let opinion = match bound {
+            // The simulator is asked about whoever calls, whenever their session began.
+            Some(Bound { sessions_before: None, .. }) => self.opinion(&incident.principal).await,
+            _ => Opinion::NotAsked,
+        };
+        let trail = match bound {
+            Some(bound) => self.trail(incident, watch, cause, bound, now).await,
+            None => TrailLook::NotAsked,
+        };
+        Ok((Look { at: now, cause, steps, opinion, trail, search: searched.stands() }, made_again))
+    }
+
+    /// Every step that lasts, as it reads now, and what the ledger has of them.
+    pub(super) async fn steps(
+        &self,
+        incident: &Incident,
+        made_again: bool,
+        searched: &Searched,
+        now: Timestamp,
+    ) -> Result<(Vec<StepLook>, Vec<StepRecord>), Failure> {
         let owners =
             incident.plan.owners().into_iter().chain(searched.is_due().then_some(FunctionName::RevokeSessions));
         let records = self.ledger.steps(incident, owners.collect::<BTreeSet<_>>()).await?;
@@ -39,7 +64,7 @@ impl Guard {
             let found = StepLook::on_record(record.map(|r| r.state), record.map_or("", |r| r.detail.as_str()));
             let found = match (found, record) {
                 (Some(found), _) => found,
-                (None, Some(_)) if made_again.is_some() && !matches!(step.target, Target::Function(_)) => Found::Absent,
+                (None, Some(_)) if made_again && !matches!(step.target, Target::Function(_)) => Found::Absent,
                 (None, Some(record)) => {
                     let rung = Step { action: record.action, target: record.target.clone() };
                     self.read_back(incident, &rung, record, now).await
@@ -48,23 +73,13 @@ impl Guard {
             };
             StepLook { step: record.map_or_else(|| step.key(), |record| record.step.clone()), found }
         });
-        let (mut steps, chained) = tokio::join!(join_all(looks), self.chained(incident, &records, &searched, now));
+        let (mut steps, chained) = tokio::join!(join_all(looks), self.chained(incident, &records, searched, now));
         steps.extend(chained);
-        let denied = denied_at(&steps, &records);
-        // What does not hold needs no second opinion.
-        let holds = steps.iter().all(|look| matches!(look.found, Found::InForce | Found::Absent));
-        let (opinion, trail) = match denied.filter(|_| holds) {
-            Some(since) => {
-                let opinion = self.opinion(&incident.principal).await;
-                (opinion, self.trail(incident, watch, cause, since, now).await)
-            }
-            None => (Opinion::NotAsked, TrailLook::NotAsked),
-        };
-        Ok((Look { at: now, cause, steps, opinion, trail, search: searched.stands() }, made_again))
+        Ok((steps, records))
     }
 
     /// Who bears the principal's name now, where that is another than the one that was pinned.
-    async fn made_again(&self, incident: &Incident) -> Result<Option<Identity>, Failure> {
+    pub(super) async fn made_again(&self, incident: &Incident) -> Result<Option<Identity>, Failure> {
         let Some(pinned) = &incident.principal.unique_id else { return Ok(None) };
         match identity::read(&self.iam, &incident.principal.name).await {
             Ok(now) if now.unique_id != *pinned => Ok(Some(now)),
@@ -122,11 +137,28 @@ fn on_record<'a>(step: &'a Step, records: &'a [StepRecord]) -> Vec<(&'a Step, Op
     vec![(step, record)]
 }
 
-/// When the deny on the principal was read back, where it is in force.
-fn denied_at(steps: &[StepLook], records: &[StepRecord]) -> Option<Timestamp> {
-    let in_force = |record: &&StepRecord| {
-        super::denies(record.action)
-            && steps.iter().any(|look| look.step == record.step && look.found == Found::InForce)
-    };
-    records.iter().filter(in_force).filter_map(|record| record.verified_at).max()
+/// What keeps the principal from making calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound {
+    /// Since when it was read back.
+    pub(super) since: Timestamp,
+    /// Whose calls it keeps: all, or those of sessions that began before this time. Later ones live on, as ordered.
+    pub(super) sessions_before: Option<Timestamp>,
+}
+
+impl Bound {
+    /// By what is in force: a deny of everything, or else the revocation. That reaches a minute beyond its first reading
+    /// back; a session that began before is certainly meant.
+    fn by(steps: &[StepLook], records: &[StepRecord]) -> Option<Self> {
+        let in_force =
+            |record: &&StepRecord| steps.iter().any(|look| look.step == record.step && look.found == Found::InForce);
+        let denies = records.iter().filter(in_force).filter(|record| super::denies(record.action));
+        if let Some(since) = denies.filter_map(|record| record.verified_at).max() {
+            return Some(Self { since, sessions_before: None });
+        }
+        let revokes = |record: &&StepRecord| record.action == ActionId::RevokeSessions;
+        let record = records.iter().filter(in_force).find(revokes)?;
+        let since = record.verified_at?;
+        Some(Self { since, sessions_before: Some(record.first_verified_at.unwrap_or(since)) })
+    }
 }

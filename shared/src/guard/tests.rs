@@ -7,12 +7,14 @@ use firebreak_model::plan::Step;
 use firebreak_model::watch::{Opinion, TrailLook};
 use jiff::SignedDuration;
 
+use super::look::Bound;
 use super::*;
 use crate::evidence::testing::{item, items};
 use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role_bounded_by, role_order, whole_deny};
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
 mod outlived;
+mod stranded;
 
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";
 
@@ -342,7 +344,7 @@ async fn what_no_event_told_in_time_is_looked_for_by_name() {
 async fn a_release_that_began_meanwhile_is_no_tampering() {
     let (incident, step) = contained();
     for state in [IncidentState::Releasing, IncidentState::Released] {
-        let released = Incident { state, ..incident.clone() };
+        let released = Incident { state, updated_at: clock::now(), ..incident.clone() };
         let wires = Wires {
             ledger: Wire::answering([
                 stored(&incident),
@@ -440,7 +442,8 @@ async fn told(answers: impl IntoIterator<Item = Scripted>) -> TrailLook {
     let wires = Wires { trail: Wire::answering(answers), ..Wires::default() };
     let guard = wires.guard();
     let watch = Watch::of(&incident, &guard.pace, clock::now());
-    guard.trail(&incident, &watch, Cause::Recheck, step.verified_at.unwrap(), clock::now()).await
+    let bound = Bound { since: step.verified_at.unwrap(), sessions_before: None };
+    guard.trail(&incident, &watch, Cause::Recheck, bound, clock::now()).await
 }
 
 #[tokio::test]
@@ -467,6 +470,48 @@ async fn what_cloudtrail_did_not_answer_wholly_is_said_so() {
     assert!(matches!(&repeated, TrailLook::Unread(why) if why.contains("repeats")), "{repeated:?}");
 }
 
+/// The role whose sessions are revoked while it lives on, and the record of that.
+fn revoked() -> (Incident, StepRecord) {
+    let (mut incident, _) = contained();
+    let step = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+    let ordered = incident.ordered_since();
+    incident.plan.steps = vec![step.clone()];
+    let record = incident.step_record(&step, ordered);
+    let at = Some(ordered + SignedDuration::from_secs(1));
+    (incident, StepRecord { state: StepState::Applied, verified_at: at, first_verified_at: at, ..record })
+}
+
+#[tokio::test]
+async fn of_a_principal_that_lives_on_cloudtrail_is_asked_for_the_sessions_that_were_revoked() {
+    let (incident, step) = revoked();
+    let ordered = incident.ordered_since();
+    let of_session = |id: &str, began: i64| {
+        let at = |seconds| (ordered + SignedDuration::from_secs(seconds)).to_string();
+        json!({"CloudTrailEvent": json!({"eventName": "PutObject", "eventSource": "s3.amazonaws.com", "eventID": id,
+            "eventTime": at(40), "recipientAccountId": "111122223333",
+            "userIdentity": {"type": "AssumedRole", "accountId": "111122223333",
+                "principalId": "AROAEXAMPLE000000001:orders", "sessionContext": {
+                    "attributes": {"creationDate": at(began)},
+                    "sessionIssuer": {"userName": "orders", "arn": "arn:aws:iam::111122223333:role/orders"}}}})
+            .to_string()})
+    };
+    let events = json!({"Events": [of_session("stolen", -60), of_session("fresh", 30)]}).to_string();
+    let reach = firebreak_model::policy::whole_seconds(step.verified_at.unwrap() + SignedDuration::from_mins(1));
+    let wires = Wires {
+        ledger: Wire::answering([stored(&incident), ok("{}"), items(&[Record::Step(Box::new(step))]), ok("{}")]),
+        iam: Wire::answering([as_pinned(), crate::testing::standing(&firebreak_model::policy::revocation(reach))]),
+        sqs: Wire::answering([sent()]),
+        trail: Wire::answering([ok(events), nothing_recorded()]),
+        ..Wires::default()
+    };
+    played(&wires, &order_of(&incident)).await;
+    assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.iam.requests(), wires.trail.requests());
+    let put = wires.ledger.requests().pop().unwrap();
+    assert!(put.contains(r#""event_id":{"S":"stolen"}"#) && !put.contains("fresh"), "{put}");
+    assert!(put.contains(r#""standing":{"S":"partial"}"#), "forty seconds later it goes on: {put}");
+    assert!(put.contains(r#""opinion":{"M":{"is":{"S":"not_asked"}}}"#), "{put}");
+}
+
 /// A page of one event.
 fn page(at: Timestamp, more: bool) -> Scripted {
     let record = json!({"eventTime": at.to_string()}).to_string();
@@ -482,6 +527,7 @@ async fn what_is_too_much_for_one_look_is_read_slice_by_slice_from_the_oldest_on
     let (incident, _) = contained();
     let now = clock::now();
     let denied = firebreak_model::policy::whole_seconds(now - SignedDuration::from_hours(1));
+    let bound = Bound { since: denied, sessions_before: None };
     let after = |seconds: i64| denied + SignedDuration::from_secs(seconds);
     // Ten pages that fill ten seconds, and there are more; the slice after the deny is whole, the next is not.
     let newest = (0..10).map(|n| page(after(1010 - n), true));
@@ -489,7 +535,7 @@ async fn what_is_too_much_for_one_look_is_read_slice_by_slice_from_the_oldest_on
     let wires = Wires { trail: Wire::answering(newest.chain(slices).chain([nothing_recorded()])), ..Wires::default() };
     let guard = wires.guard();
     let watch = Watch { since: denied, ..Watch::of(&incident, &guard.pace, now) };
-    let look = guard.trail(&incident, &watch, Cause::Recheck, denied, now).await;
+    let look = guard.trail(&incident, &watch, Cause::Recheck, bound, now).await;
     assert_eq!(wires.unused(), 0, "{:?}", wires.trail.requests());
     let TrailLook::Calls { complete_until, behind, .. } = look else { unreachable!("CloudTrail answered") };
     assert_eq!(complete_until, after(9), "what was whole is kept");
@@ -499,7 +545,7 @@ async fn what_is_too_much_for_one_look_is_read_slice_by_slice_from_the_oldest_on
     // The next look goes on there, and is through.
     let watch = Watch { cloudtrail_complete_until: Some(after(9)), ..watch };
     let wires = Wires { trail: Wire::answering([nothing_recorded(), nothing_recorded()]), ..Wires::default() };
-    let look = wires.guard().trail(&incident, &watch, Cause::Sweep, denied, now).await;
+    let look = wires.guard().trail(&incident, &watch, Cause::Sweep, bound, now).await;
     assert!(matches!(look, TrailLook::Calls { behind: None, .. }), "{look:?}");
     assert!(wires.trail.requests()[0].contains(&format!(r#""StartTime":{}"#, after(9).as_second())));
 }

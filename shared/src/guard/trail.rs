@@ -16,6 +16,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::Guard;
+use super::look::Bound;
 use crate::action::ActionError;
 use crate::clients;
 use crate::telemetry::chain;
@@ -30,13 +31,14 @@ const MOST_SLICES: usize = 2;
 const STALE: SignedDuration = SignedDuration::from_hours(1);
 
 impl Guard {
-    /// The successful calls of the principal since `denied`, in the Regions where they can be expected.
+    /// The successful calls, since it was bound, of the principal or of those of its sessions that are; in the Regions where
+    /// they can be expected.
     pub(super) async fn trail(
         &self,
         incident: &Incident,
         watch: &Watch,
         cause: Cause,
-        denied: Timestamp,
+        bound: Bound,
         now: Timestamp,
     ) -> TrailLook {
         let complete_until = self.pace.complete_until(now);
@@ -45,7 +47,9 @@ impl Guard {
         if cause == Cause::Call || (cause == Cause::Sweep && known) {
             return TrailLook::NotAsked;
         }
-        let since = denied.max(watch.since);
+        let since = bound.since.max(watch.since);
+        let is_bound =
+            |record: &&Value| bound.sessions_before.is_none_or(|before| call::is_of_a_session_before(record, before));
         // What was complete at the last look need not be asked for again.
         let from = watch.cloudtrail_complete_until.map_or(since, |until| until.max(since));
         let mut calls: Vec<Call> = Vec::new();
@@ -56,7 +60,8 @@ impl Guard {
                     Ok(found) => found,
                     Err(why) => return TrailLook::Unread(format!("{region}, by {}: {why}", key.as_str())),
                 };
-                calls.extend(records.iter().filter_map(|record| call::succeeded(record, &incident.principal)));
+                let made = records.iter().filter(is_bound);
+                calls.extend(made.filter_map(|record| call::succeeded(record, &incident.principal)));
                 // What was found is evidence all the same; that there is nothing else is known up to there only.
                 if let Some(to) = to.filter(|to| *to < read_to) {
                     read_to = to;

@@ -336,13 +336,13 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
     match occasion {
         Occasion::Ordered => {
             draft.line("Wait for the page that says how it ended. If this is the wrong one, release it:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Approval => {
             draft.line("Look at the finding. If it is true, approve:");
             draft.command(&setting.approve(id));
             draft.line("If it is not, close the incident:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Withheld => {
             draft.line("Firebreak will not touch this principal. Decide by hand, with rights that Firebreak does not");
@@ -355,7 +355,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
             draft.line("If the finding is true, approve, and the rest of the plan follows:");
             draft.command(&setting.approve(id));
             draft.line("If it is not, release it, which takes the deny away:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Step(..) => {
             draft.line(
@@ -369,7 +369,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
             draft.line("Firebreak to contain it again: what it does then, it can undo.");
             draft.command(&setting.contain(&incident.principal.name));
             draft.line("When it is over, release it, and take away what you put there by hand:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Complete(verdict) => {
             draft.line(match verdict {
@@ -385,7 +385,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
                 draft.line("The evidence is still being collected: another page says when it is kept.");
             }
             draft.line("When it is over, or if this is the wrong one, release it:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Evidence => {
             draft.line("Read the report first. The evidence goes onto your machine, and is checked there, with:");
@@ -395,7 +395,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
         }
         Occasion::Releasing => {
             draft.line("Wait for the page that says that it is released. If none comes, ask for the release again:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Stopped(_) => {
             if let Some(stopped) = &incident.stopped {
@@ -407,7 +407,7 @@ fn next_step(draft: &mut Draft, occasion: &Occasion, incident: &Incident, steps:
                 "What is in force stays in force, and is watched as before. See to the reason (a quota of inline",
             );
             draft.line("policies that is full, a policy of the organisation), then ask for the release again:");
-            draft.command(&setting.release(id));
+            draft.release(incident, setting);
         }
         Occasion::Released => released(draft, incident, steps),
         Occasion::Traced(_) | Occasion::Forgery(_) | Occasion::Finding(_) | Occasion::Paused | Occasion::Resumed => {

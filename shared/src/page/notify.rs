@@ -71,13 +71,12 @@ fn sent(subject: &str, episode: u32, occasion: String) -> PageRecord {
 
 impl Notifier {
     /// With clients of this configuration.
-    pub fn new(config: &SdkConfig, table: String, topic_arn: String, stack: String, deny_policy_arn: String) -> Self {
-        let region = config.region().map(ToString::to_string).unwrap_or_default();
+    pub fn new(config: &SdkConfig, topic_arn: String, setting: Setting) -> Self {
         Self {
-            ledger: Ledger::new(clients::dynamodb(config), table.clone(), Seal::none()),
+            ledger: Ledger::new(clients::dynamodb(config), setting.table.clone(), Seal::none()),
             sns: clients::sns(config),
             topic_arn,
-            setting: Setting { stack, region, deny_policy_arn, table },
+            setting,
         }
     }
 
@@ -202,13 +201,20 @@ impl Notifier {
         let (Some(incident), Some(watch)) = (self.ledger.incident(id).await?, self.ledger.watch(id).await?) else {
             return Ok(Vec::new());
         };
-        if incident.state != IncidentState::Ordered || watch.episode != incident.episode {
+        let of_this = match watch.standing {
+            // Whoever asks for the release again has written the incident anew.
+            Standing::Stranded => incident.state == IncidentState::Releasing && incident.updated_at == watch.since,
+            _ => incident.state == IncidentState::Ordered,
+        };
+        if !of_this || watch.episode != incident.episode {
             return Ok(Vec::new());
         }
         // Each time that it is watched anew it may be settled anew; what does not hold is paged once for what it is.
+        let found = watch.checks.last().map(|check| check.found.join(" ")).unwrap_or_default();
         let what = match watch.standing {
             Standing::Settled => watch.since.to_string(),
-            _ => watch.checks.last().map(|check| check.found.join(" ")).unwrap_or_default(),
+            Standing::Stranded => format!("{} {found}", watch.since),
+            _ => found,
         };
         let occasion = format!("{}-{}", watch.standing, tamper::key_of(&[&what]));
         let page = watched::of_watch(&incident, &watch, &self.setting);

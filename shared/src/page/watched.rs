@@ -1,11 +1,13 @@
 //! Pages about what the guard found: a containment that is settled or does not hold, what was undone, and Firebreak's
 //! own parts.
 
+use firebreak_model::action::ActionId;
 use firebreak_model::finding::Subject;
+use firebreak_model::ladder;
 use firebreak_model::ledger::{Incident, IncidentState, PartsRecord};
 use firebreak_model::principal::PrincipalName;
 use firebreak_model::tamper::{Nature, Tamper};
-use firebreak_model::watch::{Call, Opinion, Standing, Watch};
+use firebreak_model::watch::{Call, Opinion, Standing, Watch, keeps_from_calling};
 
 use super::text::{Command, clean};
 use super::{Draft, Page, Setting};
@@ -20,6 +22,10 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
         Standing::Unproven => (
             "held, not proven",
             format!("The containment of {who} held at every re-check; that nobody is left in it is not proven."),
+        ),
+        Standing::Stranded => (
+            "release unfinished",
+            format!("A release of {who} was begun, and nobody brings it to its end: it was killed in the middle."),
         ),
         Standing::Watching | Standing::Undone => return None,
     };
@@ -37,9 +43,22 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
     if watch.opinion == Opinion::Agrees {
         draft.line("IAM's policy simulator agrees: an explicit deny, beside a control that is allowed.");
     }
+    if watch.standing == Standing::Stranded {
+        stranded(&mut draft, incident, watch, setting);
+        return Some(draft.page(&format!("{}{word}: {}", prefix(incident.drill), incident.principal.name)));
+    }
     match watch.cloudtrail_complete_until {
         Some(until) => draft.line(&format!("CloudTrail, complete until {until}, was asked for calls since.")),
         None => draft.line("CloudTrail was not asked for calls since."),
+    }
+    let planned = |is: fn(ActionId) -> bool| incident.plan.steps.iter().any(|step| is(step.action));
+    if !planned(keeps_from_calling) {
+        draft.line("Nothing of the plan keeps the principal from making calls, so that CloudTrail would prove nothing: this rests");
+        draft.line("on the re-checks alone.");
+    } else if !planned(|action| ladder::top(action).is_some()) {
+        draft.line(
+            "Of its calls, those of sessions from before the revocation are meant: later sessions live on, as ordered.",
+        );
     }
     let late: Vec<&Call> = watch.late_calls().collect();
     let early: Vec<&Call> = watch.calls.iter().filter(|call| !late.contains(call)).collect();
@@ -55,9 +74,31 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
         _ => draft.line("Do by hand what does not hold above. Until then the thief may still act."),
     }
     draft.line("When it is over, release it:");
-    draft.command(&setting.release(&incident.incident_id));
+    draft.release(incident, setting);
     draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
     Some(draft.page(&format!("{}{word}: {}", prefix(incident.drill), incident.principal.name)))
+}
+
+/// What is to be said of a release that nobody brings to its end.
+fn stranded(draft: &mut Draft, incident: &Incident, watch: &Watch, setting: &Setting) {
+    if watch.checks.last().is_some_and(|check| !check.found.is_empty()) {
+        draft.line(
+            "Every other step that contains was read back, and is in force. What reads as undone, the release may have",
+        );
+        draft.line("undone without having recorded it, or somebody else since: nothing is put back now.");
+    }
+    if let Some(release) = &incident.release {
+        draft.field("Begun", &release.at.to_string());
+        draft.field("Asked by", &clean(&release.by, 256));
+        draft.field("Reason", &clean(&release.reason, 500));
+    }
+    draft.section("Next step");
+    draft.line("Until it is finished nobody guards what is still in force, and findings on it wait. Ask for the release again:");
+    draft.line("it goes on where it stopped, and is taken back where the sessions cannot be revoked.");
+    draft.release(incident, setting);
+    draft.line("If it is to stay contained, do the same first, and at once when it is released contain it again:");
+    draft.command(&setting.contain(&incident.principal.name));
+    draft.field("Incident", &format!("{}, episode {}", incident.incident_id, incident.episode));
 }
 
 fn calls(draft: &mut Draft, title: &str, calls: &[&Call]) {
@@ -141,7 +182,7 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
             if tamper.nature != Nature::Undone {
                 draft.line("Do not release for this. When everything is over, the incident is released with:");
             }
-            draft.command(&setting.release(&incident.incident_id));
+            draft.release(incident, setting);
         }
         draft.field("Incident", &format!("{}, episode {}", incident.incident_id, tamper.episode));
     }

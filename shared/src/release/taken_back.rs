@@ -3,7 +3,7 @@
 
 use firebreak_model::action::FunctionName;
 use firebreak_model::ledger::{Incident, IncidentState, StepState};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::{error, warn};
 
 use super::Releasing;
@@ -11,13 +11,10 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::telemetry::chain;
 
-/// The longest that an invocation of a function lives.
-const LONGEST_LIFE: SignedDuration = SignedDuration::from_mins(15);
-
 /// Whether nobody else can be carrying out a release of an incident that is found so: none is under way, or whoever
 /// was at it last is dead by now.
 pub(super) fn is_alone(found: &Incident, now: Timestamp) -> bool {
-    found.state != IncidentState::Releasing || now.duration_since(found.updated_at) > LONGEST_LIFE
+    found.state != IncidentState::Releasing || found.is_stranded(now)
 }
 
 impl Releasing {
@@ -67,6 +64,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use firebreak_model::ledger::{Record, ReleaseOrder, StepRecord};
+    use jiff::SignedDuration;
 
     use super::super::tests::{releasing, request};
     use super::*;

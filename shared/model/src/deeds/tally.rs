@@ -17,6 +17,9 @@ pub const MOST_THINGS: usize = 10_000;
 /// The most leftovers that are told of.
 pub const MOST_LEFT: usize = 1_000;
 
+/// The most tools that are told apart: whoever calls may name a new one each time.
+pub const MOST_AGENTS: usize = 100;
+
 /// Something that calls were about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {
@@ -67,6 +70,9 @@ pub struct Tally {
     things_more: u64,
     left: BTreeSet<LeftBehind>,
     left_more: u64,
+    /// How often each tool succeeded, and how often it was refused.
+    agents: BTreeMap<String, (u64, u64)>,
+    agents_more: u64,
 }
 
 /// What left something behind, then what succeeded, then what was refused; the principal's own work after a thief's.
@@ -88,6 +94,7 @@ impl Tally {
         self.refused += u64::from(deed.refused.is_some());
         self.of_the_principal += u64::from(deed.whose == Whose::Principal);
         self.touch(&deed);
+        self.count_agent(&deed);
         if let (Some(kind), None) = (deed.leaves, &deed.refused) {
             self.left.insert(LeftBehind {
                 at: deed.at,
@@ -106,6 +113,15 @@ impl Tally {
         if self.kept.len() > MOST_CALLS {
             self.kept.pop_last();
         }
+    }
+
+    fn count_agent(&mut self, deed: &Deed) {
+        if !self.agents.contains_key(&deed.agent) && self.agents.len() >= MOST_AGENTS {
+            self.agents_more += 1;
+            return;
+        }
+        let (succeeded, refused) = self.agents.entry(deed.agent.clone()).or_default();
+        *(if deed.refused.is_none() { succeeded } else { refused }) += 1;
     }
 
     fn touch(&mut self, deed: &Deed) {
@@ -160,6 +176,19 @@ impl Tally {
         all
     }
 
+    /// What the calls say that they were made with, each with how often it succeeded and was refused, the most before the
+    /// least.
+    pub fn agents(&self) -> Vec<(&str, u64, u64)> {
+        let mut all: Vec<_> = self.agents.iter().map(|(agent, (done, not))| (agent.as_str(), *done, *not)).collect();
+        all.sort_by(|a, b| (b.1 + b.2).cmp(&(a.1 + a.2)).then_with(|| a.0.cmp(b.0)));
+        all
+    }
+
+    /// How many calls were made with a tool that there was no room to tell apart.
+    pub fn agents_more(&self) -> u64 {
+        self.agents_more
+    }
+
     /// How often something was touched that there was no room to tell apart.
     pub fn touched_more(&self) -> u64 {
         self.things_more
@@ -189,7 +218,7 @@ mod tests {
             name: "s3:PutBucketPolicy".to_owned(),
             region: "eu-west-1".to_owned(),
             address: "198.51.100.7".to_owned(),
-            agent: String::new(),
+            agent: format!("tool {}", if n.is_multiple_of(100) || n >= 20_000 { 0 } else { n }),
             access_key: String::new(),
             session: String::new(),
             refused: refused.then(|| "AccessDenied".to_owned()),
@@ -218,6 +247,13 @@ mod tests {
         tally.take(deed(30_000, Whose::Stolen, false, Some(Leftover::Opened)));
         tally.take(deed(30_001, Whose::Principal, false, None));
         assert_eq!((tally.calls(), tally.refused(), tally.of_the_principal()), (20_002, 20_000, 1));
+        let agents: u64 = tally.agents().iter().map(|(_, done, not)| done + not).sum();
+        assert_eq!(
+            (tally.agents().len(), agents + tally.agents_more()),
+            (MOST_AGENTS, 20_002),
+            "nor do new names grow it"
+        );
+        assert_eq!(tally.agents()[0], ("tool 0", 2, 200), "what was used most is first");
         let kept = tally.kept();
         assert_eq!((kept.len(), kept[0].event_id.as_str()), (MOST_CALLS, "e0"));
         assert!(kept.iter().any(|deed| deed.event_id == "e30000"));

@@ -4,12 +4,14 @@ use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser};
 
 use super::*;
+use crate::action::ActionId;
 use crate::decision::{Decision, Mode};
 use crate::deeds::{Deed, Leftover, Thing, Whose};
 use crate::finding::Format;
 use crate::ids::FindingKey;
 use crate::ledger::tests::incident;
 use crate::ledger::{Approval, ReleaseOrder};
+use crate::plan::Step;
 use crate::plan::Target;
 use crate::tamper::{Nature, SeenCall};
 use crate::watch::{Call, Cause, Check, Opinion, Pace};
@@ -132,6 +134,9 @@ impl Story {
         deeds.push(deed(-300, &with("iam:CreateUser"), ("user", &with("backdoor")), false, Some(Leftover::User)));
         deeds.push(deed(-200, "iam:CreateRole", ("role", &with("r")), true, None));
         deeds.push(deed(2, "s3:GetObject", ("bucket", &thing), true, None));
+        for deed in &mut deeds {
+            deed.agent = with("aws-cli/2");
+        }
         let object = Object {
             key: "incidents/1/log-0001.jsonl.gz".to_owned(),
             what: with("function orders"),
@@ -171,6 +176,7 @@ impl Story {
         Sources {
             made_at: at(600),
             stack: "firebreak",
+            revokes: true,
             region: "eu-west-1",
             incident: &self.incident,
             findings: &self.findings,
@@ -268,6 +274,17 @@ fn the_verdict_is_what_was_verified_and_no_more() {
         (whole.verdict, whole.sentence.as_str()),
         (Verdict::Partial, "Partly contained: 1 of 2 steps were read back")
     );
+}
+
+#[test]
+fn a_stack_that_revokes_nothing_is_released_with_the_word_for_it_and_the_cost() {
+    let story = Story::told("");
+    let lines = |revokes| of(&Sources { revokes, ..story.sources(&story.tally()) }).release.join("\n");
+    let without = lines(false);
+    for says in [" --without-revocation --reason", "alive work again after it", r#""without_revocation":true"#] {
+        assert!(without.contains(says), "{says}: {without}");
+        assert!(!lines(true).contains(says), "{says}");
+    }
 }
 
 #[test]

@@ -231,7 +231,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn takes(&self, deed: &Deed) -> bool {
         let of = |deed: &Deed| {
-            (deed.name.clone(), deed.refused.clone(), deed.access_key.clone(), deed.address.clone(), deed.whose)
+            let from = (&deed.access_key, &deed.address, &deed.agent, deed.whose);
+            (deed.name.clone(), deed.refused.clone(), from.0.clone(), from.1.clone(), from.2.clone(), from.3)
         };
         deed.leaves.is_none() && of(self.first) == of(deed) && deed.at.duration_since(self.last.at) <= CLOSE
     }
@@ -255,7 +256,9 @@ impl<'a> Run<'a> {
         let end = deed.refused.as_ref().map(|code| format!(": {code}")).unwrap_or_default();
         let about: Vec<String> = deed.touched.iter().map(ToString::to_string).collect();
         let until = if self.times > 1 { format!("; until {}", seconds(self.last.at)) } else { String::new() };
-        let detail = format!("{}; from {} in {}{until}", about.join(", "), deed.address, deed.region);
+        let agent =
+            if deed.agent.is_empty() { String::new() } else { format!(", by {}", crate::ids::shown(&deed.agent)) };
+        let detail = format!("{}; from {} in {}{agent}{until}", about.join(", "), deed.address, deed.region);
         (weight, self.times, moment(deed.at, who, tone, format!("{}{times}{end}", deed.name), detail))
     }
 }

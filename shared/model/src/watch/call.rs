@@ -1,5 +1,6 @@
 //! Calls as CloudTrail records them: whether one is a contained principal's, made in spite of its deny.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Call;
@@ -26,6 +27,12 @@ pub fn succeeded(record: &Value, principal: &Principal) -> Option<Call> {
         name: shown_id(&format!("{}:{name}", service.strip_suffix(".amazonaws.com").unwrap_or(service))),
         event_id: shown_id(text(record, &["eventID"])?),
     })
+}
+
+/// Whether a record's call was made by a session that began before a time. A user's own key has no session.
+pub fn is_of_a_session_before(record: &Value, before: Timestamp) -> bool {
+    let began = time(record, &["userIdentity", "sessionContext", "attributes", "creationDate"]);
+    began.is_some_and(|began| began < before)
 }
 
 /// Whether `principal` made the call of a record: by name, and by unique id where both are known.
@@ -75,6 +82,22 @@ mod tests {
                 "arn": format!("arn:aws:sts::111122223333:assumed-role/{role}/i-0123"),
                 "sessionContext": {"sessionIssuer": {"type": "Role", "userName": role,
                     "arn": format!("arn:aws:iam::111122223333:role/team/{role}")}}}})
+    }
+
+    #[test]
+    fn a_session_is_told_by_when_it_began_and_a_users_own_key_is_none() {
+        let before = "2026-11-21T03:00:00Z".parse().unwrap();
+        let mut record = record("GetObject", "orders", "AROAEXAMPLE000000001");
+        assert!(!is_of_a_session_before(&record, before), "it has no beginning");
+        for (began, counts) in [
+            ("2026-11-21T02:59:59Z", true),
+            ("2026-11-21T03:00:00Z", false),
+            ("2026-11-21T03:00:01Z", false),
+            ("soon", false),
+        ] {
+            record["userIdentity"]["sessionContext"]["attributes"] = json!({"creationDate": began});
+            assert_eq!(is_of_a_session_before(&record, before), counts, "{began}");
+        }
     }
 
     #[test]

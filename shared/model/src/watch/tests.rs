@@ -116,6 +116,25 @@ fn nothing_is_settled_on_less() {
 }
 
 #[test]
+fn what_keeps_from_calling_is_settled_by_cloudtrail_and_what_does_not_by_its_rechecks() {
+    for (action, asked) in [
+        ("quarantine-role@role/orders", true),
+        ("bound-role@role/orders", true),
+        ("revoke-sessions@role/orders", true),
+        ("zero-concurrency@arn:aws:lambda:eu-west-1:111122223333:function:orders", false),
+    ] {
+        let unasked = |seconds| {
+            let mut look = Look { opinion: Opinion::NotAsked, trail: TrailLook::NotAsked, ..holding(seconds) };
+            look.steps[0].step = action.to_owned();
+            look
+        };
+        let watch = after(&[unasked(5), unasked(30), unasked(300), unasked(1200)]);
+        let expected = if asked { Standing::Watching } else { Standing::Settled };
+        assert_eq!((watch.standing, watch.cloudtrail_complete_until), (expected, None), "{action}");
+    }
+}
+
+#[test]
 fn what_nothing_proves_long_after_the_last_recheck_is_told_and_settled_when_it_is_proven() {
     let unread = |seconds| Look { trail: TrailLook::Unread("denied".to_owned()), ..holding(seconds) };
     let incident = incident(Decision::Act);

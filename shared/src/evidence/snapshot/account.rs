@@ -1,6 +1,8 @@
 //! An account for tests, on the wire: a table that keeps what is put under its conditions, a log of pages, a queue, a key.
 //! It goes where no emulator can: throttles and tokens that have run out. Every request is counted.
 
+mod insights;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +39,7 @@ struct State {
     /// Answers of CloudTrail in a Region that come before its records.
     trail_answers: BTreeMap<String, VecDeque<Answer>>,
     trail_calls: Vec<Value>,
+    insights: insights::Insights,
     sent: Vec<Value>,
     kms: Option<Answer>,
     /// What lies at an address, or is answered to a call without a body: the last answer stays.
@@ -109,6 +112,39 @@ impl Account {
     /// What is answered of one log group.
     pub(super) fn group(&self, name: &str, answer: Answer) {
         self.state().groups.insert(name.to_owned(), answer);
+    }
+
+    /// A log group is of the class Infrequent Access, and holds lines, each with its milliseconds since 1970.
+    pub(super) fn infrequent(&self, name: &str, events: impl IntoIterator<Item = (i64, String)>) {
+        self.group(name, json_error(400, "InvalidOperationException"));
+        self.state().insights.events.extend(events);
+    }
+
+    /// What starting a query of Logs Insights answers first.
+    pub(super) fn query_starts(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().insights.starts.extend(answers);
+    }
+
+    /// What asking for the results of a query answers first.
+    pub(super) fn query_results(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().insights.results.extend(answers.into_iter().map(Some));
+    }
+
+    /// The same after so many true answers.
+    pub(super) fn query_results_after(&self, answered: usize, answers: impl IntoIterator<Item = Answer>) {
+        self.state().insights.results.extend(std::iter::repeat_n(None, answered));
+        self.query_results(answers);
+    }
+
+    /// So many rows an answer of Logs Insights has at the most, and so many bytes each query says that it scanned.
+    pub(super) fn query_pages(&self, rows: Option<usize>, scanned: f64) {
+        let mut state = self.state();
+        (state.insights.most_rows, state.insights.scanned) = (rows, scanned);
+    }
+
+    /// What Logs Insights was asked, by the name of the call.
+    pub(super) fn query_calls(&self, name: &str) -> Vec<Value> {
+        self.state().insights.calls.iter().filter(|call| call["call"] == name).cloned().collect()
     }
 
     /// What queries of a partition are answered, one after the other: none where the table answers.
@@ -279,6 +315,7 @@ impl State {
                 }
                 self.log_answers.pop_front().unwrap_or_else(|| self.page(body))
             }
+            call @ ("StartQuery" | "GetQueryResults") => self.insights.answer(call, body),
             "SendMessage" => {
                 self.sent.push(body.clone());
                 ok(json!({"MessageId": "m", "MD5OfMessageBody": ""}).to_string())

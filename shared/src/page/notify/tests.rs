@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use firebreak_model::action::ActionId;
 use firebreak_model::ladder::Refusal;
 use firebreak_model::ledger::{FindingRecord, Pause, Record, StepState};
 use serde_json::json;
@@ -295,5 +296,71 @@ async fn the_pause_is_paged_as_the_ledger_has_it() {
         let requests = sns.requests();
         assert_eq!(requests.len(), usize::from(subject.is_some()), "{kind}");
         assert!(subject.is_none_or(|s| requests[0].contains(s)), "{requests:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_nobody_brings_to_its_end_pages_with_both_commands() {
+    use firebreak_model::ledger::ReleaseOrder;
+    use firebreak_model::watch::{Found, Pace, StepLook, Watch};
+    let asked_at: jiff::Timestamp = "2026-11-21T05:00:00Z".parse().unwrap();
+    let release = ReleaseOrder { from: Some(IncidentState::Ordered), ..crate::testing::release_order(asked_at) };
+    let incident =
+        Incident { state: IncidentState::Releasing, release: Some(release), updated_at: asked_at, ..tests::incident() };
+    let pace = Pace { rechecks: vec![5], trail_lag: 0 };
+    let found = Found::NotApplied("reverted: detached".to_owned());
+    let left = [StepLook { step: "quarantine-role@role/orders-role".to_owned(), found }];
+    let watch = Watch::of(&incident, &pace, asked_at).stranded(&incident, &left, asked_at);
+    let unsettled = event("Containment Unsettled", &json!({"incident_id": incident.incident_id}));
+    let about = |incident: &Incident| {
+        [Record::Incident(Box::new(incident.clone())), Record::Watch(Box::new(watch.clone()))].map(|one| item(&one))
+    };
+    let ledger = Wire::answering(about(&incident).into_iter().chain(free()));
+    let sns = Wire::answering([sent()]);
+    notifier(&ledger, &sns).handle(&unsettled).await.unwrap();
+    let body = percent_encoding::percent_decode_str(&sns.requests()[0]).decode_utf8_lossy().into_owned();
+    for says in [
+        "release unfinished: role/orders-role",
+        "`quarantine-role@role/orders-role` reverted: detached",
+        "it goes on where it stopped",
+        r#""firebreak": "release", "incident_id""#,
+        r#""firebreak": "contain", "role": "orders-role""#,
+        "Asked by     ana",
+    ] {
+        assert!(body.contains(says), "{says}: {body}");
+    }
+    assert!(ledger.requests().last().unwrap().contains("000001#stranded-"), "{:?}", ledger.requests());
+
+    // It goes on, or is over.
+    let goes_on = Incident { updated_at: asked_at + jiff::SignedDuration::from_mins(20), ..incident.clone() };
+    let over = Incident { state: IncidentState::Released, ..incident.clone() };
+    for later in [goes_on, over] {
+        let (ledger, sns) = (Wire::answering(about(&later)), Wire::default());
+        notifier(&ledger, &sns).handle(&unsettled).await.unwrap();
+        assert_eq!((sns.requests().len(), ledger.unused()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_what_a_settled_containment_rests_on() {
+    use firebreak_model::plan::Step;
+    use firebreak_model::watch::{Pace, Watch};
+    let isolated = tests::incident();
+    let denied = isolated.plan.steps.iter().find(|step| step.action == ActionId::QuarantineRole).unwrap().clone();
+    let revoked = Step { action: ActionId::RevokeSessions, ..denied.clone() };
+    let alone = isolated.plan.steps.iter().find(|step| step.action == ActionId::ZeroConcurrency).unwrap().clone();
+    for (steps, says, others) in [
+        (vec![denied.clone(), revoked.clone()], "", ["those of sessions from before", "on the re-checks alone"]),
+        (vec![revoked, alone.clone()], "those of sessions from before", ["on the re-checks alone", "\0"]),
+        (vec![alone], "on the re-checks alone", ["those of sessions from before", "\0"]),
+    ] {
+        let mut incident = isolated.clone();
+        incident.plan.steps = steps;
+        let at = incident.opened_at;
+        let watch = Watch::of(&incident, &Pace { rechecks: vec![5], trail_lag: 0 }, at);
+        let watch = Watch { standing: Standing::Settled, ..watch };
+        let page = watched::of_watch(&incident, &watch, &tests::setting()).unwrap();
+        assert!(page.body.contains(says), "{}", page.body);
+        assert!(others.iter().all(|other| !page.body.contains(other)), "{}", page.body);
     }
 }

@@ -117,20 +117,3 @@ async fn a_follow_up_reads_the_group_that_a_thief_has_led_the_log_to_since() {
         assert!(since.iter().any(|call| call["logGroupName"] == group), "{group}");
     }
 }
-
-#[tokio::test]
-async fn a_log_group_of_infrequent_access_is_a_gap_that_says_how_to_read_it() {
-    let house = house("/aws/lambda/orders", &[]);
-    house.account.group("/aws/lambda/orders", json_error(400, "InvalidOperationException"));
-    house.take().await.unwrap();
-    let gaps = log_gaps(&house);
-    assert_eq!(gaps.len(), 1, "{gaps:?}");
-    let window = house.manifest(1).0.log_window;
-    let wanted = format!(
-        "log group of class INFREQUENT_ACCESS: FilterLogEvents does not serve it; read it with Logs Insights: `aws logs \
-         start-query --region eu-west-1 --log-group-name /aws/lambda/orders --start-time {} --end-time {} ",
-        window.from.as_second(),
-        window.to.as_second() + 1
-    );
-    assert!(gaps[0].1.contains(&wanted), "{}", gaps[0].1);
-}
