@@ -253,7 +253,9 @@ fn a_queue_that_cannot_be_read_is_told_by_awss_own_word_and_keeps_no_other_from_
         ]});
         let put = aws.iam.put_role_policy().role_name(&role.name).policy_name("generous");
         put.policy_document(policy.to_string()).send().await.unwrap();
-        let event = drill(aws, &role).to_string();
+        // Whoever redrives is not the one that the finding has denied.
+        let victim = Role::create(aws, &format!("cli-{}", random_hex(6)), "/firebreak-drill/").await.unwrap();
+        let event = drill(aws, &victim).to_string();
         let deliveries = stack.output("DeliveryFailuresUrl").unwrap();
         let before = open(aws, deliveries).await;
         let ours = attribute(stack.output("QuarantinePrincipalArn").unwrap());
