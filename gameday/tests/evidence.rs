@@ -5,6 +5,8 @@
 mod common;
 #[path = "evidence/insights.rs"]
 mod insights;
+#[path = "evidence/keys.rs"]
+mod keys;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
