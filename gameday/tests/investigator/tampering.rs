@@ -44,12 +44,12 @@ impl Download {
     fn last(&self, name: &str) -> PathBuf {
         self.runs.last().unwrap().join(name)
     }
+}
 
-    fn edit(&self, manifest: &Path, change: impl FnOnce(&mut Value)) {
-        let mut value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
-        change(&mut value);
-        fs::write(manifest, value.to_string()).unwrap();
-    }
+fn edit(manifest: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(manifest, value.to_string()).unwrap();
 }
 
 fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -101,25 +101,29 @@ const TAMPERINGS: [(&str, Tampering); 26] = [
     ("a signature emptied", |d| change(&d.first("manifest.json.sig"), Vec::clear)),
     ("two signatures swapped", |d| swap(&d.first("manifest.json.sig"), &d.last("manifest.json.sig"))),
     ("two manifests swapped, with their signatures", |d| {
-        PROOF.iter().for_each(|name| swap(&d.first(name), &d.last(name)));
+        for name in PROOF {
+            swap(&d.first(name), &d.last(name));
+        }
     }),
     ("the first run dropped", |d| fs::remove_dir_all(&d.runs[0]).unwrap()),
     ("the last run dropped", |d| fs::remove_dir_all(d.runs.last().unwrap()).unwrap()),
     ("the last manifest dropped, with its proof", |d| {
-        PROOF.iter().for_each(|name| fs::remove_file(d.last(name)).unwrap());
+        for name in PROOF {
+            fs::remove_file(d.last(name)).unwrap();
+        }
     }),
     ("a time edited", |d| {
-        d.edit(&d.last("manifest.json"), |m| m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z"));
+        edit(&d.last("manifest.json"), |m| m["entries"][0]["collected_at"] = json!("2020-01-01T00:00:00Z"));
     }),
     ("a source edited", |d| {
-        d.edit(&d.last("manifest.json"), |m| m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject"));
+        edit(&d.last("manifest.json"), |m| m["entries"][0]["sources"][0]["call"]["api"] = json!("s3:GetObject"));
     }),
     ("a gap made up", |d| {
         let gap = json!({"what": "all else", "lack": "gone", "reason": "r", "source": {"api": "a", "parameters": {}}});
-        d.edit(&d.last("manifest.json"), |m| m["gaps"] = json!([gap]));
+        edit(&d.last("manifest.json"), |m| m["gaps"] = json!([gap]));
     }),
     ("an object taken away with its entry", |d| {
-        d.edit(&d.first("manifest.json"), |m| {
+        edit(&d.first("manifest.json"), |m| {
             let entries = m["entries"].as_array_mut().unwrap();
             entries.retain(|entry| !d.log().ends_with(entry["key"].as_str().unwrap()));
         });
@@ -128,7 +132,7 @@ const TAMPERINGS: [(&str, Tampering); 26] = [
     ("a digest edited with its object", |d| {
         flip(d.log());
         let digest = sha256_hex(&fs::read(d.log()).unwrap());
-        d.edit(&d.first("manifest.json"), |m| {
+        edit(&d.first("manifest.json"), |m| {
             let entries = m["entries"].as_array_mut().unwrap();
             let of_it = entries.iter_mut().find(|entry| d.log().ends_with(entry["key"].as_str().unwrap()));
             of_it.unwrap()["sha256"] = json!(digest);
