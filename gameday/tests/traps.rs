@@ -1,5 +1,6 @@
 //! How containment fails in the field, through the deployed functions: sessions that are issued afterwards, denies of a
-//! list, grants of resource policies, tags that exempt, and drills that mean production.
+//! list, grants of resource policies, and tags that exempt. Drills that mean production are in the scenario
+//! *forged-command-on-the-bus*.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod common;

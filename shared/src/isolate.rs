@@ -305,10 +305,9 @@ mod tests {
         assert_eq!(answer(&wire, &event(&ordered)).await["outcome"], "nothing to do");
     }
 
-    #[tokio::test]
-    async fn the_queue_recycles_only_and_gets_back_what_is_to_come_again() {
-        let mut incident = incident(&[ActionId::ZeroConcurrency, ActionId::RecycleEnvironments]);
-        incident.ordered_at = Some("2020-01-01T00:00:00Z".parse().unwrap());
+    /// The calls of a recycling that finds a function without aliases and provisioned concurrency, beside the ledger's
+    /// first.
+    fn recycled(incident: &Incident) -> Vec<Scripted> {
         let described = |text: &str| {
             ok(json!({"Role": "arn:aws:iam::111122223333:role/orders-role", "Description": text,
                       "LastUpdateStatus": "Successful"})
@@ -318,12 +317,55 @@ mod tests {
         let aliases = || ok(r#"{"Aliases": []}"#);
         let versions = || ok(r#"{"Versions": [{"Version": "$LATEST"}]}"#);
         let provisioned = || ok(r#"{"ProvisionedConcurrencyConfigs": []}"#);
-        let good = [
-            vec![stored(&incident), ok("{}"), described(""), aliases(), provisioned(), ok("{}"), stored(&incident)],
+        [
+            vec![ok("{}"), described(""), aliases(), provisioned(), ok("{}"), stored(incident)],
             vec![described(""), ok("{}"), aliases(), versions(), provisioned()],
             vec![described(marked), aliases(), versions(), provisioned(), ok("{}")],
         ]
-        .concat();
+        .concat()
+    }
+
+    fn ordered_long_ago(actions: &[ActionId]) -> Incident {
+        Incident { ordered_at: Some("2020-01-01T00:00:00Z".parse().unwrap()), ..incident(actions) }
+    }
+
+    /// An environment that begins before the revocation's time has come has credentials that are revoked with the thief's.
+    #[tokio::test]
+    async fn a_recycling_comes_back_to_the_queue_until_the_revocation_that_was_written_has_passed() {
+        let mut incident = ordered_long_ago(&[ActionId::RecycleEnvironments]);
+        let revoke = Step { action: ActionId::RevokeSessions, target: (&incident.principal.name).into() };
+        incident.plan.steps.push(revoke.clone());
+        let ago = |seconds: i64| Some(clock::now() - SignedDuration::from_secs(seconds));
+        let record = |state, verified_at| {
+            let record = incident.step_record(&revoke, incident.opened_at);
+            item(&Record::Step(Box::new(StepRecord { state, verified_at, ..record })))
+        };
+        let just = REVOCATION_AHEAD_SECONDS - 5;
+        for (what, revocation) in [
+            ("absent", ok("{}")),
+            ("begun", record(StepState::Intended, None)),
+            ("never read back", record(StepState::Applied, None)),
+            ("failed, whenever it was read back", record(StepState::Failed, ago(600))),
+            ("taken back", record(StepState::Reverted, ago(600))),
+            ("late", record(StepState::Applied, ago(just))),
+            ("of a clock that is ahead", record(StepState::Applied, ago(-600))),
+            ("not to be read", json_error(400, "ProvisionedThroughputExceededException")),
+        ] {
+            let wire = Wire::answering([stored(&incident), revocation]);
+            let answer = answer(&wire, &queued(&[("one", event(&incident).to_string())])).await;
+            assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "one"}]}), "{what}");
+            assert_eq!((wire.requests().len(), wire.unused()), (2, 0), "{what}: Lambda is not even asked");
+        }
+        let passed = record(StepState::Applied, ago(REVOCATION_AHEAD_SECONDS + 5));
+        let wire = Wire::answering([vec![stored(&incident), passed], recycled(&incident)].concat());
+        let answer = answer(&wire, &queued(&[("one", event(&incident).to_string())])).await;
+        assert_eq!((answer, wire.unused()), (json!({"batchItemFailures": []}), 0), "{:?}", calls(&wire));
+    }
+
+    #[tokio::test]
+    async fn the_queue_recycles_only_and_gets_back_what_is_to_come_again() {
+        let incident = ordered_long_ago(&[ActionId::ZeroConcurrency, ActionId::RecycleEnvironments]);
+        let good = [vec![stored(&incident)], recycled(&incident)].concat();
         let throttled = [json_error(400, "ProvisionedThroughputExceededException")];
         let wire = Wire::answering(good.into_iter().chain(throttled));
         let body = event(&incident).to_string();

@@ -31,6 +31,8 @@ pub mod resolve;
 pub mod revoke;
 pub mod telemetry;
 #[cfg(test)]
+mod template;
+#[cfg(test)]
 pub(crate) mod testing;
 pub mod trace;
 pub mod warm;

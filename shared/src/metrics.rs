@@ -46,6 +46,30 @@ pub(crate) fn write(metrics: &[Metric]) {
     let now = clock::now().as_millisecond();
     let mut out = std::io::stdout().lock();
     for metric in metrics {
-        let _ = writeln!(out, "{}", metric.line(now));
+        let line = metric.line(now);
+        #[cfg(test)]
+        written::keep(&line);
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+/// What was written on the thread of a test.
+#[cfg(test)]
+pub(crate) mod written {
+    use std::cell::RefCell;
+
+    use serde_json::Value;
+
+    thread_local! {
+        static LINES: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn keep(line: &Value) {
+        LINES.with_borrow_mut(|lines| lines.push(line.clone()));
+    }
+
+    /// The lines since the last time.
+    pub(crate) fn taken() -> Vec<Value> {
+        LINES.take()
     }
 }

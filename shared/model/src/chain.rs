@@ -268,6 +268,34 @@ mod tests {
         assert_eq!(ends(&by_user), "2026-11-21T03:17:13Z");
     }
 
+    /// Whoever calls with an identity provider's token has no credentials of AWS; the session is like any other.
+    #[test]
+    fn a_session_that_a_providers_token_opened_is_read_and_nobody_is_taken_for_its_maker() {
+        let provider = json!({"type": "WebIdentityUser", "userName": "repo:example/orders:ref:refs/heads/main",
+            "principalId": "arn:aws:iam::111122223333:oidc-provider/token.example.com:sts.amazonaws.com:repo:example/orders",
+            "identityProvider": "arn:aws:iam::111122223333:oidc-provider/token.example.com"});
+        let saml = json!({"type": "SAMLUser", "principalId": "SampleUkh1i4+ExamplexL/jEvs=:ana", "userName": "ana",
+            "identityProvider": "SampleUkh1i4+ExamplexL/jEvs="});
+        for (name, call, identity) in [
+            ("AssumeRoleWithWebIdentity", Call::AssumeRoleWithWebIdentity, provider),
+            ("AssumeRoleWithSAML", Call::AssumeRoleWithSaml, saml),
+        ] {
+            let mut opened = record();
+            opened["eventName"] = json!(name);
+            opened["userIdentity"] = identity;
+            let minting = read(&opened).unwrap();
+            assert_eq!(minting.call, call);
+            let nobody = Caller { access_key: None, unique_id: None, session: None, began: None };
+            assert_eq!(minting.by, nobody, "{name}");
+            let made = minting.made.unwrap();
+            assert_eq!(made.role.unwrap().id.as_str(), "AROAEXAMPLE000000002:x1");
+            assert_eq!(made.access_key.unwrap().as_str(), "ASIAEXAMPLE000000002");
+            // It is no chaining, so that it may live as long as a role allows.
+            opened["responseElements"]["credentials"]["expiration"] = json!(null);
+            assert_eq!(read(&opened).unwrap().made.unwrap().ends_at.to_string(), "2026-11-21T15:02:13Z", "{name}");
+        }
+    }
+
     #[test]
     fn a_users_tokens_are_sessions_of_the_user() {
         for name in ["GetSessionToken", "GetFederationToken"] {

@@ -298,10 +298,13 @@ fn verdict(sources: &Sources<'_>) -> (Verdict, String) {
     let watch = sources.watch.filter(|watch| watch.episode == incident.episode);
     match watch.map(|watch| watch.standing) {
         Some(Standing::Settled) => {
-            return say(
-                Verdict::Settled,
-                "Contained and settled: every step held at every re-check, and CloudTrail shows no call since",
-            );
+            let asked = watch.filter(|watch| watch.cloudtrail_complete_until.is_some());
+            let told = match asked.map(Watch::regions_shown) {
+                Some(Some(regions)) => format!("and CloudTrail, asked in {regions}, shows no call since"),
+                Some(None) => "and CloudTrail shows no call since".to_owned(),
+                None => "and CloudTrail was not asked: this rests on the re-checks alone".to_owned(),
+            };
+            return say(Verdict::Settled, &format!("Contained and settled: every step held at every re-check, {told}"));
         }
         Some(Standing::Partial) => {
             return say(Verdict::Partial, "Partly contained: some of it does not hold, or calls went through");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA;
 use crate::action::{ActionId, named};
-use crate::ids::{FunctionArn, IncidentId};
+use crate::ids::{FunctionArn, IncidentId, Region};
 use crate::ladder;
 use crate::ledger::{Incident, StepState};
 use crate::principal::Principal;
@@ -180,6 +180,8 @@ pub enum TrailLook {
         calls: Vec<Call>,
         /// Until when there can be no others.
         complete_until: Timestamp,
+        /// Where it was asked.
+        regions: Vec<Region>,
         /// Why that is not as far as CloudTrail is complete, where it is not.
         behind: Option<String>,
     },
@@ -332,6 +334,9 @@ pub struct Watch {
     /// Until when CloudTrail was asked and complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloudtrail_complete_until: Option<Timestamp>,
+    /// In which Regions it was asked: of calls in others it says nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cloudtrail_regions: Vec<Region>,
     /// When it was first settled since `since`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<Timestamp>,
@@ -362,6 +367,7 @@ impl Watch {
             opinion: Opinion::NotAsked,
             calls: Vec::new(),
             cloudtrail_complete_until: None,
+            cloudtrail_regions: Vec::new(),
             settled_at: None,
             updated_at: now,
         }
@@ -371,6 +377,12 @@ impl Watch {
     pub fn is_due(&self, now: Timestamp) -> bool {
         // A message that comes a second early must not be the last one.
         self.next_check_at.is_some_and(|due| due.duration_since(now) <= SignedDuration::from_secs(1))
+    }
+
+    /// The Regions in which CloudTrail was asked, in words; `None` where it was not, or an older record does not say.
+    pub fn regions_shown(&self) -> Option<String> {
+        let names: Vec<&str> = self.cloudtrail_regions.iter().map(Region::as_str).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// The calls that were made when the deny had reached every endpoint.
@@ -400,7 +412,7 @@ impl Watch {
         if look.opinion != Opinion::NotAsked {
             next.opinion = look.opinion.clone();
         }
-        if let TrailLook::Calls { calls, complete_until, .. } = &look.trail {
+        if let TrailLook::Calls { calls, complete_until, regions, .. } = &look.trail {
             let new = calls.iter().filter(|call| self.calls.iter().all(|known| known.event_id != call.event_id));
             next.calls.extend(new.cloned());
             next.calls.sort_by_key(|call| call.at);
@@ -408,6 +420,7 @@ impl Watch {
             next.calls.drain(..surplus);
             let before = self.cloudtrail_complete_until.unwrap_or(*complete_until);
             next.cloudtrail_complete_until = Some(before.max(*complete_until));
+            next.cloudtrail_regions.clone_from(regions);
         }
         next.standing = next.stands(look, pace);
         if next.standing == Standing::Settled {

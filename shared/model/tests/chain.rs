@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use firebreak_model::chain::{self, Chain, Root};
+use firebreak_model::chain::{self, Call, Chain, Root};
 use serde_json::Value;
 
 fn records() -> Vec<Value> {
@@ -47,6 +47,21 @@ fn the_thiefs_sessions_are_found_over_a_cycle_and_another_account_and_no_others(
         .map(|role| format!("{}/{}", role.account, role.name))
         .collect();
     assert_eq!(elsewhere, ["444455556666/partner-access"]);
+}
+
+#[test]
+fn a_session_of_a_providers_token_leads_on_where_it_is_the_stolen_one_and_nowhere_else() {
+    let records = records();
+    let opened = records.iter().filter_map(chain::read).find(|made| made.call == Call::AssumeRoleWithWebIdentity);
+    let session = opened.unwrap().made.unwrap();
+    assert_eq!(session.access_key, Some(key(81).parse().unwrap()));
+    // A pipeline is nobody's whose key was stolen, though it ends in a role that the thief ended in.
+    assert!(keys(&found(stolen(), &records)).is_disjoint(&[key(81), key(82)].into()));
+    let of_the_pipeline = Root { access_keys: vec![key(81).parse().unwrap()], ..Root::default() };
+    assert_eq!(keys(&found(of_the_pipeline, &records)), [key(82)].into());
+    // By its role its own sessions lead on too; who opened them from outside has no key to be followed to.
+    let by_role = Root { unique_id: Some("AROAEXAMPLE00000000F".parse().unwrap()), ..Root::default() };
+    assert_eq!(keys(&found(by_role, &records)), [key(82)].into());
 }
 
 #[test]

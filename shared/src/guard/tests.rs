@@ -507,6 +507,10 @@ async fn of_a_principal_that_lives_on_cloudtrail_is_asked_for_the_sessions_that_
     played(&wires, &order_of(&incident)).await;
     assert_eq!(wires.unused(), 0, "{:?} {:?}", wires.iam.requests(), wires.trail.requests());
     let put = wires.ledger.requests().pop().unwrap();
+    let asked = r#""cloudtrail_regions":{"L":[{"S":"eu-west-1"},{"S":"us-east-1"}]}"#;
+    assert!(put.contains(asked), "where it was asked is on record: {put}");
+    let hosts = ["cloudtrail.eu-west-1.amazonaws.com", "cloudtrail.us-east-1.amazonaws.com"];
+    assert_eq!(wires.trail.hosts(), hosts, "and it was asked nowhere else, once each");
     assert!(put.contains(r#""event_id":{"S":"stolen"}"#) && !put.contains("fresh"), "{put}");
     assert!(put.contains(r#""standing":{"S":"partial"}"#), "forty seconds later it goes on: {put}");
     assert!(put.contains(r#""opinion":{"M":{"is":{"S":"not_asked"}}}"#), "{put}");
@@ -548,6 +552,25 @@ async fn what_is_too_much_for_one_look_is_read_slice_by_slice_from_the_oldest_on
     let look = wires.guard().trail(&incident, &watch, Cause::Sweep, bound, now).await;
     assert!(matches!(look, TrailLook::Calls { behind: None, .. }), "{look:?}");
     assert!(wires.trail.requests()[0].contains(&format!(r#""StartTime":{}"#, after(9).as_second())));
+}
+
+#[tokio::test]
+async fn each_sweep_writes_the_heartbeat_and_what_is_missing_as_their_alarms_listen_for_them() {
+    let hollow = Wire::hollow;
+    let wires = Wires { ledger: hollow(), iam: hollow(), sqs: hollow(), trail: hollow(), ..Wires::default() };
+    let guard = wires.guard();
+    for _ in 0..2 {
+        let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event"});
+        guard.handle(&tick).await.unwrap();
+        let lines = crate::metrics::written::taken();
+        crate::template::assert_heard(&lines, &["GuardHeartbeat", "PartsMissing"]);
+        assert_eq!(lines[0]["GuardHeartbeat"], 1);
+        assert!(
+            lines[1]["PartsMissing"].as_i64().unwrap() > 20,
+            "an account that answers nothing has none: {}",
+            lines[1]
+        );
+    }
 }
 
 #[tokio::test]

@@ -54,9 +54,10 @@ impl Guard {
         let from = watch.cloudtrail_complete_until.map_or(since, |until| until.max(since));
         let mut calls: Vec<Call> = Vec::new();
         let (mut read_to, mut behind) = (complete_until, None);
-        for region in self.regions(incident) {
+        let regions = self.regions(incident);
+        for region in &regions {
             for (key, value) in questions(incident) {
-                let (records, to) = match self.slices(&region, &key, &value, from).await {
+                let (records, to) = match self.slices(region, &key, &value, from).await {
                     Ok(found) => found,
                     Err(why) => return TrailLook::Unread(format!("{region}, by {}: {why}", key.as_str())),
                 };
@@ -74,7 +75,7 @@ impl Guard {
         calls.sort_by(|a, b| (&a.event_id, a.at).cmp(&(&b.event_id, b.at)));
         calls.dedup_by(|a, b| a.event_id == b.event_id);
         calls.sort_by_key(|call| call.at);
-        TrailLook::Calls { calls, complete_until: read_to, behind }
+        TrailLook::Calls { calls, complete_until: read_to, regions: regions.into_iter().collect(), behind }
     }
 
     /// The records since a time: all at one go, or else the newest, and then from the oldest on as far as it goes in one

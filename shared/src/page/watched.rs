@@ -48,7 +48,12 @@ pub(super) fn of_watch(incident: &Incident, watch: &Watch, setting: &Setting) ->
         return Some(draft.page(&format!("{}{word}: {}", prefix(incident.drill), incident.principal.name)));
     }
     match watch.cloudtrail_complete_until {
-        Some(until) => draft.line(&format!("CloudTrail, complete until {until}, was asked for calls since.")),
+        Some(until) => {
+            draft.line(&format!("CloudTrail, complete until {until}, was asked for calls since."));
+            if let Some(regions) = watch.regions_shown() {
+                draft.line(&format!("It was asked in {regions}: of calls in other Regions this says nothing."));
+            }
+        }
         None => draft.line("CloudTrail was not asked for calls since."),
     }
     let planned = |is: fn(ActionId) -> bool| incident.plan.steps.iter().any(|step| is(step.action));

@@ -187,6 +187,8 @@ impl Releasing {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::collections::BTreeSet;
+
     use firebreak_model::ledger::{IncidentState, Record, ReleaseOrder};
     use firebreak_model::plan::{Plan, Step};
     use serde_json::json;
@@ -209,6 +211,73 @@ mod tests {
         for action in ActionId::ALL {
             let undone = Reach::All.place(*action).is_some();
             assert_ne!(undone, NOT_UNDONE.contains(action), "{action}");
+        }
+    }
+
+    /// What is undone in turn, and why it is its turn. In between nothing is known to matter.
+    const TURNS: [(&[ActionId], &str); 6] = [
+        (
+            &[ActionId::QuarantineRole, ActionId::QuarantineUser, ActionId::BoundRole, ActionId::BoundUser],
+            "Lambda checks what the execution role may do before it takes a destination or an event source back, and what is \
+             let in must not fail for the deny",
+        ),
+        (
+            &[ActionId::ClearDestinations, ActionId::RemovePublicStatements, ActionId::CloseFunctionUrls],
+            "what comes in by the doors as they were meets a function that is still shut, and what fails goes where it did",
+        ),
+        (
+            &[ActionId::RecycleEnvironments],
+            "warm environments have credentials that are revoked: the first invocation must not meet one",
+        ),
+        (&[ActionId::ZeroConcurrency], "everything that the function needs works"),
+        (
+            &[ActionId::DisableEventSources],
+            "a source that feeds a function at zero wears its messages out on the way to their dead letters",
+        ),
+        (&[ActionId::DeactivateAccessKeys], "whoever has the key comes back when all that it reaches works"),
+    ];
+
+    #[test]
+    fn nothing_is_let_in_before_all_that_it_needs_works_again() {
+        let mut before = 0;
+        for (turn, (actions, why)) in TURNS.iter().enumerate() {
+            let places: BTreeSet<_> = actions.iter().map(|action| Reach::All.place(*action)).collect();
+            let expected = (before..before + actions.len()).map(Some).collect();
+            assert_eq!(places, expected, "{actions:?}: {why}");
+            before += actions.len();
+            // Until the revocation is in force and the functions are recycled, nothing is let in at all.
+            for action in *actions {
+                let while_shut = Reach::WhileShut.place(*action);
+                assert_eq!(while_shut, Reach::All.place(*action).filter(|_| turn < 3), "{action}");
+            }
+        }
+        assert_eq!(before, ActionId::ALL.len() - NOT_UNDONE.len());
+    }
+
+    #[tokio::test]
+    async fn steps_are_undone_in_that_order_whatever_the_ledger_has_first() {
+        let (mut incident, on_function) = function_order(ActionId::ZeroConcurrency);
+        let on_principal = Target::from(&incident.principal.name);
+        let all: Vec<ActionId> = TURNS.iter().flat_map(|(actions, _)| *actions).copied().collect();
+        let step = |action: &ActionId| {
+            let of_principal = matches!(action.owner(), FunctionName::QuarantinePrincipal);
+            let target = if of_principal { on_principal.clone() } else { on_function.target.clone() };
+            Step { action: *action, target }
+        };
+        incident.plan = Plan { steps: vec![on_function.clone()] };
+        for shuffled in [all.iter().rev().collect::<Vec<_>>(), all[4..].iter().chain(&all[..4]).collect()] {
+            let records: Vec<Record> = shuffled
+                .into_iter()
+                .map(|action| {
+                    let record = incident.step_record(&step(action), incident.opened_at);
+                    Record::Step(Box::new(StepRecord { state: StepState::Reverted, ..record }))
+                })
+                .collect();
+            let wire = Wire::answering([items(&records), role_bounded_by(None)]);
+            let undone = releasing(&wire, None).undo(&incident, Reach::All).await.unwrap();
+            let turn = |record: &StepRecord| TURNS.iter().position(|(actions, _)| actions.contains(&record.action));
+            let turns: Vec<_> = undone.records.iter().map(turn).collect();
+            assert!(turns.len() == all.len() && turns.is_sorted(), "{turns:?}");
         }
     }
 

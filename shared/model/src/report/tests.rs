@@ -277,6 +277,27 @@ fn the_verdict_is_what_was_verified_and_no_more() {
 }
 
 #[test]
+fn settled_says_in_which_regions_cloudtrail_was_asked_and_whether_it_was() {
+    let mut story = Story::told("");
+    story.watch.standing = Standing::Settled;
+    story.watch.settled_at = Some(at(1_200));
+    let said = |story: &Story| {
+        let report = story.report();
+        let settled = report.timeline.iter().find(|moment| moment.what.ends_with("is settled")).unwrap();
+        (report.verdict, report.sentence, settled.detail.clone())
+    };
+    let (verdict, says, detail) = said(&story);
+    assert_eq!((verdict, detail.as_str()), (Verdict::Settled, "CloudTrail was not asked"));
+    assert!(says.ends_with("CloudTrail was not asked: this rests on the re-checks alone"), "{says}");
+    story.watch.cloudtrail_complete_until = Some(at(300));
+    assert!(said(&story).1.ends_with("and CloudTrail shows no call since"), "an older record does not say where");
+    story.watch.cloudtrail_regions = vec!["eu-west-1".parse().unwrap(), "us-east-1".parse().unwrap()];
+    let (_, says, detail) = said(&story);
+    assert!(says.ends_with("and CloudTrail, asked in eu-west-1, us-east-1, shows no call since"), "{says}");
+    assert!(detail.starts_with("CloudTrail, asked in eu-west-1, us-east-1, was complete up to"), "{detail}");
+}
+
+#[test]
 fn a_stack_that_revokes_nothing_is_released_with_the_word_for_it_and_the_cost() {
     let story = Story::told("");
     let lines = |revokes| of(&Sources { revokes, ..story.sources(&story.tally()) }).release.join("\n");

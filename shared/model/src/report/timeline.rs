@@ -192,8 +192,11 @@ fn guarded(sources: &Sources<'_>, all: &mut Vec<Moment>) {
             all.push(moment(check.at, Who::Firebreak, Tone::Bad, what, check.found.join("; ")));
         }
         if let (Standing::Settled, Some(at)) = (watch.standing, watch.settled_at) {
-            let until = watch.cloudtrail_complete_until.map(seconds).unwrap_or_default();
-            let detail = format!("CloudTrail was complete up to {until}");
+            let place = watch.regions_shown().map(|regions| format!(", asked in {regions},")).unwrap_or_default();
+            let detail = match watch.cloudtrail_complete_until.map(seconds) {
+                Some(until) => format!("CloudTrail{place} was complete up to {until}"),
+                None => "CloudTrail was not asked".to_owned(),
+            };
             all.push(moment(at, Who::Firebreak, Tone::Good, "The containment is settled", detail));
         }
     }

@@ -10,6 +10,10 @@ fn pace() -> Pace {
     Pace { rechecks: PACE.to_vec(), trail_lag: 900 }
 }
 
+fn regions() -> Vec<Region> {
+    vec!["eu-west-1".parse().unwrap(), "us-east-1".parse().unwrap()]
+}
+
 fn at(seconds: i64) -> Timestamp {
     incident(Decision::Act).opened_at + SignedDuration::from_secs(seconds)
 }
@@ -23,7 +27,7 @@ fn holding(seconds: i64) -> Look {
         cause: Cause::Recheck,
         steps,
         opinion: Opinion::Agrees,
-        trail: TrailLook::Calls { calls: Vec::new(), complete_until, behind: None },
+        trail: TrailLook::Calls { calls: Vec::new(), complete_until, regions: regions(), behind: None },
         search: Search::Over,
     }
 }
@@ -55,6 +59,7 @@ fn settled_is_said_when_every_recheck_held_and_cloudtrail_is_complete_over_them(
     let watch = after(&looks);
     assert_eq!((watch.standing, watch.settled_at), (Standing::Settled, Some(at(1200))));
     assert_eq!(watch.cloudtrail_complete_until, Some(at(300)));
+    assert_eq!(watch.regions_shown().as_deref(), Some("eu-west-1, us-east-1"), "settled says where it was asked");
     assert_eq!(watch.next_check_at, None, "the sweep goes on from here");
     let later = watch.looked(&incident(Decision::Act), &holding(2000), &pace());
     assert_eq!((later.standing, later.settled_at), (Standing::Settled, Some(at(1200))));
@@ -98,7 +103,8 @@ fn nothing_is_settled_on_less() {
     let last = |look: Look| after(&[holding(5), holding(30), holding(300), look]).standing;
     let unread = Look { trail: TrailLook::Unread("denied".to_owned()), ..holding(1200) };
     let mut asked_early = holding(1200);
-    asked_early.trail = TrailLook::Calls { calls: Vec::new(), complete_until: at(299), behind: None };
+    asked_early.trail =
+        TrailLook::Calls { calls: Vec::new(), complete_until: at(299), regions: regions(), behind: None };
     for (why, look) in [
         ("a step that cannot be read", finding(1200, Found::Unread("throttled".to_owned()))),
         ("a step that has not come to an end", finding(1200, Found::Pending)),
@@ -143,7 +149,12 @@ fn what_nothing_proves_long_after_the_last_recheck_is_told_and_settled_when_it_i
     let watch = watch.looked(&incident, &unread(3100), &pace());
     assert_eq!((watch.standing, watch.settled_at), (Standing::Unproven, None));
     let behind = Look {
-        trail: TrailLook::Calls { calls: Vec::new(), complete_until: at(200), behind: Some("busy".to_owned()) },
+        trail: TrailLook::Calls {
+            calls: Vec::new(),
+            complete_until: at(200),
+            regions: regions(),
+            behind: Some("busy".to_owned()),
+        },
         ..holding(3400)
     };
     let watch = watch.looked(&incident, &behind, &pace());
@@ -162,7 +173,7 @@ fn a_second_opinion_that_is_early_is_only_told() {
 #[test]
 fn a_call_after_propagation_means_that_it_does_not_hold_and_one_before_is_told() {
     let with = |calls: Vec<Call>| Look {
-        trail: TrailLook::Calls { calls, complete_until: at(300), behind: None },
+        trail: TrailLook::Calls { calls, complete_until: at(300), regions: regions(), behind: None },
         ..holding(1200)
     };
     let before = [holding(5), holding(30), holding(300)];

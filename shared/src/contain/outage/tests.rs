@@ -82,6 +82,7 @@ async fn while_the_ledger_is_out_the_deny_goes_ahead_once_and_the_next_try_puts_
         for attempt in 0..2 {
             let text = transient(handled(&containment, &now()).await);
             assert!(text.contains("is denied everything, read back"), "{outage:?}: {text}");
+            crate::template::assert_heard(&crate::metrics::written::taken(), &["DeniedWithoutRecord"]);
             assert_eq!(scene.attaches(), 1, "{outage:?}, try {attempt}");
         }
         let answer = handled(&containment, &now()).await.unwrap();

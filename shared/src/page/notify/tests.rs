@@ -358,9 +358,14 @@ async fn a_page_says_what_a_settled_containment_rests_on() {
         incident.plan.steps = steps;
         let at = incident.opened_at;
         let watch = Watch::of(&incident, &Pace { rechecks: vec![5], trail_lag: 0 }, at);
+        let regions = vec!["eu-west-1".parse().unwrap(), "us-east-1".parse().unwrap()];
+        let asked = Watch { cloudtrail_complete_until: Some(at), cloudtrail_regions: regions, ..watch.clone() };
         let watch = Watch { standing: Standing::Settled, ..watch };
+        let asked = watched::of_watch(&incident, &Watch { standing: Standing::Settled, ..asked }, &tests::setting());
+        let where_it_was = "asked in eu-west-1, us-east-1: of calls in other Regions this says nothing";
+        assert!(asked.unwrap().body.contains(where_it_was));
         let page = watched::of_watch(&incident, &watch, &tests::setting()).unwrap();
-        assert!(page.body.contains(says), "{}", page.body);
+        assert!(page.body.contains(says) && !page.body.contains("other Regions"), "{}", page.body);
         assert!(others.iter().all(|other| !page.body.contains(other)), "{}", page.body);
     }
 }
