@@ -260,8 +260,8 @@ mod tests {
         let on_principal = Target::from(&incident.principal.name);
         let all: Vec<ActionId> = TURNS.iter().flat_map(|(actions, _)| *actions).copied().collect();
         let step = |action: &ActionId| {
-            let of_principal = matches!(action.owner(), FunctionName::QuarantinePrincipal);
-            let target = if of_principal { on_principal.clone() } else { on_function.target.clone() };
+            let is_quarantine = matches!(action.owner(), FunctionName::QuarantinePrincipal);
+            let target = if is_quarantine { on_principal.clone() } else { on_function.target.clone() };
             Step { action: *action, target }
         };
         incident.plan = Plan { steps: vec![on_function.clone()] };

@@ -108,7 +108,7 @@ async fn the_watch_over_what_a_release_left_is_not_forgotten_and_does_not_read_i
         iam: Wire::answering([vec![as_pinned()], read(DENY)].concat()),
         ..Wires::default()
     };
-    let answer = wires.guard().check(&incident.incident_id, Cause::Sweep, None).await.unwrap();
+    let answer = Box::pin(wires.guard().check(&incident.incident_id, Cause::Sweep, None)).await.unwrap();
     assert_eq!((answer.outcome.as_str(), wires.unused()), ("stranded", 0));
     assert!(!wires.ledger.requests().iter().any(|request| request.contains(".DeleteItem")));
     assert!(puts(&wires)[0].contains(r#""version":{"N":"4"}"#), "{:?}", puts(&wires));
