@@ -45,6 +45,7 @@ import encryption  # noqa: E402
 import federation  # noqa: E402
 import iam_policies  # noqa: E402
 import identity  # noqa: E402
+import groups  # noqa: E402
 import insights  # noqa: E402
 import keys  # noqa: E402
 import last_used  # noqa: E402
@@ -425,6 +426,9 @@ services.install(replace, iam_evaluator)
 
 # 27. Log groups of the class Infrequent Access, and Logs Insights (`insights.py`).
 insights.install(replace, cloudwatch_logs, iam_actions, responses.error_response_json)
+
+# 28. Log groups by their names, and what they keep no longer (`groups.py`).
+groups.install(replace, cloudwatch_logs, iam_actions, responses.error_response_json)
 
 if __name__ == "__main__":
     gateway.main()

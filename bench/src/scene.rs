@@ -57,7 +57,7 @@ const EXPECTED: [(&str, &str); 7] = [
          lambda:GetFunctionConcurrency, lambda:GetFunctionConfiguration ×2, lambda:GetPolicy, lambda:ListAliases, \
          lambda:ListEventSourceMappings, lambda:ListFunctionEventInvokeConfigs, lambda:ListFunctionUrlConfigs, \
          lambda:ListProvisionedConcurrencyConfigs, lambda:ListTags, lambda:ListVersionsByFunction ×2, \
-         logs:FilterLogEvents ×8, s3:GetObject ×7, s3:PutObject ×21, sqs:SendMessage",
+         logs:DescribeLogGroups, logs:FilterLogEvents ×8, s3:GetObject ×7, s3:PutObject ×21, sqs:SendMessage",
     ),
     (
         "release-containment",

@@ -144,6 +144,7 @@ impl World {
             "sqs" if call.operation == "GetQueueAttributes" => {
                 Some(Answer::json(&json!({"Attributes": {"ApproximateNumberOfMessages": "12"}})))
             }
+            "logs" if call.operation == "DescribeLogGroups" => Some(Answer::json(&json!({"logGroups": []}))),
             "logs" if call.operation == "FilterLogEvents" => Some(log_events()),
             _ => None,
         }

@@ -140,7 +140,11 @@ fn first_failure(events: &[StackEvent]) -> String {
 }
 
 /// The parameters of a stack that a game day is played on, with this ceiling over the playbook.
+///
+/// Evidence of the one that only observes is locked otherwise than the template locks it by itself: nothing is collected there
+/// that would have to go.
 pub fn parameters(mode: &'static str) -> Vec<(&'static str, &'static str)> {
+    let (lock, days) = if mode == "observe" { ("COMPLIANCE", "7") } else { ("GOVERNANCE", "1") };
     vec![
         ("HomeRegion", "this-region"),
         ("WorkloadRegions", OBSERVING_REGION),
@@ -150,7 +154,8 @@ pub fn parameters(mode: &'static str) -> Vec<(&'static str, &'static str)> {
         ("RecheckSeconds", "1,2,4"),
         ("CloudTrailLagSeconds", "1"),
         ("DeployerRolePatterns", "arn:aws:iam::*:role/firebreak-drill/deployer-*"),
-        ("EvidenceRetentionDays", "1"),
+        ("EvidenceLockMode", lock),
+        ("EvidenceRetentionDays", days),
         ("EvidenceFollowUpSeconds", "1"),
     ]
 }

@@ -7,6 +7,8 @@ mod common;
 mod insights;
 #[path = "evidence/keys.rs"]
 mod keys;
+#[path = "evidence/retention.rs"]
+mod retention;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
@@ -45,6 +47,9 @@ struct House {
     key: String,
     opened: Timestamp,
 }
+
+/// What lies somewhere, each under its key.
+type Left = BTreeMap<String, String>;
 
 /// A ledger, a bucket and a queue of its own.
 struct Case<'a> {
@@ -230,7 +235,7 @@ impl Case<'_> {
     }
 
     /// What lies in the bucket and in the ledger, but for times and what follows from them.
-    async fn left(&self) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    async fn left(&self) -> (Left, Left) {
         let objects = self.objects().await.into_iter().map(|(key, body)| {
             let told = match key.rsplit('/').next().unwrap() {
                 "manifest.json" => {
@@ -317,23 +322,31 @@ fn without_window(entry: &mut Value) {
 
 /// Objects end with each page, and nothing is waited for.
 fn page_by_page() -> Limits {
-    Limits { object_bytes: 1, queries: Duration::ZERO, poll: Duration::ZERO, ..Limits::default() }
+    let none = Duration::ZERO;
+    Limits { object_bytes: 1, pace: none, events: none, queries: none, poll: none, ..Limits::default() }
+}
+
+/// Plays a collection in a case of that name, at first by a process that may be killed. Answers what it leaves, and whether
+/// that process lived.
+async fn played(case: &Case<'_>, follow_up: bool, first: Option<&Mortal>) -> ((Left, Left), bool) {
+    if follow_up {
+        assert_eq!(case.collect(false).await, "collected");
+    }
+    let mut lived = true;
+    if let Some(process) = first {
+        lived = case.invoke(process, &order(&case.id, follow_up), ample()).await.is_some();
+    }
+    let said = case.collect(follow_up).await;
+    assert!(["collected", "collected before"].contains(&said.as_str()), "{}: {said}", case.name);
+    assert_eq!(case.collect(follow_up).await, "collected before", "{}", case.name);
+    (case.left().await, lived)
 }
 
 async fn killed_at_any_call(house: &House, follow_up: bool, limits: Limits) {
     let played = async |kill: Option<Kill>| {
         let case = house.case(&format!("{follow_up} {kill:?}"), limits).await;
-        if follow_up {
-            assert_eq!(case.collect(false).await, "collected");
-        }
-        let mut lived = None;
-        if let Some(kill) = kill {
-            lived = case.invoke(&Mortal::killed(kill), &order(&case.id, follow_up), ample()).await.map(|_| ());
-        }
-        let said = case.collect(follow_up).await;
-        assert!(["collected", "collected before"].contains(&said.as_str()), "{kill:?}: {said}");
-        assert_eq!(case.collect(follow_up).await, "collected before", "{kill:?}");
-        (case.left().await, lived)
+        let process = kill.map(Mortal::killed);
+        played(&case, follow_up, process.as_ref()).await
     };
     let (whole, _) = played(None).await;
     assert!(whole.0.len() > 5, "{:?}", whole.0.keys());
@@ -342,7 +355,7 @@ async fn killed_at_any_call(house: &House, follow_up: bool, limits: Limits) {
             let (left, lived) = played(Some(kill)).await;
             assert_eq!(table::differences(&whole.0, &left.0), Vec::<String>::new(), "the bucket, {kill:?}");
             assert_eq!(table::differences(&whole.1, &left.1), Vec::<String>::new(), "the ledger, {kill:?}");
-            if lived.is_some() {
+            if lived {
                 assert!(call > 15, "it made {call} calls");
                 return;
             }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{PointInTimeRecoveryStatus, StreamViewType};
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ServerSideEncryption};
+use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled, ObjectLockRetentionMode, ServerSideEncryption};
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
@@ -181,6 +181,19 @@ fn the_ledger_streams_recovers_and_is_not_deleted() {
     });
 }
 
+/// The other stack is given other values than the defaults, 90 days and governance, and than this one.
+#[test]
+fn how_and_for_how_long_evidence_is_locked_are_parameters() {
+    common::in_the_theatre(|theatre| async {
+        let (stack, _) = theatre.observing().await.unwrap();
+        let aws = Aws::operator(&theatre.aws.endpoint, &stack.region);
+        let lock = aws.s3.get_object_lock_configuration().bucket(stack.output("EvidenceBucketName").unwrap());
+        let lock = lock.send().await.unwrap().object_lock_configuration.unwrap();
+        let retention = lock.rule().unwrap().default_retention().unwrap();
+        assert_eq!((retention.mode(), retention.days()), (Some(&ObjectLockRetentionMode::Compliance), Some(7)));
+    });
+}
+
 #[test]
 fn the_evidence_is_versioned_locked_encrypted_and_private() {
     deployed(async |aws, stack| {
@@ -193,6 +206,7 @@ fn the_evidence_is_versioned_locked_encrypted_and_private() {
         assert_eq!(lock.object_lock_enabled(), Some(&ObjectLockEnabled::Enabled));
         let retention = lock.rule().unwrap().default_retention().unwrap();
         assert_eq!(retention.days(), Some(1), "the parameter EvidenceRetentionDays");
+        assert_eq!(retention.mode(), Some(&ObjectLockRetentionMode::Governance));
         let encryption = aws.s3.get_bucket_encryption().bucket(bucket).send().await.unwrap();
         let rules = encryption.server_side_encryption_configuration().unwrap().rules();
         let default = rules[0].apply_server_side_encryption_by_default().unwrap();

@@ -82,6 +82,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
     Permission { action: "lambda:ListTags", on: Resource::Function },
     Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
+    Permission { action: "logs:DescribeLogGroups", on: Resource::LogGroup },
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "logs:GetQueryResults", on: Resource::LogGroup },
     Permission { action: "logs:StartQuery", on: Resource::LogGroup },
@@ -146,6 +147,9 @@ pub struct Limits {
     /// Between two questions for the policy of a version. Lambda takes 15 such calls a second, from everybody in the
     /// account, and whoever isolates the function makes some of them in the same moment.
     pub policies: Duration,
+    /// Between two calls of `FilterLogEvents` in one Region, of all lanes together. The Regions with the lowest quota take five
+    /// a second, from everybody in the account.
+    pub events: Duration,
     /// So many events a query of Logs Insights is asked for: 10,000 is what every Region gives.
     pub query_events: u32,
     /// Between two calls of Logs Insights in one Region.
@@ -167,6 +171,7 @@ impl Default for Limits {
             pages: 2_000,
             pace: crate::trace::PACE,
             policies: Duration::from_millis(100),
+            events: Duration::from_millis(200),
             query_events: 10_000,
             queries: Duration::from_millis(250),
             poll: Duration::from_secs(1),

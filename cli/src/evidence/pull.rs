@@ -276,15 +276,23 @@ impl Bar {
         self.draw();
     }
 
-    /// A line of forty steps, drawn anew when another per cent is there.
     fn draw(&mut self) {
+        if self.shown
+            && let Some(line) = self.line()
+        {
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    /// A line of forty steps, where another per cent is there.
+    fn line(&mut self) -> Option<String> {
         let percent = (self.bytes.min(self.total) * 100).checked_div(self.total).unwrap_or(100);
-        if !self.shown || percent == self.last {
-            return;
+        if percent == self.last {
+            return None;
         }
         self.last = percent;
         let full = usize::try_from(percent * 40 / 100).unwrap_or(0);
-        let line = format!(
+        Some(format!(
             "\r[{}{}] {percent:>3} %  {}/{} objects  {} of {} MB",
             "#".repeat(full),
             ".".repeat(40 - full.min(40)),
@@ -292,8 +300,7 @@ impl Bar {
             self.objects,
             self.bytes / 1_000_000,
             self.total / 1_000_000
-        );
-        let _ = io::stderr().write_all(line.as_bytes());
+        ))
     }
 
     fn end(&self) {
@@ -305,7 +312,132 @@ impl Bar {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::{Arc, Mutex};
+
+    use aws_config::BehaviorVersion;
+    use aws_config::retry::RetryConfig;
+    use aws_sdk_s3::config::{Credentials, Region};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+
     use super::*;
+
+    /// A bucket of one object, which gives so many bytes of what it is asked for, and notes what that was.
+    #[derive(Debug, Clone)]
+    struct Bucket {
+        body: Arc<Vec<u8>>,
+        gives: Arc<Mutex<usize>>,
+        asked: Arc<Mutex<Vec<(String, usize)>>>,
+    }
+
+    impl HttpConnector for Bucket {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let range = request.headers().get("range").unwrap_or_default().to_owned();
+            let from: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
+            let rest = self.body.get(from..).unwrap_or_default();
+            let given = rest.get(..*self.gives.lock().unwrap()).unwrap_or(rest);
+            self.asked.lock().unwrap().push((range, given.len()));
+            let status = if from > 0 { 206 } else { 200 };
+            let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(given.to_vec()));
+            HttpConnectorFuture::ready(Ok(response))
+        }
+    }
+
+    impl Bucket {
+        fn of(bytes: usize) -> Self {
+            let body = (0..bytes).map(|n| n.to_le_bytes().iter().fold(7, |a, b| a ^ b)).collect();
+            Self { body: Arc::new(body), gives: Arc::new(Mutex::new(usize::MAX)), asked: Arc::default() }
+        }
+
+        fn client(&self) -> aws_sdk_s3::Client {
+            let connector = SharedHttpConnector::new(self.clone());
+            let client = http_client_fn(move |_, _| connector.clone());
+            let config = aws_sdk_s3::config::Builder::new()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("eu-west-1"))
+                .credentials_provider(Credentials::new("AKIDTEST", "secret", None, None, "test"))
+                .retry_config(RetryConfig::disabled())
+                .http_client(SharedHttpClient::new(client));
+            aws_sdk_s3::Client::from_conf(config.build())
+        }
+
+        /// Fetches the object; whether anything was left to fetch, and how many bytes the bar counts.
+        async fn fetch(&self, path: &Path) -> (Result<bool, String>, u64) {
+            let object = Object { key: "k".to_owned(), bytes: self.body.len() as u64 };
+            let mut bar = Bar::new(1, object.bytes);
+            let fetched = fetch(&self.client(), "evidence", &object, path, &mut bar).await;
+            (fetched.map_err(|error| error.to_string()), bar.bytes)
+        }
+
+        /// The ranges that were asked for since, each with how many bytes came.
+        fn asked(&self) -> Vec<(String, usize)> {
+            std::mem::take(&mut *self.asked.lock().unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_download_that_is_cut_off_goes_on_behind_what_is_there_and_no_byte_comes_twice() {
+        let place = tempfile::TempDir::new().unwrap();
+        let path = place.path().join("logs/x");
+        let part = place.path().join("logs/x.part");
+        let bucket = Bucket::of(1_000);
+        let range = |from: &str, bytes: usize| vec![(from.to_owned(), bytes)];
+        // The connection ends after 300 bytes, and then after 400 more.
+        for (gives, asked) in [(300, range("", 300)), (400, range("bytes=300-", 400))] {
+            *bucket.gives.lock().unwrap() = gives;
+            let (fetched, _) = bucket.fetch(&path).await;
+            assert!(fetched.as_ref().is_err_and(|error| error.contains("pull again")), "{fetched:?}");
+            assert_eq!(bucket.asked(), asked);
+            assert!(!path.exists(), "what is not whole has another name");
+        }
+        *bucket.gives.lock().unwrap() = usize::MAX;
+        assert_eq!(bucket.fetch(&path).await, (Ok(true), 1_000), "the bar counts what was there");
+        assert_eq!(bucket.asked(), range("bytes=700-", 300));
+        assert!(fs::read(&path).unwrap() == *bucket.body && !part.exists());
+        // It is there: nothing is asked for.
+        assert_eq!(bucket.fetch(&path).await, (Ok(false), 1_000));
+        assert_eq!(bucket.asked(), []);
+        // All of it came, and the end was not seen; more is there than the object has.
+        for (there, asked) in [(1_000, vec![]), (1_001, range("", 1_000))] {
+            fs::remove_file(&path).unwrap();
+            let mut bytes = bucket.body.to_vec();
+            bytes.resize(there, 0);
+            fs::write(&part, bytes).unwrap();
+            assert_eq!(bucket.fetch(&path).await, (Ok(true), 1_000), "{there}");
+            assert_eq!(bucket.asked(), asked, "{there}");
+            assert!(fs::read(&path).unwrap() == *bucket.body, "{there}");
+        }
+    }
+
+    #[test]
+    fn the_bar_says_how_far_it_is_with_each_per_cent_and_each_object() {
+        let mut bar = Bar { shown: false, objects: 3, done: 0, total: 40_000_000, bytes: 0, last: u64::MAX };
+        let line = |full: usize, rest: &str| format!("\r[{}{}] {rest}", "#".repeat(full), ".".repeat(40 - full));
+        assert_eq!(bar.line().unwrap(), line(0, "  0 %  0/3 objects  0 of 40 MB"));
+        bar.add(399_999);
+        assert_eq!(bar.line(), None, "not a whole per cent more");
+        bar.bytes += 1;
+        assert_eq!(bar.line().unwrap(), line(0, "  1 %  0/3 objects  0 of 40 MB"));
+        assert_eq!(bar.line(), None, "once");
+        bar.bytes = 21_000_000;
+        assert_eq!(bar.line().unwrap(), line(20, " 52 %  0/3 objects  21 of 40 MB"));
+        bar.object_done();
+        bar.last = u64::MAX;
+        assert_eq!(bar.line().unwrap(), line(20, " 52 %  1/3 objects  21 of 40 MB"));
+        // More than was announced is no more than all; of nothing, all is there.
+        bar.bytes = 50_000_000;
+        assert_eq!(bar.line().unwrap(), line(40, "100 %  1/3 objects  50 of 40 MB"));
+        let mut empty = Bar { shown: false, objects: 0, done: 0, total: 0, bytes: 0, last: u64::MAX };
+        assert_eq!(empty.line().unwrap(), line(40, "100 %  0/0 objects  0 of 0 MB"));
+        // Whoever does not look on is shown nothing, and it counts all the same.
+        bar.add(1);
+        assert_eq!((bar.bytes, bar.last), (50_000_001, 100));
+    }
 
     #[test]
     fn a_collection_has_ended_when_its_manifest_is_signed() {

@@ -6,8 +6,8 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::Connector;
@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::Notify;
 
-/// Where the process is killed: at its call of this number, from 0.
+/// Where the process is killed: at its call of this number, from 0; or at its call of this number of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kill {
     /// Before the call is sent.
@@ -39,7 +39,11 @@ impl Kill {
 pub(crate) struct Mortal {
     inner: SharedHttpConnector,
     kill: Option<Kill>,
+    /// The kind of calls that are counted; all where there is none.
+    of: Option<String>,
     calls: Arc<AtomicUsize>,
+    /// The kind of each call that was made, in order.
+    made: Arc<Mutex<Vec<String>>>,
     killed: Arc<Notify>,
 }
 
@@ -49,10 +53,20 @@ impl Mortal {
         Self { kill: Some(kill), ..Self::undisturbed() }
     }
 
+    /// A process that is killed there, counting its calls of a kind alone.
+    pub(crate) fn killed_at(kind: &str, kill: Kill) -> Self {
+        Self { of: Some(kind.to_owned()), ..Self::killed(kill) }
+    }
+
+    /// The kind of each call that it has made, in order: `logs StartQuery`, `s3 PUT`.
+    pub(crate) fn made(&self) -> Vec<String> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A process that lives as long as it wants to.
     pub(crate) fn undisturbed() -> Self {
         let inner = SharedHttpConnector::new(Connector::builder().build_http());
-        Self { inner, kill: None, calls: Arc::default(), killed: Arc::default() }
+        Self { inner, kill: None, of: None, calls: Arc::default(), made: Arc::default(), killed: Arc::default() }
     }
 
     /// How many calls it has made.
@@ -92,10 +106,23 @@ impl Mortal {
     }
 }
 
+/// The service that a request is signed for, and its operation, as far as the protocol has it in a header; else its method.
+fn kind(request: &HttpRequest) -> String {
+    let scope = request.headers().get("authorization").and_then(|signed| signed.split("Credential=").nth(1));
+    let service = scope.and_then(|scope| scope.split('/').nth(3)).unwrap_or("?");
+    let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
+    format!("{service} {}", target.unwrap_or(request.method()))
+}
+
 impl HttpConnector for Mortal {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
+            let kind = kind(&request);
+            this.made.lock().unwrap_or_else(PoisonError::into_inner).push(kind.clone());
+            if this.of.as_ref().is_some_and(|of| *of != kind) {
+                return this.inner.call(request).await;
+            }
             let call = this.calls.fetch_add(1, Ordering::SeqCst);
             if this.kill == Some(Kill::Before(call)) {
                 return this.die().await;

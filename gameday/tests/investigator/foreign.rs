@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+use aws_sdk_iam::types::Tag;
 use html5ever::tendril::StrTendril;
 use html5ever::tokenizer::states::RawKind;
 use html5ever::tokenizer::{BufferQueue, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts};
@@ -116,6 +117,20 @@ async fn report(aws: &Aws, bucket: &str, run: &EvidenceRun, extension: &str) -> 
     String::from_utf8(body.collect().await.unwrap().to_vec()).unwrap()
 }
 
+/// All that lies in the bucket of an incident in lines, one object behind the other.
+async fn kept(aws: &Aws, bucket: &str, id: &str) -> String {
+    let mut all = String::new();
+    let mut objects = aws.s3.list_objects_v2().bucket(bucket).into_paginator().send();
+    while let Some(page) = objects.next().await {
+        let of_it = |key: &&str| key.contains(id) && key.contains(".jsonl.");
+        for key in page.unwrap().contents().iter().filter_map(|object| object.key()).filter(of_it) {
+            let body = aws.s3.get_object().bucket(bucket).key(key).send().await.unwrap().body.collect().await.unwrap();
+            all.push_str(&String::from_utf8(zstd::decode_all(body.into_bytes().as_ref()).unwrap()).unwrap());
+        }
+    }
+    all
+}
+
 #[test]
 fn hostile_text_from_anywhere_is_text_in_the_report_and_nothing_else() {
     common::in_the_theatre(|theatre: &Theatre| async {
@@ -125,7 +140,7 @@ fn hostile_text_from_anywhere_is_text_in_the_report_and_nothing_else() {
         let victim = Victim::set_up(aws, &suffix, "").await.unwrap();
         let (role, id) = (&victim.role, victim.role.incident().unwrap());
         let rights = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Resource": "*",
-            "Action": ["iam:CreateRole", "kms:CreateKey", "logs:CreateLogStream", "logs:PutLogEvents",
+            "Action": ["iam:CreateRole", "iam:TagRole", "lambda:TagResource", "kms:CreateKey", "logs:CreateLogStream", "logs:PutLogEvents",
                        "lambda:UpdateFunctionConfiguration"]}]});
         let put = aws.iam.put_role_policy().role_name(&role.name).policy_name("more");
         put.policy_document(rights.to_string()).send().await.unwrap();
@@ -144,6 +159,11 @@ fn hostile_text_from_anywhere_is_text_in_the_report_and_nothing_else() {
         put.send().await.unwrap();
         let update = thief.lambda.update_function_configuration().function_name(&victim.function);
         update.description(hostile("from-a-description")).send().await.unwrap();
+        // AWS takes no markup in a role's tags, and any text in a function's.
+        let tag = Tag::builder().key("owner").value(hostile("from-a-tag-of-the-role")).build().unwrap();
+        thief.iam.tag_role().role_name(&role.name).tags(tag).send().await.unwrap();
+        let tag = thief.lambda.tag_resource().resource(&victim.function_arn);
+        tag.tags("owner", hostile("from-a-tag-of-the-function")).send().await.unwrap();
         thief.kms.create_key().description(hostile("from-a-key")).send().await.unwrap();
         let trust = json!({"Version": "2012-10-17", "Statement": [{"Sid": "x", "Effect": "Allow",
             "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole",
@@ -210,12 +230,17 @@ fn hostile_text_from_anywhere_is_text_in_the_report_and_nothing_else() {
         }
         let expected = FROM.iter().copied().filter(|(_, shown)| *shown).collect();
         assert_eq!(shown, expected, "what is shown is escaped; the rest is not shown at all");
+        let kept = kept(aws, stack.output("EvidenceBucketName").unwrap(), id.as_str()).await;
+        let missing: Vec<&str> = FROM.iter().map(|(from, _)| *from).filter(|from| !kept.contains(from)).collect();
+        assert!(missing.is_empty(), "it came nowhere, so that nothing was tried with it: {missing:?}");
         aws.iam.delete_role_policy().role_name(&role.name).policy_name("more").send().await.unwrap();
     });
 }
 
 /// Where hostile text comes from, and whether the report shows it: the rest is in the evidence beside it.
-const FROM: [(&str, bool); 14] = [
+const FROM: [(&str, bool); 16] = [
+    ("from-a-tag-of-the-role", false),
+    ("from-a-tag-of-the-function", false),
     ("from-a-stream", false),
     ("from-a-line", false),
     ("from-a-description", false),

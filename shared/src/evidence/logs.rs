@@ -2,10 +2,12 @@
 //! class `INFREQUENT_ACCESS` are asked for otherwise: `insights.rs`.
 
 mod insights;
+pub(super) mod retention;
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsOutput;
@@ -30,18 +32,39 @@ const CALL: &str = "logs:FilterLogEvents";
 /// What `FilterLogEvents` answers of a log group of the class `INFREQUENT_ACCESS`.
 const NOT_SERVED: &str = "InvalidOperationException";
 
-/// A client for the Region of a log group. `FilterLogEvents` is limited to a few calls a second: it waits
-/// longer for its turn than other clients do, since what is not collected now may be gone later.
-pub(super) fn client_in(config: &SdkConfig, region: &ids::Region) -> Client {
-    let mut builder = clients::in_region(config, region).into_builder();
-    if let Some(patient) = config.retry_config().filter(|retry| retry.has_retry()) {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .operation_attempt_timeout(Duration::from_secs(10))
-            .operation_timeout(Duration::from_secs(45));
-        builder = builder.retry_config(patient.clone().with_max_attempts(10)).timeout_config(timeouts.build());
+/// So often one page is asked for. Between two tries go turns of the Region: one, two, four, eight, and then sixteen.
+const TRIES: u32 = 8;
+
+/// How logs are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) config: &'a SdkConfig,
+    /// How often `FilterLogEvents` is called.
+    pub(super) events: &'a Pace,
+    /// How often Logs Insights is.
+    pub(super) queries: &'a Pace,
+}
+
+impl Asking<'_> {
+    /// A client for a Region, which tries nothing again by itself: every try takes its turn.
+    fn client(&self, region: &ids::Region) -> Client {
+        let config = clients::in_region(self.config, region).into_builder();
+        clients::logs(&config.retry_config(RetryConfig::disabled()).build())
     }
-    clients::logs(&builder.build())
+
+    /// A client for Logs Insights. It waits longer for its turn than other clients do, since what is not collected now may be
+    /// gone later.
+    fn patient(&self, region: &ids::Region) -> Client {
+        let mut builder = clients::in_region(self.config, region).into_builder();
+        if let Some(patient) = self.config.retry_config().filter(|retry| retry.has_retry()) {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .operation_attempt_timeout(Duration::from_secs(10))
+                .operation_timeout(Duration::from_secs(45));
+            builder = builder.retry_config(patient.clone().with_max_attempts(10)).timeout_config(timeouts.build());
+        }
+        clients::logs(&builder.build())
+    }
 }
 
 #[derive(Serialize)]
@@ -74,6 +97,7 @@ impl<'a> Event<'a> {
 #[derive(Debug)]
 struct Reader<'a> {
     client: &'a Client,
+    pace: &'a Pace,
     group: &'a LogGroup,
     slice: Window,
     what: String,
@@ -102,14 +126,29 @@ impl Reader<'_> {
         )
     }
 
-    /// A page; none where the group is of another class.
-    async fn page(&self, from_ms: i64, token: Option<String>) -> Result<Option<FilterLogEventsOutput>, ActionError> {
+    /// A page; none where the group is of another class. Each try takes its turn in the Region; whoever is turned away lets
+    /// others go by, and gives up where the time of the invocation does.
+    async fn page(
+        &self,
+        work: Work<'_>,
+        from_ms: i64,
+        token: Option<String>,
+    ) -> Result<Option<FilterLogEventsOutput>, ActionError> {
         let call = self.client.filter_log_events().log_group_name(&self.group.name).start_time(from_ms);
         let call = call.end_time(self.slice.to.as_millisecond()).set_next_token(token);
-        match call.send().await {
-            Ok(page) => Ok(Some(page)),
-            Err(error) if error.code() == Some(NOT_SERVED) => Ok(None),
-            Err(error) => Err(ActionError::of(CALL, &self.group.name, error)),
+        let mut tries = 1;
+        loop {
+            self.pace.turn(&self.group.region).await;
+            let error = match call.clone().send().await {
+                Ok(page) => return Ok(Some(page)),
+                Err(error) if error.code() == Some(NOT_SERVED) => return Ok(None),
+                Err(error) => ActionError::of(CALL, &self.group.name, error),
+            };
+            if !error.is_transient() || tries >= TRIES || clock::now() >= work.deadline {
+                return Err(error);
+            }
+            self.pace.skip(&self.group.region, 1 << (tries - 1).min(4));
+            tries += 1;
         }
     }
 
@@ -130,7 +169,7 @@ impl Reader<'_> {
         let mut latest = cursor.map_or(begins, |cursor| cursor.latest_ms);
         let mut answered = false;
         let next = loop {
-            let page = match self.page(from, token.clone()).await {
+            let page = match self.page(work, from, token.clone()).await {
                 Ok(Some(page)) => page,
                 Ok(None) => return Ok(Closed::NotServed),
                 // A token lives for a day. What follows it is found again by time.
@@ -236,16 +275,17 @@ impl Reader<'_> {
 
 /// Collects the events of a log group in a slice of the window, behind `latest`, which is on record.
 pub(super) async fn collect(
-    (client, queries): (&Client, &Pace),
+    asking: Asking<'_>,
     work: Work<'_>,
     unit: &Unit<'_>,
     (group, slice): (&LogGroup, Window),
     latest: Option<&Piece>,
 ) -> Result<End, UnitError> {
-    let reader = Reader { client, group, slice, what: group.to_string() };
+    let (client, patient) = (asking.client(&group.region), asking.patient(&group.region));
+    let reader = Reader { client: &client, pace: asking.events, group, slice, what: group.to_string() };
     let mut slot = Slot { unit, part: latest.map_or(1, |piece| piece.part + 1), tries: 0 };
     let mut cursor = latest.and_then(|piece| piece.next.clone());
-    let insights = Insights { reader: &reader, pace: queries };
+    let insights = Insights { reader: &reader, client: &patient, pace: asking.queries };
     let mut place = cursor.as_ref().and_then(Place::behind);
     let mut kept = false;
     loop {

@@ -31,6 +31,11 @@ impl Pace {
         }
     }
 
+    /// The same turns, so many times as far apart: others take as many of their own, in other processes.
+    pub(super) fn shared_by(&self, processes: u32) -> Self {
+        Self { gap: self.gap * processes.max(1), ..self.clone() }
+    }
+
     /// The same where calls take no time: turns are noted, and not waited for.
     #[cfg(test)]
     pub(super) fn noted(gap: Duration) -> Self {

@@ -43,6 +43,11 @@ impl Lane {
     /// All units.
     pub(super) const WHOLE: Self = Self { lane: 0, of: 1 };
 
+    /// How many lanes there are.
+    pub(super) fn of(self) -> u32 {
+        self.of.max(1)
+    }
+
     pub(super) fn holds(self, unit: u32) -> bool {
         unit % self.of.max(1) == self.lane
     }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::calls::Trail;
+use super::logs::Asking;
 use super::pace::Pace;
 use super::queue::{Order, Queue, RETOLD};
 use super::report::{self, Place};
@@ -64,6 +65,7 @@ pub struct Snapshots {
     limits: Limits,
     pace: Pace,
     policies: Pace,
+    events: Pace,
     queries: Pace,
 }
 
@@ -93,6 +95,7 @@ impl Snapshots {
             limits,
             pace: Pace::every(limits.pace),
             policies: Pace::every(limits.policies),
+            events: Pace::every(limits.events),
             queries: Pace::every(limits.queries),
         }
     }
@@ -281,8 +284,11 @@ impl Snapshots {
                 return Ok(Answer::on("collecting", &incident.incident_id, &[]).saying(why));
             }
             let trail = Trail { config: &self.config, pace: &self.pace };
+            // The other lanes ask at the same time, in other processes.
+            let events = self.events.shared_by(order.lane.of());
             let Self { config, iam, policies, queries, .. } = self;
-            let scene = Scene { config, iam, incident, trail, policies, queries, place: self.place() };
+            let logs = Asking { config, events: &events, queries };
+            let scene = Scene { config, iam, incident, trail, policies, logs, place: self.place() };
             let ends = if worked && clock::now() >= deadline {
                 ready.iter().map(|unit| (unit.number, Ok(End::Cut(true)))).collect()
             } else {

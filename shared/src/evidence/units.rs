@@ -7,6 +7,7 @@ use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 
 use super::calls::{self, Trail};
+use super::logs::Asking;
 use super::pace::Pace;
 use super::report::{self, Place};
 use super::{End, UnitError, Work, deeds, documents, function, ledger, logs, principal};
@@ -21,8 +22,7 @@ pub(super) struct Scene<'a> {
     pub(super) trail: Trail<'a>,
     /// How often Lambda is asked for the policy of one more version.
     pub(super) policies: &'a Pace,
-    /// How often Logs Insights is asked.
-    pub(super) queries: &'a Pace,
+    pub(super) logs: Asking<'a>,
     pub(super) place: Place<'a>,
 }
 
@@ -68,9 +68,8 @@ async fn one(work: Work<'_>, scene: Scene<'_>, unit: Unit<'_>, must: bool) -> Re
     }
     let (what, answers) = match unit.subject {
         Subject::Logs(group, slice) => {
-            let client = logs::client_in(scene.config, &group.region);
             let latest = work.before(&unit).last();
-            return Box::pin(logs::collect((&client, scene.queries), work, &unit, (group, slice), latest)).await;
+            return Box::pin(logs::collect(scene.logs, work, &unit, (group, slice), latest)).await;
         }
         Subject::Calls(_) | Subject::Chained => {
             return Box::pin(calls::collect(scene.trail, work, &unit, &work.pieces())).await;

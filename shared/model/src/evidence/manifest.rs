@@ -85,6 +85,8 @@ named!(
     Lack {
         /// It does not exist, or no longer.
         Gone = "gone",
+        /// It was kept for so long, and no longer.
+        Expired = "expired",
         /// AWS refused Firebreak the call.
         Denied = "denied",
         /// AWS was busy, and stayed so.
@@ -105,6 +107,7 @@ impl Lack {
     pub fn said(self) -> &'static str {
         match self {
             Self::Gone => "it does not exist, or no longer",
+            Self::Expired => "it is kept no longer",
             Self::Denied => "Firebreak was denied it",
             Self::Throttled => "AWS turned Firebreak away",
             Self::NoAnswer => "no answer came",

@@ -6,21 +6,26 @@
 //! for longer than an invocation: its id is on record then, and the next one takes it up. AWS counts by the bytes that a
 //! query scans: they stand in the manifest.
 
+mod place;
+mod rows;
+
 use std::time::Duration;
 
+use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::operation::get_query_results::GetQueryResultsOutput;
-use aws_sdk_cloudwatchlogs::types::{QueryStatus, ResultField};
+use aws_sdk_cloudwatchlogs::types::QueryStatus;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
-use firebreak_model::evidence::{ApiCall, Cursor, Found, Gap, Lack, LogGroup, Source, Window};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use firebreak_model::evidence::{ApiCall, Found, Gap, Lack, LogGroup, Source, Window};
 use serde_json::json;
+
+pub(super) use place::Place;
+use place::{at, length, narrowed};
+use rows::{Row, Ties};
 
 use super::super::pace::Pace;
 use super::super::sink::Sink;
-use super::super::store::StoreError;
 use super::super::{Slot, UnitError, Work, gap};
-use super::{Closed, Event, Reader};
+use super::{Closed, Reader};
 use crate::action::ActionError;
 use crate::clock;
 
@@ -42,9 +47,6 @@ const ALL_ROWS: i32 = 10_000;
 /// What a query gives is no more than what it scanned: where that is so little, in bytes, all of it may come at once.
 const LITTLE: f64 = 32_000_000.0;
 
-/// So much of one millisecond is put in order at once, in bytes.
-const TIES_BYTES: usize = 4 << 20;
-
 /// A query that AWS gives up for its time is asked again about half as much, down to this part of a slice.
 const SMALLEST_PART: i64 = 8;
 
@@ -60,153 +62,6 @@ fn by_hand(group: &LogGroup, window: Window) -> String {
         window.from.as_second(),
         window.to.as_second().saturating_add(1),
     )
-}
-
-/// Where reading goes on, as a cursor has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
-    /// In milliseconds since 1970.
-    #[serde(skip)]
-    from_ms: i64,
-    /// How much time the next query is about, in milliseconds.
-    width_ms: i64,
-    /// The query that runs already.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    query: Option<String>,
-}
-
-impl Place {
-    /// The place that a cursor tells, where it is one of these: a token of `FilterLogEvents` never reads like it.
-    pub(super) fn behind(cursor: &Cursor) -> Option<Self> {
-        let token = Some(&cursor.token).filter(|token| token.starts_with('{'))?;
-        let place: Self = serde_json::from_str(token).ok()?;
-        Some(Self { from_ms: cursor.from_ms, ..place })
-    }
-
-    /// The begin of a slice.
-    pub(super) fn of(slice: Window) -> Self {
-        Self { from_ms: slice.from.as_millisecond(), width_ms: length(slice), query: None }
-    }
-
-    fn cursor(&self) -> Result<Cursor, serde_json::Error> {
-        let token = serde_json::to_string(self)?;
-        Ok(Cursor { token, from_ms: self.from_ms, latest_ms: self.from_ms, pages: 0 })
-    }
-
-    fn window(&self, slice: Window) -> Window {
-        let to = self.from_ms.saturating_add(self.width_ms.max(1) - 1).min(slice.to.as_millisecond());
-        Window { from: at(self.from_ms, slice), to: at(to, slice) }
-    }
-
-    fn go_on_from(&mut self, from_ms: i64) {
-        (self.from_ms, self.query) = (from_ms, None);
-    }
-}
-
-fn at(ms: i64, slice: Window) -> Timestamp {
-    Timestamp::from_millisecond(ms).unwrap_or(slice.to)
-}
-
-/// How many milliseconds a window has.
-fn length(window: Window) -> i64 {
-    (window.to.as_millisecond() - window.from.as_millisecond()).max(0).saturating_add(1)
-}
-
-/// How much of the time from a place on the next query is about, where so many events are left: halved as often as it takes
-/// for them to fit into what one query gives, if they lie evenly.
-fn narrowed(rest: Window, left: f64, most: u32) -> i64 {
-    let (mut width, mut left) = (length(rest), left);
-    while left >= f64::from(most) && width > 1 {
-        (width, left) = (width / 2, left / 2.0);
-    }
-    width
-}
-
-/// An event as a query gives it. The order is that in which those of one millisecond are written.
-#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Row {
-    timestamp: Option<i64>,
-    ingestion_time: Option<i64>,
-    log_stream: Option<String>,
-    pointer: Option<String>,
-    message: Option<String>,
-}
-
-/// `2026-11-21 03:00:00.000`, which is UTC, in milliseconds since 1970.
-fn millis(text: &str) -> Option<i64> {
-    format!("{text}Z").parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
-}
-
-impl Row {
-    fn of(fields: &[ResultField]) -> Self {
-        let mut row = Self::default();
-        for field in fields {
-            let value = field.value().unwrap_or_default();
-            match field.field().unwrap_or_default() {
-                "@timestamp" => row.timestamp = millis(value),
-                "@ingestionTime" => row.ingestion_time = millis(value),
-                "@logStream" => row.log_stream = Some(value.to_owned()),
-                "@ptr" => row.pointer = Some(value.to_owned()),
-                "@message" => row.message = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-        row
-    }
-
-    fn bytes(&self) -> usize {
-        self.message.as_ref().map_or(0, String::len) + 256
-    }
-}
-
-/// The events of one millisecond, which AWS gives in no order: they wait for each other.
-struct Ties {
-    ms: i64,
-    rows: Vec<Row>,
-    bytes: usize,
-    /// There are so many of them that some are written already.
-    torn: bool,
-    /// AWS went back in time.
-    unordered: bool,
-}
-
-impl Ties {
-    fn at(ms: i64) -> Self {
-        Self { ms, rows: Vec::new(), bytes: 0, torn: false, unordered: false }
-    }
-
-    async fn take(&mut self, row: Row, group: &str, sink: &mut Sink<'_>) -> Result<(), StoreError> {
-        let ms = row.timestamp.unwrap_or(self.ms);
-        if ms > self.ms {
-            self.write(group, sink).await?;
-            (self.ms, self.torn) = (ms, false);
-        }
-        self.unordered |= ms < self.ms;
-        self.bytes += row.bytes();
-        self.rows.push(row);
-        if self.bytes > TIES_BYTES {
-            self.write(group, sink).await?;
-            self.torn = true;
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, group: &str, sink: &mut Sink<'_>) -> Result<(), StoreError> {
-        self.rows.sort();
-        for row in self.rows.drain(..) {
-            let event = Event {
-                log_group: group,
-                log_stream: row.log_stream.as_deref(),
-                timestamp: row.timestamp,
-                ingestion_time: row.ingestion_time,
-                event_id: row.pointer.as_deref(),
-                message: row.message.as_deref(),
-            };
-            sink.line(&event).await?;
-        }
-        self.bytes = 0;
-        Ok(())
-    }
 }
 
 /// How a query stands.
@@ -245,6 +100,7 @@ enum Asked {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Insights<'a> {
     pub(super) reader: &'a Reader<'a>,
+    pub(super) client: &'a Client,
     pub(super) pace: &'a Pace,
 }
 
@@ -281,7 +137,7 @@ impl Insights<'_> {
 
     /// Starts a query. Where there are too many it waits.
     async fn start(&self, work: Work<'_>, window: Window) -> Result<String, ActionError> {
-        let Reader { client, group, .. } = self.reader;
+        let Self { client, reader: Reader { group, .. }, .. } = self;
         let (from, to) = Self::seconds(window);
         let call = client.start_query().log_group_name(&group.name).start_time(from).end_time(to);
         let call = call.query_string(Self::query(window)).limit(work.limits.query_events.cast_signed());
@@ -308,7 +164,7 @@ impl Insights<'_> {
     }
 
     async fn results(&self, id: &str, token: Option<String>, rows: i32) -> Result<GetQueryResultsOutput, ActionError> {
-        let Reader { client, group, .. } = self.reader;
+        let Self { client, reader: Reader { group, .. }, .. } = self;
         self.pace.turn(&group.region).await;
         let call = client.get_query_results().query_id(id).set_next_token(token).max_items(rows);
         call.send().await.map_err(|error| ActionError::of(RESULTS, &group.name, error))
@@ -558,49 +414,5 @@ impl Draft<'_> {
         self.place.go_on_from(ties.ms);
         self.place.width_ms = end.saturating_sub(ties.ms).max(1);
         why
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    fn window(from: i64, to: i64) -> Window {
-        let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        Window { from: at(from), to: at(to) }
-    }
-
-    #[test]
-    fn a_window_is_halved_as_often_as_its_events_ask_for() {
-        let hour = window(0, 3_599_999);
-        let of_hour = |left| narrowed(hour, left, 10_000);
-        for (left, width) in [(9_999.0, 3_600_000), (10_000.0, 1_800_000), (20_000.0, 900_000), (100_000.0, 225_000)] {
-            assert_eq!(of_hour(left), width, "{left}");
-        }
-        assert_eq!(narrowed(window(5, 5), 1e9, 10_000), 1, "no window is without time");
-    }
-
-    #[test]
-    fn a_place_survives_its_cursor_and_no_token_of_another_call_is_taken_for_one() {
-        let slice = window(1_000, 9_999);
-        let place = Place { from_ms: 4_000, width_ms: 500, query: Some("q".to_owned()) };
-        assert_eq!(Place::behind(&place.cursor().unwrap()), Some(place.clone()));
-        assert_eq!(place.window(slice), window(4_000, 4_499));
-        assert_eq!(Place { from_ms: 9_900, ..place }.window(slice), window(9_900, 9_999));
-        assert_eq!(Place::of(slice).window(slice), slice);
-        for token in ["", "t1", "Bxkq6kVGFtq2y_MoigeqscPOdhXVbhiVtLoAmXb5jCqv", "{}", "[1]", "7"] {
-            assert_eq!(Place::behind(&Cursor::left(token.to_owned())), None, "{token}");
-        }
-    }
-
-    #[test]
-    fn a_time_is_read_as_logs_insights_writes_it() {
-        assert_eq!(millis("2026-11-21 03:00:00.123"), Some(1_795_230_000_123));
-        assert_eq!(millis("2026-11-21 03:00:00"), Some(1_795_230_000_000));
-        for none in ["", "soon", "1795230000123"] {
-            assert_eq!(millis(none), None, "{none}");
-        }
     }
 }

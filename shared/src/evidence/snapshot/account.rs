@@ -34,6 +34,11 @@ struct State {
     /// What somebody else puts before the next run is begun.
     overtaker: Option<Record>,
     log_calls: Vec<Value>,
+    /// For how many days log groups keep events, where it is not for ever, and what is answered to who asks first.
+    retention: BTreeMap<String, u32>,
+    retention_answers: VecDeque<Answer>,
+    /// What was asked about log groups, with the Region.
+    group_calls: Vec<Value>,
     /// What CloudTrail holds in each Region, the latest first.
     trail: BTreeMap<String, Vec<Value>>,
     /// Answers of CloudTrail in a Region that come before its records.
@@ -112,6 +117,21 @@ impl Account {
     /// What is answered of one log group.
     pub(super) fn group(&self, name: &str, answer: Answer) {
         self.state().groups.insert(name.to_owned(), answer);
+    }
+
+    /// A log group keeps events for so many days.
+    pub(super) fn keeps(&self, name: &str, days: u32) {
+        self.state().retention.insert(name.to_owned(), days);
+    }
+
+    /// What asking about log groups answers first.
+    pub(super) fn group_answers(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.state().retention_answers.extend(answers);
+    }
+
+    /// What was asked about log groups, with the Region.
+    pub(super) fn group_calls(&self) -> Vec<Value> {
+        self.state().group_calls.clone()
     }
 
     /// A log group is of the class Infrequent Access, and holds lines, each with its milliseconds since 1970.
@@ -332,6 +352,21 @@ impl State {
         }
     }
 
+    /// Every group is there, and so is one that nobody has asked for.
+    fn groups(&mut self, region: &str, body: &Value) -> Answer {
+        let mut call = body.clone();
+        call["region"] = json!(region);
+        self.group_calls.push(call);
+        if let Some(answer) = self.retention_answers.pop_front() {
+            return answer;
+        }
+        let group = |name: &str, days: Option<&u32>| json!({"logGroupName": name, "retentionInDays": days});
+        let names = body["logGroupIdentifiers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut groups: Vec<Value> = names.map(|name| group(name, self.retention.get(name))).collect();
+        groups.push(group("/another", Some(&1)));
+        ok(json!({"logGroups": groups}).to_string())
+    }
+
     fn page(&self, body: &Value) -> Answer {
         let token = text(body, "/nextToken");
         let at: usize = token.trim_start_matches('t').parse().unwrap_or(0);
@@ -397,11 +432,13 @@ impl HttpConnector for Account {
         };
         self.state().calls.push(called);
         let at = if target.is_empty() || target == "Lambda.Gone" { self.state().at(place) } else { None };
-        let looked_up = target.ends_with("LookupEvents").then(|| {
-            let region = request.uri().split('.').nth(1).unwrap_or_default().to_owned();
-            (self.state().lookup(&region, &body), None)
-        });
-        let at = at.or(looked_up);
+        let region = request.uri().split('.').nth(1).unwrap_or_default();
+        let of_region = match name {
+            "LookupEvents" => Some((self.state().lookup(region, &body), None)),
+            "DescribeLogGroups" => Some((self.state().groups(region, &body), None)),
+            _ => None,
+        };
+        let at = at.or(of_region);
         let (answer, announced) = at.unwrap_or_else(|| (self.state().answer(&target, &body), None));
         let Answer::Http(status, body) = answer else {
             let lost = aws_smithy_runtime_api::client::result::ConnectorError::timeout("the answer was lost".into());

@@ -15,6 +15,7 @@ use crate::clients;
 use crate::clock;
 use crate::evidence::calls;
 use crate::evidence::function::{self, Logging};
+use crate::evidence::logs::retention;
 use crate::evidence::queue::Order;
 use crate::failure::Failure;
 
@@ -64,6 +65,9 @@ impl Snapshots {
             (Window { from, to }, logging, self.asked(incident, runs, now).await?)
         };
         let mut gaps = logging.gaps;
+        if told.is_none() {
+            gaps.extend(retention::passed(&self.config, &logging.groups, window.from, now).await);
+        }
         gaps.extend(calls.before_history.filter(|_| told.is_none()).map(before_history));
         gaps.extend(unnamed_users(incident).filter(|_| told.is_none()));
         let run = EvidenceRun {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_config::retry::RetryConfig;
+use aws_smithy_async::rt::sleep::TokioSleep;
 use firebreak_model::action::Response;
 use firebreak_model::evidence::{Codec, Lack, Manifest};
 use firebreak_model::ids::{FunctionArn, sha256_hex};
@@ -19,6 +21,8 @@ mod keeping;
 mod large;
 mod logging;
 mod orders;
+mod rate;
+mod retention;
 use crate::evidence::testing::{Bucket, documents, unpacked};
 use crate::ledger::Seal;
 use crate::testing::{Answer as Wired, json_error, role_order};
@@ -44,6 +48,9 @@ pub(super) struct House {
     pub(super) limits: Limits,
     pub(super) pace: Option<Pace>,
     pub(super) policies: Option<Pace>,
+    pub(super) events: Option<Pace>,
+    /// Whether clients make calls again by themselves.
+    pub(super) tries_again: bool,
     pub(super) follow_up: std::time::Duration,
     /// Whether records are held to their seals.
     pub(super) seals: bool,
@@ -60,12 +67,15 @@ impl House {
             limits: Limits {
                 pace: Duration::ZERO,
                 policies: Duration::ZERO,
+                events: Duration::ZERO,
                 queries: Duration::ZERO,
                 poll: Duration::ZERO,
                 ..Limits::default()
             },
             pace: None,
             policies: None,
+            events: None,
+            tries_again: false,
             follow_up: std::time::Duration::from_mins(10),
             seals: false,
         }
@@ -79,7 +89,11 @@ impl House {
     }
 
     fn snapshots(&self) -> Snapshots {
-        let config = self.account.config();
+        let mut config = self.account.config();
+        if self.tries_again {
+            let again = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)).with_max_attempts(5);
+            config = config.into_builder().retry_config(again).sleep_impl(TokioSleep::new()).build();
+        }
         let settings = Settings {
             bucket: "evidence".to_owned(),
             key_arn: String::new(),
@@ -96,6 +110,7 @@ impl House {
         snapshots.store = self.bucket.store();
         snapshots.pace = self.pace.clone().unwrap_or(snapshots.pace);
         snapshots.policies = self.policies.clone().unwrap_or(snapshots.policies);
+        snapshots.events = self.events.clone().unwrap_or(snapshots.events);
         snapshots
     }
 

@@ -1,6 +1,8 @@
 //! More than one record of the ledger can tell of: an item holds 400 KB, and a thief chooses how many records, versions and
 //! sessions there are.
 
+use firebreak_model::evidence::Entry;
+
 use super::*;
 use crate::testing::ok;
 
@@ -156,4 +158,51 @@ async fn a_version_that_a_finding_names_is_kept_though_the_ledger_does_not_answe
     assert_eq!(house.take().await.unwrap().outcome, "collected");
     let gaps = house.manifest(1).0.gaps;
     assert!(gaps.iter().any(|gap| gap.what.contains(":orders") && gap.source.api == "dynamodb:Query"), "{gaps:?}");
+}
+
+/// So much is read of each of eight slices, in pages of a megabyte. `docs/PERFORMANCE.md` tells of more.
+const PAGES_A_SLICE: usize = 3;
+
+/// Every invocation has no time at all: it does one object of each of the first units, and has others go on, in lanes.
+#[tokio::test]
+async fn many_megabytes_of_a_log_go_through_lanes_and_cursors_and_come_out_in_order_and_once() {
+    let mut large = incident();
+    large.first_seen = Some(clock::now() - SignedDuration::from_hours(20));
+    let mut house = House::with(&large);
+    house.limits.object_bytes = 256 << 10;
+    let line = |page: usize, n: usize| {
+        let noise = sha256_hex(&(page * 1_000 + n).to_le_bytes());
+        format!("{page:04}-{n:03} order {noise} {}", "was taken over and paid for; ".repeat(32))
+    };
+    let pages: Vec<Vec<String>> = (0..PAGES_A_SLICE).map(|page| (0..1_000).map(|n| line(page, n)).collect()).collect();
+    let pages: Vec<Vec<&str>> = pages.iter().map(|page| page.iter().map(String::as_str).collect()).collect();
+    house.account.logs(&pages.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let invocations = house.take_a_little_at_a_time().await;
+    let (manifest, _) = house.manifest(1);
+    let logs: Vec<_> = manifest.entries.iter().filter(|entry| entry.collector == "logs").collect();
+    // The slices of the log, each in the order of its objects.
+    let mut slices = std::collections::BTreeMap::<&str, Vec<&Entry>>::new();
+    for entry in &logs {
+        slices.entry(entry.key.rsplit_once('-').unwrap().0).or_default().push(entry);
+    }
+    assert_eq!(slices.len(), 8, "{:?}", slices.keys());
+    let mut bytes = 0;
+    for (slice, entries) in slices {
+        let mut wanted = pages.iter().flatten();
+        for entry in entries {
+            bytes += entry.content_bytes;
+            for line in documents(&house.bucket.object(&entry.key).unwrap()) {
+                assert!(
+                    wanted.next().is_some_and(|wanted| line["message"] == **wanted),
+                    "{slice}: {}",
+                    line["message"]
+                );
+            }
+        }
+        assert_eq!(wanted.next(), None, "{slice}");
+    }
+    assert_eq!(house.account.log_calls().len(), 8 * PAGES_A_SLICE, "each page once");
+    assert!(logs.len() > 8 && invocations > 8, "{} objects, {invocations} invocations", logs.len());
+    assert!(bytes > 8_000_000 * PAGES_A_SLICE as u64, "{bytes}");
+    assert!(manifest.gaps.iter().all(|gap| !gap.what.contains("log group")), "{:?}", manifest.gaps);
 }
