@@ -54,6 +54,7 @@ async fn what_is_past_a_groups_retention_is_a_gap_and_the_rest_is_read() {
 async fn whoever_may_read_every_log_group_may_ask_how_long_each_keeps_events() {
     let house = House::set_up().await;
     let role = Role::create(&house.aws, "collector", "/").await.unwrap();
+    house.aws.iam.delete_role_policy().role_name("collector").policy_name("generous").send().await.unwrap();
     let session = house.aws.as_identity(role.steal_session(&house.aws, "s").await.unwrap());
     let asked = async || {
         let call = session.logs.describe_log_groups().log_group_identifiers(GROUP);
