@@ -7,7 +7,6 @@ pub(super) mod retention;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::operation::filter_log_events::FilterLogEventsOutput;
@@ -46,22 +45,16 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// A client for a Region, which tries nothing again by itself: every try takes its turn.
-    fn client(&self, region: &ids::Region) -> Client {
-        let config = clients::in_region(self.config, region).into_builder();
-        clients::logs(&config.retry_config(RetryConfig::disabled()).build())
-    }
-
-    /// A client for Logs Insights. It waits longer for its turn than other clients do, since what is not collected now may be
-    /// gone later.
-    fn patient(&self, region: &ids::Region) -> Client {
+    /// A client for a Region, which sends a call so many times at most. It waits longer for an answer than other clients do,
+    /// since what is not collected now may be gone later.
+    fn client(&self, region: &ids::Region, attempts: u32) -> Client {
         let mut builder = clients::in_region(self.config, region).into_builder();
-        if let Some(patient) = self.config.retry_config().filter(|retry| retry.has_retry()) {
+        if let Some(retry) = self.config.retry_config().filter(|retry| retry.has_retry()) {
             let timeouts = TimeoutConfig::builder()
                 .connect_timeout(Duration::from_secs(2))
                 .operation_attempt_timeout(Duration::from_secs(10))
                 .operation_timeout(Duration::from_secs(45));
-            builder = builder.retry_config(patient.clone().with_max_attempts(10)).timeout_config(timeouts.build());
+            builder = builder.retry_config(retry.clone().with_max_attempts(attempts)).timeout_config(timeouts.build());
         }
         clients::logs(&builder.build())
     }
@@ -281,7 +274,8 @@ pub(super) async fn collect(
     (group, slice): (&LogGroup, Window),
     latest: Option<&Piece>,
 ) -> Result<End, UnitError> {
-    let (client, patient) = (asking.client(&group.region), asking.patient(&group.region));
+    // Of log events every try takes its turn.
+    let (client, patient) = (asking.client(&group.region, 1), asking.client(&group.region, 10));
     let reader = Reader { client: &client, pace: asking.events, group, slice, what: group.to_string() };
     let mut slot = Slot { unit, part: latest.map_or(1, |piece| piece.part + 1), tries: 0 };
     let mut cursor = latest.and_then(|piece| piece.next.clone());
