@@ -1,7 +1,7 @@
 """Log groups by their names, as DescribeLogGroups gives them, and what they keep no longer.
 
-Without: the names are not looked at, whoever asks is authorised on everything, and events stay for ever. AWS takes up to
-three days to delete what is past a group's retention; here it is gone at once.
+Without: the names are not looked at, and events stay for ever. AWS takes up to three days to delete what is past a group's
+retention; here it is gone at once.
 """
 
 import json
@@ -12,7 +12,7 @@ OTHER_FILTERS = {"accountIdentifiers", "logGroupClass", "logGroupNamePattern", "
 DAY_MS = 86_400_000
 
 
-def install(replace, logs, iam_actions, error):
+def install(replace, logs, error):
     def by_name(original):
         def describe_log_groups(data):
             names = data.get("logGroupIdentifiers")
@@ -48,15 +48,3 @@ def install(replace, logs, iam_actions, error):
 
     for call in ("_filter_log_events", "_get_log_events", "_start_query"):
         replace(logs, call, without_what_is_past)
-
-    def asked_of(original):
-        def extract_resource_arn(service, method, path, headers, body, query_params, region, account_id):
-            target = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
-            if service == "logs" and target == "DescribeLogGroups":
-                # As AWS says it where it denies the call.
-                return f"arn:aws:logs:{region}:{account_id}:log-group::log-stream:"
-            return original(service, method, path, headers, body, query_params, region, account_id)
-
-        return extract_resource_arn
-
-    replace(iam_actions, "extract_resource_arn", asked_of)

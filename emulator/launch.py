@@ -428,7 +428,7 @@ services.install(replace, iam_evaluator)
 insights.install(replace, cloudwatch_logs, iam_actions, responses.error_response_json)
 
 # 28. Log groups by their names, and what they keep no longer (`groups.py`).
-groups.install(replace, cloudwatch_logs, iam_actions, responses.error_response_json)
+groups.install(replace, cloudwatch_logs, responses.error_response_json)
 
 if __name__ == "__main__":
     gateway.main()

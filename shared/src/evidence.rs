@@ -82,7 +82,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListProvisionedConcurrencyConfigs", on: Resource::Function },
     Permission { action: "lambda:ListTags", on: Resource::Function },
     Permission { action: "lambda:ListVersionsByFunction", on: Resource::Function },
-    Permission { action: "logs:DescribeLogGroups", on: Resource::LogGroup },
+    Permission { action: "logs:DescribeLogGroups", on: Resource::Any },
     Permission { action: "logs:FilterLogEvents", on: Resource::LogGroup },
     Permission { action: "logs:GetQueryResults", on: Resource::LogGroup },
     Permission { action: "logs:StartQuery", on: Resource::LogGroup },

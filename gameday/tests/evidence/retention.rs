@@ -48,24 +48,3 @@ async fn what_is_past_a_groups_retention_is_a_gap_and_the_rest_is_read() {
         assert!(manifest.gaps.iter().all(|gap| !gap.what.contains("log group")), "{days:?}: {:?}", manifest.gaps);
     }
 }
-
-/// The right that the function has is the one that AWS asks for.
-#[tokio::test]
-async fn whoever_may_read_every_log_group_may_ask_how_long_each_keeps_events() {
-    let house = House::set_up().await;
-    let role = Role::create(&house.aws, "collector", "/").await.unwrap();
-    house.aws.iam.delete_role_policy().role_name("collector").policy_name("generous").send().await.unwrap();
-    let session = house.aws.as_identity(role.steal_session(&house.aws, "s").await.unwrap());
-    let asked = async || {
-        let call = session.logs.describe_log_groups().log_group_identifiers(GROUP);
-        call.send().await.map(|answer| answer.log_groups().len())
-    };
-    assert!(asked().await.is_err(), "nothing allows it");
-    for (resource, may) in [("log-group:/aws/lambda/orders:*", false), ("log-group:*", true)] {
-        let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:DescribeLogGroups",
-            "Resource": format!("arn:aws:logs:*:{ACCOUNT}:{resource}")}]});
-        let put = house.aws.iam.put_role_policy().role_name("collector").policy_name("logs");
-        put.policy_document(policy.to_string()).send().await.unwrap();
-        assert_eq!(asked().await.ok(), may.then_some(1), "{resource}");
-    }
-}
