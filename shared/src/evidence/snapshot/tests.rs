@@ -160,7 +160,7 @@ impl House {
                 continue;
             }
             invocations += 1;
-            assert!(invocations < 100, "it goes on for ever");
+            assert!(invocations < 1_000, "it goes on for ever");
             self.invoke(&message, OVER).await.unwrap();
             messages.extend(self.account.take_messages());
         }
