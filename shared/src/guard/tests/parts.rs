@@ -33,7 +33,9 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
         searching: true,
         ..Wires::default()
     };
-    wires.guard().look_at_own_parts().await.unwrap();
+    let mut guard = wires.guard();
+    guard.own.table = "ledger".to_owned();
+    guard.look_at_own_parts().await.unwrap();
     let of = |wire: &Wire, what: &str| wire.requests().iter().filter(|request| request.contains(what)).count();
     let all = FunctionName::ALL.len();
     let counted: Vec<(&str, usize)> = [
