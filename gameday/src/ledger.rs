@@ -68,7 +68,12 @@ impl Book {
                 Record::Tamper(tamper) => book.tampers.push(*tamper),
                 Record::Inventory(usage) => book.inventory.push(usage),
                 Record::Evidence(run) => book.runs.push(*run),
-                Record::Parts(_) | Record::Breaker {} | Record::Piece(_) | Record::Aside(_) | Record::Paging(_) => {}
+                Record::Parts(_)
+                | Record::Deployed(_)
+                | Record::Breaker {}
+                | Record::Piece(_)
+                | Record::Aside(_)
+                | Record::Paging(_) => {}
             }
         }
         Ok(book)

@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::collections::HashMap;
+
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::Environment;
 use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
@@ -167,6 +170,54 @@ async fn keys(aws: &Aws, stack: &Stack) {
     }
 }
 
+/// No event is needed to see what was changed: each is other than it was at the first look after the deployment.
+async fn changed(aws: &Aws, stack: &Stack) {
+    let function = stack.function(FunctionName::QuarantinePrincipal);
+    let read = aws.lambda.get_function_configuration().function_name(&function).send().await.unwrap();
+    let deployed = read.environment.and_then(|environment| environment.variables).unwrap();
+    let set = async |variables: HashMap<String, String>| {
+        let environment = Environment::builder().set_variables(Some(variables)).build();
+        let update = aws.lambda.update_function_configuration().function_name(&function);
+        update.environment(environment).send().await.unwrap();
+    };
+    let mut weak = deployed.clone();
+    weak.insert("FIREBREAK_MODE".to_owned(), "observe".to_owned());
+    set(weak).await;
+    notices(aws, stack, "the environment of the function `quarantine-principal` is not what was deployed").await;
+    set(deployed).await;
+    is_whole(aws, stack, "the environment").await;
+
+    let release = stack.function(FunctionName::ReleaseContainment);
+    let add = aws.lambda.add_permission().function_name(&release).statement_id("mine").action("lambda:InvokeFunction");
+    add.principal("444455556666").send().await.unwrap();
+    notices(aws, stack, "the policy of the function `release-containment` is not what was deployed").await;
+    aws.lambda.remove_permission().function_name(&release).statement_id("mine").send().await.unwrap();
+    is_whole(aws, stack, "that statement").await;
+
+    let assess = stack.function(FunctionName::AssessIdentities);
+    let put = async |program: &str| {
+        let archive = std::fs::read(common::settings().functions.join(format!("{program}.zip"))).unwrap();
+        aws.lambda.update_function_code().function_name(&assess).zip_file(Blob::new(archive)).send().await.unwrap();
+    };
+    put("publish-outcomes").await;
+    notices(aws, stack, "the code of the function `assess-identities` is not what was deployed").await;
+    put("assess-identities").await;
+    is_whole(aws, stack, "the code").await;
+
+    let topic = stack.output("PagesTopicArn").unwrap();
+    let read = aws.sns.get_topic_attributes().topic_arn(topic).send().await.unwrap();
+    let before = read.attributes.and_then(|all| all.get("Policy").cloned()).unwrap();
+    let mut policy: Value = serde_json::from_str(&before).unwrap();
+    policy["Statement"].as_array_mut().unwrap().push(json!({"Sid": "mine", "Effect": "Allow", "Action": "sns:Publish",
+        "Principal": {"AWS": "444455556666"}, "Resource": topic}));
+    let set =
+        |text: String| aws.sns.set_topic_attributes().topic_arn(topic).attribute_name("Policy").attribute_value(text);
+    set(policy.to_string()).send().await.unwrap();
+    notices(aws, stack, "the policy of the topic of pages is not what was deployed").await;
+    set(before).send().await.unwrap();
+    is_whole(aws, stack, "the topic's policy").await;
+}
+
 #[test]
 fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
     common::in_the_theatre(|theatre| async {
@@ -180,5 +231,6 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
         topic_table_and_trail(aws, stack).await;
         queues(aws, stack).await;
         keys(aws, stack).await;
+        changed(aws, stack).await;
     });
 }

@@ -109,6 +109,7 @@ async fn arns(aws: &Aws, stack: &Stack, function: FunctionName, resource: Resour
         Resource::OwnRule => [String::new(), format!("{}/", stack.name)]
             .map(|bus| format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{bus}{}-*", stack.name))
             .to_vec(),
+        Resource::OwnStack => vec![format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{}/*", stack.name)],
         Resource::Trail => vec![format!("arn:aws:cloudtrail:*:{ACCOUNT}:trail/*")],
         Resource::RevokeFunction => vec![output("RevokeSessionsArn")],
         Resource::Any => vec!["*".to_owned()],

@@ -316,6 +316,8 @@ pub enum Resource {
     OwnRule,
     /// The stack's queues.
     OwnQueue,
+    /// The stack itself.
+    OwnStack,
     /// Any trail of the account.
     Trail,
     /// The function `revoke-sessions`.

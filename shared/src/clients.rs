@@ -110,6 +110,7 @@ macro_rules! clients {
 }
 
 clients! {
+    cloudformation of aws_sdk_cloudformation, "CloudFormation";
     cloudtrail of aws_sdk_cloudtrail, "CloudTrail";
     dynamodb of aws_sdk_dynamodb, "DynamoDB";
     ecs of aws_sdk_ecs, "ECS";

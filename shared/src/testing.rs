@@ -129,6 +129,12 @@ impl Wire {
         Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), ..Script::default() })))
     }
 
+    /// A wire that answers in this order, and then as a hollow one.
+    pub(crate) fn hollow_after(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let answers = answers.into_iter().collect();
+        Self(Arc::new(Mutex::new(Script { hollow: true, answers, ..Script::default() })))
+    }
+
     /// A wire whose answers are well-formed and hold nothing.
     pub(crate) fn hollow() -> Self {
         Self(Arc::new(Mutex::new(Script { hollow: true, ..Script::default() })))

@@ -4,8 +4,9 @@ mod records;
 
 pub use records::{
     ChainRecord, FindingRecord, ForgeryRecord, PageClaim, PageRecord, PartsRecord, Pause, REVOCATIONS, Record,
-    RevocationRecord, StepRecord, breaker_keys, chain_keys, forgery_partition, incident_keys, inventory_keys,
-    inventory_partition, parts_keys, pause_keys, step_partition, step_sort, tamper_partition, watch_keys,
+    RevocationRecord, StepRecord, breaker_keys, chain_keys, deployed_keys, forgery_partition, incident_keys,
+    inventory_keys, inventory_partition, parts_keys, pause_keys, step_partition, step_sort, tamper_partition,
+    watch_keys,
 };
 
 use jiff::{SignedDuration, Timestamp};

@@ -10,6 +10,7 @@ pub mod chain;
 pub mod cloudtrail;
 pub mod decision;
 pub mod deeds;
+pub mod deployed;
 pub mod each_once;
 pub mod evidence;
 pub mod explain;

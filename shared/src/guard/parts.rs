@@ -1,6 +1,8 @@
 //! Firebreak's own parts: whether each is there, switched on and connected. What is missing goes on record, and into a
 //! metric with an alarm of its own: where the stream or the bus is what is missing, no page would leave otherwise.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::types::{StreamSpecification, TableDescription};
 use aws_sdk_eventbridge::types::RuleState;
 use aws_sdk_kms::types::KeyState;
@@ -19,7 +21,9 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::metrics::{self, Metric};
 use crate::telemetry::chain;
+use deployed::{Seen, Stack};
 
+pub(super) mod deployed;
 mod queues;
 
 /// What looking at them needs, beside reading functions.
@@ -35,6 +39,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "sqs:GetQueueAttributes", on: Resource::OwnQueue },
     Permission { action: "cloudtrail:DescribeTrails", on: Resource::Any },
     Permission { action: "cloudtrail:GetTrailStatus", on: Resource::Trail },
+    Permission { action: "cloudformation:DescribeStacks", on: Resource::OwnStack },
 ];
 
 /// What a rule of ours leads to.
@@ -91,18 +96,32 @@ impl Guard {
             Err(ActionError::Gone { target }) => missing.push(format!("{what}: `{target}` does not exist")),
             Err(error) => missing.push(format!("{what} cannot be looked at: {}", chain(&error))),
         };
+        let mut seen = Seen::default();
+        let stack = match self.stack().await {
+            Ok(stack) => stack,
+            Err(error) => {
+                note("the stack", Err(error));
+                Stack::Changing
+            }
+        };
         note("the deny policy", self.deny_policy().await);
+        let mut policies = BTreeMap::new();
+        for function in self.functions() {
+            note(&format!("the function `{function}`"), self.function(function, &mut seen).await);
+            let policy = self.policy(function, &mut seen).await;
+            note(
+                &format!("the policy of `{function}`"),
+                policy.map(|policy| {
+                    policies.insert(function, policy);
+                    Vec::new()
+                }),
+            );
+        }
         for (rule, on_bus, to) in RULES {
             if self.without_revocation && OF_REVOCATION.contains(&rule) {
                 continue;
             }
-            note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to).await);
-        }
-        for function in FunctionName::ALL {
-            if self.without_revocation && *function == FunctionName::RevokeSessions {
-                continue;
-            }
-            note(&format!("the function `{function}`"), self.function(*function).await);
+            note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to, &policies).await);
         }
         for function in POLLING {
             if self.without_revocation && function == FunctionName::RevokeSessions {
@@ -110,13 +129,14 @@ impl Guard {
             }
             note(&format!("what wakes `{function}`"), self.polls(function).await);
         }
-        note(&format!("the rule `{DRILLS}`"), self.drills().await);
-        note("the queues", self.queues().await);
+        note(&format!("the rule `{DRILLS}`"), self.drills(&policies).await);
+        note("the queues", self.queues(&mut seen).await);
         note("the key", self.key("the key of evidence and pages", &self.own.key).await);
         note("the key of the seals", self.key("the key of the ledger's seals", &self.own.seal_key).await);
         note("the ledger", self.table().await);
-        note("the topic of pages", self.topic().await);
+        note("the topic of pages", self.topic(&mut seen).await);
         note("CloudTrail", self.trails().await);
+        note("what was deployed", self.unlike_deployed(stack, &seen).await?);
         missing.sort();
         write_metrics(missing.len());
         let before = self.ledger.parts().await?;
@@ -140,7 +160,13 @@ impl Guard {
         Ok(if whole { Vec::new() } else { vec!["the deny policy does not deny everything any more".to_owned()] })
     }
 
-    async fn rule(&self, name: &str, on_bus: bool, to: To) -> Missing {
+    /// The functions that this stack has.
+    fn functions(&self) -> impl Iterator<Item = FunctionName> {
+        let left_out = self.without_revocation.then_some(FunctionName::RevokeSessions);
+        FunctionName::ALL.iter().copied().filter(move |function| Some(*function) != left_out)
+    }
+
+    async fn rule(&self, name: &str, on_bus: bool, to: To, policies: &BTreeMap<FunctionName, Value>) -> Missing {
         let full = format!("{}-{name}", self.stack);
         let bus = on_bus.then(|| self.stack.clone());
         let rule = self.events.describe_rule().name(&full).set_event_bus_name(bus.clone()).send().await;
@@ -158,8 +184,9 @@ impl Guard {
         if !targets.targets().iter().any(|target| target.arn().ends_with(&wanted)) {
             missing.push(format!("the rule `{name}` has lost its target"));
         }
+        // Of a policy that could not be read, that is told.
         if let To::Function(function) = to
-            && !self.lets_in(function, rule.arn().unwrap_or_default()).await?
+            && policies.get(&function).is_some_and(|policy| !lets_in(policy, rule.arn().unwrap_or_default()))
         {
             missing.push(format!("the rule `{name}` may not invoke `{function}`"));
         }
@@ -168,9 +195,9 @@ impl Guard {
 
     /// A drill that can be sent where drills are disabled acts under the drill path only, and tells of somebody who wants
     /// one; where they are enabled, one that does not arrive shows nothing.
-    async fn drills(&self) -> Missing {
+    async fn drills(&self, policies: &BTreeMap<FunctionName, Value>) -> Missing {
         if self.with_drills {
-            return self.rule(DRILLS, false, To::Function(FunctionName::QuarantinePrincipal)).await;
+            return self.rule(DRILLS, false, To::Function(FunctionName::QuarantinePrincipal), policies).await;
         }
         let full = format!("{}-{DRILLS}", self.stack);
         let rule = self.events.describe_rule().name(&full).send().await;
@@ -190,29 +217,24 @@ impl Guard {
         Ok(vec![format!("{what} is `{}`", shown(state.map_or("in no state", KeyState::as_str)))])
     }
 
-    /// Whether a function's policy admits a rule.
-    async fn lets_in(&self, function: FunctionName, rule: &str) -> Result<bool, ActionError> {
+    /// A function's own policy. A function without one admits nobody.
+    async fn policy(&self, function: FunctionName, seen: &mut Seen) -> Result<Value, ActionError> {
         let name = format!("{}-{function}", self.stack);
         let policy = self.lambda.get_policy().function_name(&name).send().await;
         let policy = match policy.map_err(|e| ActionError::of("lambda:GetPolicy", &name, e)) {
-            Ok(answer) => answer.policy.unwrap_or_default(),
-            // A function without a policy admits nobody.
-            Err(ActionError::Gone { .. }) => return Ok(false),
+            Ok(answer) => answer.policy.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            Err(ActionError::Gone { .. }) => Value::Null,
             Err(error) => return Err(error),
         };
-        let policy: Value = serde_json::from_str(&policy).unwrap_or_default();
-        let statements = policy.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(statements.iter().any(|statement| {
-            let allows = statement.get("Effect") == Some(&json!("Allow"));
-            let source = statement.pointer("/Condition/ArnLike/AWS:SourceArn");
-            allows && source.and_then(Value::as_str) == Some(rule)
-        }))
+        seen.policy(&format!("the function `{function}`"), &policy);
+        Ok(policy)
     }
 
-    async fn function(&self, function: FunctionName) -> Missing {
+    async fn function(&self, function: FunctionName, seen: &mut Seen) -> Missing {
         let name = format!("{}-{function}", self.stack);
         let answer = self.lambda.get_function_configuration().function_name(&name).send().await;
         let configuration = answer.map_err(|e| ActionError::of("lambda:GetFunctionConfiguration", &name, e))?;
+        seen.function(function, &configuration);
         let mut missing = Vec::new();
         let own = format!(":role/firebreak/{name}");
         if configuration.role().is_none_or(|role| !role.ends_with(&own)) {
@@ -252,10 +274,13 @@ impl Guard {
         Ok(missing)
     }
 
-    async fn topic(&self) -> Missing {
+    async fn topic(&self, seen: &mut Seen) -> Missing {
         let answer = self.sns.get_topic_attributes().topic_arn(&self.own.topic_arn).send().await;
         let answer = answer.map_err(|e| ActionError::of("sns:GetTopicAttributes", &self.own.topic_arn, e))?;
-        let confirmed = answer.attributes().and_then(|all| all.get("SubscriptionsConfirmed")).cloned();
+        let attribute = |name: &str| answer.attributes().and_then(|all| all.get(name)).cloned();
+        let policy = attribute("Policy").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        seen.policy("the topic of pages", &policy);
+        let confirmed = attribute("SubscriptionsConfirmed");
         let reached = confirmed.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 0);
         Ok(if reached { Vec::new() } else { vec!["nobody is subscribed to the pages".to_owned()] })
     }
@@ -279,6 +304,16 @@ impl Guard {
         }
         Ok(vec!["no trail is logging: changes are found by the sweep alone".to_owned()])
     }
+}
+
+/// Whether a function's policy admits a rule.
+fn lets_in(policy: &Value, rule: &str) -> bool {
+    let statements = policy.get("Statement").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    statements.iter().any(|statement| {
+        let allows = statement.get("Effect") == Some(&json!("Allow"));
+        let source = statement.pointer("/Condition/ArnLike/AWS:SourceArn");
+        allows && source.and_then(Value::as_str) == Some(rule)
+    })
 }
 
 fn denies_everything(document: &Value) -> bool {

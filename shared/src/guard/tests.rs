@@ -14,6 +14,7 @@ use crate::testing::{Answer as Scripted, Wire, json_error, ok, query_error, role
 
 const DENY: &str = "arn:aws:iam::111122223333:policy/firebreak/deny";
 mod outlived;
+mod parts;
 mod stranded;
 
 const OWN: &str = "arn:aws:iam::111122223333:role/firebreak/guard";

@@ -108,6 +108,7 @@ pub(super) fn is_due(record: &Record) -> bool {
         | Record::Step(_)
         | Record::Revocation(_)
         | Record::Chain(_)
+        | Record::Deployed(_)
         | Record::Evidence(_)
         | Record::Piece(_)
         | Record::Aside(_) => true,

@@ -1,13 +1,16 @@
 //! The guard's own records: what it watches, what was done against it, how Firebreak's parts were found.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use firebreak_model::deployed::Deployed;
 use firebreak_model::ids::{FunctionArn, IncidentId};
-use firebreak_model::ledger::{PartsRecord, Record, parts_keys, tamper_partition, watch_keys};
+use firebreak_model::ledger::{PartsRecord, Record, deployed_keys, parts_keys, tamper_partition, watch_keys};
+use firebreak_model::seal::Standing;
 use firebreak_model::tamper::Tamper;
 use firebreak_model::watch::{WATCHES, Watch};
 use jiff::Timestamp;
 
-use super::{Ledger, LedgerError, held};
+use super::trust::WRONG_SEAL;
+use super::{Ledger, LedgerError, held, record, shown_key};
 
 /// An incident that is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +97,7 @@ impl Ledger {
         let items = self.items(tamper_partition(subject), "").await?;
         Ok(items
             .into_iter()
-            .filter_map(|item| match super::record(item) {
+            .filter_map(|item| match record(item) {
                 Ok(Record::Tamper(tamper)) => Some(*tamper),
                 _ => None,
             })
@@ -113,5 +116,23 @@ impl Ledger {
     /// Records how Firebreak's own parts were found.
     pub async fn keep_parts(&self, parts: &PartsRecord) -> Result<(), LedgerError> {
         self.put(&Record::Parts(parts.clone())).await
+    }
+
+    /// How Firebreak's own parts were when they were deployed. One that is not as the guard wrote it hides what was changed
+    /// since, and is refused.
+    pub async fn deployed(&self) -> Result<Option<Deployed>, LedgerError> {
+        let Some(item) = self.fetch(deployed_keys()).await? else { return Ok(None) };
+        if self.seal.standing(&self.table, &item).await? != Standing::Sealed {
+            return Err(LedgerError::Forged { key: shown_key(&item), problem: WRONG_SEAL });
+        }
+        Ok(match record(item)? {
+            Record::Deployed(deployed) => Some(deployed),
+            _ => None,
+        })
+    }
+
+    /// Records how they were.
+    pub async fn keep_deployed(&self, deployed: &Deployed) -> Result<(), LedgerError> {
+        self.put(&Record::Deployed(deployed.clone())).await
     }
 }

@@ -222,7 +222,8 @@ pub(super) fn of_parts(parts: &PartsRecord, setting: &Setting) -> Page {
     draft.field("Since", &parts.since.to_string());
     draft.section("Next step");
     draft.line("CloudTrail says who did it. Put each part back by hand: deploying the same template again changes");
-    draft.line("nothing. What is other than it was deployed, some minutes after the first of these:");
+    draft.line("nothing. A statement more in a policy shows in no drift: compare `aws lambda get-policy` and the like with the");
+    draft.line("template. What is other than it was deployed, some minutes after the first of these:");
     for words in [
         "cloudformation detect-stack-drift",
         "cloudformation describe-stack-resource-drifts --stack-resource-drift-status-filters MODIFIED DELETED",

@@ -7,6 +7,7 @@ use super::{Incident, StepState};
 use crate::action::{ActionId, FunctionName};
 use crate::chain::Link;
 use crate::decision::{Decision, Mode};
+use crate::deployed::Deployed;
 use crate::evidence::{self, Aside, EvidenceRun, Piece};
 use crate::finding::{Format, Subject};
 use crate::ids::{AccountId, FindingKey, IncidentId, PolicyArn, Region, RoleName, sha256_hex};
@@ -295,6 +296,8 @@ pub enum Record {
     Tamper(Box<Tamper>),
     /// How Firebreak's own parts were found.
     Parts(PartsRecord),
+    /// How they were when they were deployed.
+    Deployed(Deployed),
     /// Who runs as a role.
     Inventory(RoleUsage),
     /// A collection of evidence.
@@ -321,6 +324,7 @@ impl Record {
             Self::Watch(r) => watch_keys(&r.incident_id),
             Self::Tamper(r) => (tamper_partition(&r.subject()), r.key.clone()),
             Self::Parts(_) => parts_keys(),
+            Self::Deployed(_) => deployed_keys(),
             Self::Forgery(r) => (forgery_partition(&r.incident_id), r.digest.clone()),
             Self::Inventory(r) => inventory_keys(&r.account, &r.role),
             Self::Evidence(r) => evidence::run_keys(r),
@@ -368,6 +372,11 @@ pub fn tamper_partition(subject: &str) -> String {
 /// The keys of how Firebreak's own parts were found.
 pub fn parts_keys() -> (String, String) {
     ("parts".to_owned(), "parts".to_owned())
+}
+
+/// The keys of how they were when they were deployed.
+pub fn deployed_keys() -> (String, String) {
+    ("parts".to_owned(), "deployed".to_owned())
 }
 
 /// The partition of what is known of an account's roles.

@@ -5,6 +5,7 @@ use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 
+use super::deployed::Seen;
 use super::{DRILLS, Guard, Missing, OF_REVOCATION, RULES};
 use crate::action::ActionError;
 
@@ -30,7 +31,7 @@ struct Queue {
 }
 
 impl Guard {
-    pub(super) async fn queues(&self) -> Missing {
+    pub(super) async fn queues(&self, seen: &mut Seen) -> Missing {
         let mut missing = Vec::new();
         let left_out = |rule: &str| self.without_revocation && OF_REVOCATION.contains(&rule);
         for (name, rule) in FED.into_iter().filter(|(_, rule)| !rule.is_some_and(left_out)) {
@@ -38,6 +39,7 @@ impl Guard {
                 missing.push(format!("the queue `{name}` does not exist"));
                 continue;
             };
+            seen.policy(&format!("the queue `{name}`"), &queue.policy);
             let target = queue.redrive.get("deadLetterTargetArn").and_then(Value::as_str).unwrap_or_default();
             if !target.ends_with(&format!(":{}-{name}-failures", self.stack)) {
                 missing.push(format!("what fails in the queue `{name}` goes nowhere"));
@@ -53,6 +55,7 @@ impl Guard {
                 missing.push(format!("the queue `{name}` does not exist"));
                 continue;
             };
+            seen.policy(&format!("the queue `{name}`"), &queue.policy);
             if name == "delivery-failures" {
                 let rules = RULES.iter().map(|(rule, ..)| *rule).chain([DRILLS]).filter(|rule| !left_out(rule));
                 for rule in rules.filter(|rule| !lets_in(&queue.policy, &self.rule_ending(rule))) {

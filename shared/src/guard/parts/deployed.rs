@@ -1,0 +1,125 @@
+//! Whether Firebreak's own parts are what was deployed. What is read of them anyway is digested, and compared with the
+//! first look after the stack's last deployment.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
+use aws_sdk_lambda::types::{FileSystemConfig, Runtime};
+use firebreak_model::action::FunctionName;
+use firebreak_model::deployed::{Deployed, Digests};
+use firebreak_model::ids::digest;
+use jiff::Timestamp;
+use serde_json::Value;
+use tracing::warn;
+
+use super::{Guard, Missing};
+use crate::action::ActionError;
+use crate::clients;
+use crate::failure::Failure;
+use crate::ledger::LedgerError;
+
+/// How a deployment stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::guard) enum Stack {
+    /// The last one was brought to its end; when it began.
+    At(Timestamp),
+    /// One is under way.
+    Changing,
+}
+
+/// What was seen of the parts in one look.
+#[derive(Debug, Default)]
+pub(in crate::guard) struct Seen(Digests);
+
+impl Seen {
+    /// All of it.
+    #[cfg(test)]
+    pub(in crate::guard) fn digests(&self) -> &Digests {
+        &self.0
+    }
+
+    fn add(&mut self, thing: String, parts: &[&str]) {
+        self.0.insert(thing, digest(parts).chars().take(24).collect());
+    }
+
+    /// A function as it is configured. What AWS changes by itself (the version of the runtime, states, times) is no part.
+    pub(in crate::guard) fn function(&mut self, function: FunctionName, read: &Configuration) {
+        self.add(format!("the code of the function `{function}`"), &[read.code_sha256().unwrap_or_default()]);
+        // What Lambda could not decrypt is no environment.
+        if read.environment().is_none_or(|environment| environment.error().is_none()) {
+            let variables = read.environment().and_then(|environment| environment.variables());
+            let variables: BTreeMap<_, _> = variables.into_iter().flatten().collect();
+            let flat: Vec<&str> = variables.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect();
+            self.add(format!("the environment of the function `{function}`"), &flat);
+        }
+        let layers: Vec<&str> = read.layers().iter().filter_map(|layer| layer.arn()).collect();
+        let dead_letter = read.dead_letter_config().and_then(|config| config.target_arn()).unwrap_or_default();
+        let log_group = read.logging_config().and_then(|config| config.log_group()).unwrap_or_default();
+        let network = read.vpc_config().and_then(|config| config.vpc_id()).unwrap_or_default();
+        let files: Vec<&str> = read.file_system_configs().iter().map(FileSystemConfig::arn).collect();
+        let runtime = read.runtime().map(Runtime::as_str).unwrap_or_default();
+        let sizes = format!("{:?} {:?}", read.memory_size(), read.timeout());
+        let settings = [
+            read.role().unwrap_or_default(),
+            read.handler().unwrap_or_default(),
+            runtime,
+            &layers.join(" "),
+            dead_letter,
+            log_group,
+            network,
+            &files.join(" "),
+            read.kms_key_arn().unwrap_or_default(),
+            &sizes,
+        ];
+        self.add(format!("the configuration of the function `{function}`"), &settings);
+    }
+
+    /// The policy of a resource: its statements, in whatever order they come.
+    pub(in crate::guard) fn policy(&mut self, of: &str, policy: &Value) {
+        let statements = policy.get("Statement").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut texts: Vec<String> = statements.iter().map(ToString::to_string).collect();
+        texts.sort();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        self.add(format!("the policy of {of}"), &texts);
+    }
+}
+
+impl Guard {
+    /// When the stack was last deployed, and whether it is being.
+    pub(in crate::guard) async fn stack(&self) -> Result<Stack, ActionError> {
+        let answer = clients::cloudformation(&self.sdk).describe_stacks().stack_name(&self.stack).send().await;
+        let answer = answer.map_err(|e| ActionError::of("cloudformation:DescribeStacks", &self.stack, e))?;
+        let stack = answer.stacks().first().ok_or_else(|| ActionError::Gone { target: self.stack.clone() })?;
+        let at = stack.last_updated_time().or(stack.creation_time());
+        let at = at.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok());
+        let changing = stack.stack_status().is_none_or(|status| status.as_str().ends_with("_IN_PROGRESS"));
+        Ok(at.filter(|_| !changing).map_or(Stack::Changing, Stack::At))
+    }
+
+    /// What is not as it was deployed. A deployment that began or ended within the look leaves it to the next one.
+    pub(in crate::guard) async fn unlike_deployed(&self, began: Stack, seen: &Seen) -> Result<Missing, Failure> {
+        let Stack::At(at) = began else { return Ok(Ok(Vec::new())) };
+        match self.stack().await {
+            Ok(now) if now == Stack::At(at) => {}
+            Ok(_) => return Ok(Ok(Vec::new())),
+            Err(error) => return Ok(Err(error)),
+        }
+        let before = match self.ledger.deployed().await {
+            Ok(before) => before,
+            Err(
+                error @ (LedgerError::Forged { .. } | LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. }),
+            ) => {
+                warn!("what was deployed is not known: {error}");
+                let says = "the record of what was deployed (`parts`, `deployed`) is not as Firebreak wrote it: delete it \
+                            when you know who did that";
+                return Ok(Ok(vec![says.to_owned()]));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let next = Deployed::looked(before.as_ref(), at, &seen.0);
+        if before.as_ref() != Some(&next) {
+            self.ledger.keep_deployed(&next).await?;
+        }
+        Ok(Ok(next.changed.keys().map(|thing| format!("{thing} is not what was deployed")).collect()))
+    }
+}
