@@ -5,8 +5,9 @@ mod common;
 
 use std::collections::HashMap;
 
+use aws_sdk_eventbridge::types::Target;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::Environment;
+use aws_sdk_lambda::types::{Environment, Filter, FilterCriteria};
 use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
@@ -170,6 +171,47 @@ async fn keys(aws: &Aws, stack: &Stack) {
     }
 }
 
+/// A rule that hears nothing, or sends something else, is as good as disabled, and looks enabled.
+async fn deafened(aws: &Aws, stack: &Stack) {
+    let bus = stack.output("OutcomeBusName").unwrap();
+    for (rule, on_bus) in [("changes", false), ("findings", false), ("isolate", true)] {
+        let name = format!("{}-{rule}", stack.name);
+        let bus = on_bus.then(|| bus.to_owned());
+        let read = aws.events.describe_rule().name(&name).set_event_bus_name(bus.clone()).send().await.unwrap();
+        let put = |pattern: &str| {
+            let put = aws.events.put_rule().name(&name).set_event_bus_name(bus.clone()).event_pattern(pattern);
+            put.set_state(read.state().cloned()).set_description(read.description().map(str::to_owned))
+        };
+        put(r#"{"source": ["nobody"]}"#).send().await.unwrap();
+        notices(aws, stack, &format!("what the rule `{rule}` listens for is not what was deployed")).await;
+        put(read.event_pattern().unwrap()).send().await.unwrap();
+        is_whole(aws, stack, "the pattern").await;
+
+        let list = aws.events.list_targets_by_rule().rule(&name).set_event_bus_name(bus.clone());
+        let targets = list.send().await.unwrap().targets().to_vec();
+        let put = async |target: Target| {
+            let put = aws.events.put_targets().rule(&name).set_event_bus_name(bus.clone()).targets(target);
+            put.send().await.unwrap();
+        };
+        let mut other = targets[0].clone();
+        other.input = Some("{}".to_owned());
+        put(other).await;
+        notices(aws, stack, &format!("what the rule `{rule}` sends is not what was deployed")).await;
+        put(targets[0].clone()).await;
+        is_whole(aws, stack, "the target").await;
+    }
+    let polls = stack.function(FunctionName::IsolateFunction);
+    let mappings = aws.lambda.list_event_source_mappings().function_name(polls).send().await.unwrap();
+    let uuid = mappings.event_source_mappings()[0].uuid().unwrap().to_owned();
+    let filtered =
+        |filters: FilterCriteria| aws.lambda.update_event_source_mapping().uuid(&uuid).filter_criteria(filters);
+    let nothing = Filter::builder().pattern(r#"{"body": ["nothing"]}"#).build();
+    filtered(FilterCriteria::builder().filters(nothing).build()).send().await.unwrap();
+    notices(aws, stack, "what wakes the function `isolate-function` is not what was deployed").await;
+    filtered(FilterCriteria::builder().set_filters(Some(Vec::new())).build()).send().await.unwrap();
+    is_whole(aws, stack, "the filter").await;
+}
+
 /// No event is needed to see what was changed: each is other than it was at the first look after the deployment.
 async fn changed(aws: &Aws, stack: &Stack) {
     let function = stack.function(FunctionName::QuarantinePrincipal);
@@ -232,5 +274,6 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
         queues(aws, stack).await;
         keys(aws, stack).await;
         changed(aws, stack).await;
+        deafened(aws, stack).await;
     });
 }

@@ -121,15 +121,15 @@ impl Guard {
             if self.without_revocation && OF_REVOCATION.contains(&rule) {
                 continue;
             }
-            note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to, &policies).await);
+            note(&format!("the rule `{rule}`"), self.rule(rule, on_bus, to, &policies, &mut seen).await);
         }
         for function in POLLING {
             if self.without_revocation && function == FunctionName::RevokeSessions {
                 continue;
             }
-            note(&format!("what wakes `{function}`"), self.polls(function).await);
+            note(&format!("what wakes `{function}`"), self.polls(function, &mut seen).await);
         }
-        note(&format!("the rule `{DRILLS}`"), self.drills(&policies).await);
+        note(&format!("the rule `{DRILLS}`"), self.drills(&policies, &mut seen).await);
         note("the queues", self.queues(&mut seen).await);
         note("the key", self.key("the key of evidence and pages", &self.own.key).await);
         note("the key of the seals", self.key("the key of the ledger's seals", &self.own.seal_key).await);
@@ -166,7 +166,14 @@ impl Guard {
         FunctionName::ALL.iter().copied().filter(move |function| Some(*function) != left_out)
     }
 
-    async fn rule(&self, name: &str, on_bus: bool, to: To, policies: &BTreeMap<FunctionName, Value>) -> Missing {
+    async fn rule(
+        &self,
+        name: &str,
+        on_bus: bool,
+        to: To,
+        policies: &BTreeMap<FunctionName, Value>,
+        seen: &mut Seen,
+    ) -> Missing {
         let full = format!("{}-{name}", self.stack);
         let bus = on_bus.then(|| self.stack.clone());
         let rule = self.events.describe_rule().name(&full).set_event_bus_name(bus.clone()).send().await;
@@ -181,6 +188,7 @@ impl Guard {
             To::Function(function) => format!(":function:{}-{function}", self.stack),
             To::Queue(queue) => format!(":{}-{queue}", self.stack),
         };
+        seen.rule(name, &rule, targets.targets());
         if !targets.targets().iter().any(|target| target.arn().ends_with(&wanted)) {
             missing.push(format!("the rule `{name}` has lost its target"));
         }
@@ -195,9 +203,9 @@ impl Guard {
 
     /// A drill that can be sent where drills are disabled acts under the drill path only, and tells of somebody who wants
     /// one; where they are enabled, one that does not arrive shows nothing.
-    async fn drills(&self, policies: &BTreeMap<FunctionName, Value>) -> Missing {
+    async fn drills(&self, policies: &BTreeMap<FunctionName, Value>, seen: &mut Seen) -> Missing {
         if self.with_drills {
-            return self.rule(DRILLS, false, To::Function(FunctionName::QuarantinePrincipal), policies).await;
+            return self.rule(DRILLS, false, To::Function(FunctionName::QuarantinePrincipal), policies, seen).await;
         }
         let full = format!("{}-{DRILLS}", self.stack);
         let rule = self.events.describe_rule().name(&full).send().await;
@@ -248,12 +256,13 @@ impl Guard {
         Ok(missing)
     }
 
-    async fn polls(&self, function: FunctionName) -> Missing {
+    async fn polls(&self, function: FunctionName, seen: &mut Seen) -> Missing {
         let name = format!("{}-{function}", self.stack);
         let answer = self.lambda.list_event_source_mappings().function_name(&name).send().await;
         let answer = answer.map_err(|e| ActionError::of("lambda:ListEventSourceMappings", &name, e))?;
         let off = |state: Option<&str>| !matches!(state, Some("Enabled" | "Enabling" | "Creating" | "Updating"));
         let mappings = answer.event_source_mappings();
+        seen.mappings(function, mappings);
         let asleep = mappings.is_empty() || mappings.iter().any(|mapping| off(mapping.state()));
         Ok(if asleep { vec![format!("the event source of `{function}` is off")] } else { Vec::new() })
     }

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_eventbridge::operation::describe_rule::DescribeRuleOutput;
+use aws_sdk_eventbridge::types::Target;
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
-use aws_sdk_lambda::types::{FileSystemConfig, Runtime};
+use aws_sdk_lambda::types::{EventSourceMappingConfiguration, FileSystemConfig, Filter, FilterCriteria, Runtime};
 use firebreak_model::action::FunctionName;
 use firebreak_model::deployed::{Deployed, Digests};
 use firebreak_model::ids::digest;
@@ -72,6 +74,47 @@ impl Seen {
             &sizes,
         ];
         self.add(format!("the configuration of the function `{function}`"), &settings);
+    }
+
+    /// What a rule listens for, and what it sends where: one that hears nothing, or sends something else, is as good as
+    /// disabled.
+    pub(in crate::guard) fn rule(&mut self, name: &str, rule: &DescribeRuleOutput, targets: &[Target]) {
+        // The same pattern may be written in many ways.
+        let pattern = rule.event_pattern().unwrap_or_default();
+        let pattern = serde_json::from_str(pattern).map_or_else(|_| pattern.to_owned(), |read: Value| read.to_string());
+        let schedule = rule.schedule_expression().unwrap_or_default();
+        self.add(format!("what the rule `{name}` listens for"), &[&pattern, schedule]);
+        let mut sent: Vec<String> = targets
+            .iter()
+            .map(|target| {
+                let transformed = target.input_transformer().map(|transformer| {
+                    let paths: BTreeMap<_, _> = transformer.input_paths_map().into_iter().flatten().collect();
+                    format!("{paths:?} {}", transformer.input_template())
+                });
+                let (input, path) = (target.input().unwrap_or_default(), target.input_path().unwrap_or_default());
+                let role = target.role_arn().unwrap_or_default();
+                format!("{} {role} {path} {input} {}", target.arn(), transformed.unwrap_or_default())
+            })
+            .collect();
+        sent.sort();
+        let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
+        self.add(format!("what the rule `{name}` sends"), &sent);
+    }
+
+    /// What wakes a function: from where, and which of it.
+    pub(in crate::guard) fn mappings(&mut self, function: FunctionName, mappings: &[EventSourceMappingConfiguration]) {
+        let mut all: Vec<String> = mappings
+            .iter()
+            .map(|mapping| {
+                let filters = mapping.filter_criteria().map(FilterCriteria::filters).unwrap_or_default();
+                let filters: Vec<&str> = filters.iter().filter_map(Filter::pattern).collect();
+                let place = mapping.event_source_arn().unwrap_or_default();
+                format!("{place} {} {}", mapping.function_arn().unwrap_or_default(), filters.join(" "))
+            })
+            .collect();
+        all.sort();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        self.add(format!("what wakes the function `{function}`"), &all);
     }
 
     /// The policy of a resource: its statements, in whatever order they come.

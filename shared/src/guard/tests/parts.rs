@@ -1,5 +1,8 @@
 //! Firebreak's own parts: what a look at them costs, and what differs from what was deployed.
 
+use aws_sdk_eventbridge::operation::describe_rule::DescribeRuleOutput;
+use aws_sdk_eventbridge::types::builders::TargetBuilder;
+use aws_sdk_eventbridge::types::{InputTransformer, Target};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
 use aws_sdk_lambda::types::{EnvironmentError, EnvironmentResponse, Layer, Runtime, State};
 use firebreak_model::deployed::{Deployed, Digests};
@@ -153,4 +156,36 @@ fn each_thing_of_a_function_that_matters_changes_its_own_digest_and_what_aws_cha
     let unreadable = EnvironmentResponse::builder().error(EnvironmentError::builder().build()).build();
     let now = digests(base().environment(unreadable).build());
     assert_eq!(now.len(), before.len() - 1, "what could not be decrypted is not compared");
+}
+
+#[test]
+fn a_rule_that_hears_or_sends_something_else_is_not_what_was_deployed() {
+    let rule = |pattern: &str| DescribeRuleOutput::builder().event_pattern(pattern).build();
+    let target = || Target::builder().id("t").arn("arn:aws:sqs:eu-west-1:111122223333:firebreak-recheck");
+    let digests = |rule: DescribeRuleOutput, target: TargetBuilder| {
+        let mut seen = Seen::default();
+        seen.rule("changes", &rule, &[target.build().unwrap()]);
+        seen.digests().clone()
+    };
+    let before = digests(rule(r#"{"source": ["aws.iam"], "account": ["1"]}"#), target());
+    let transformer = InputTransformer::builder().input_template("{}").build().unwrap();
+    for (rule, target, changes) in [
+        (rule(r#"{"account":["1"],"source":["aws.iam"]}"#), target().id("another"), None),
+        (rule(r#"{"source": ["nobody"], "account": ["1"]}"#), target(), Some("what the rule `changes` listens for")),
+        (
+            rule(r#"{"source": ["aws.iam"], "account": ["1"]}"#),
+            target().input("{}"),
+            Some("what the rule `changes` sends"),
+        ),
+        (
+            rule(r#"{"source": ["aws.iam"], "account": ["1"]}"#),
+            target().input_transformer(transformer),
+            Some("what the rule `changes` sends"),
+        ),
+    ] {
+        let now = digests(rule, target);
+        let other: Vec<&String> =
+            before.iter().filter(|(thing, digest)| now.get(*thing) != Some(digest)).map(|(thing, _)| thing).collect();
+        assert_eq!(other, changes.as_slice());
+    }
 }
