@@ -92,8 +92,8 @@ impl Seen {
                     format!("{paths:?} {}", transformer.input_template())
                 });
                 let (input, path) = (target.input().unwrap_or_default(), target.input_path().unwrap_or_default());
-                let role = target.role_arn().unwrap_or_default();
-                format!("{} {role} {path} {input} {}", target.arn(), transformed.unwrap_or_default())
+                let sends_as = target.role_arn().unwrap_or_default();
+                format!("{} {sends_as} {path} {input} {}", target.arn(), transformed.unwrap_or_default())
             })
             .collect();
         sent.sort();
