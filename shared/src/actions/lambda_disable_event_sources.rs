@@ -68,8 +68,7 @@ impl DisableEventSources {
         let pages = paging::read(pages, call, &name).await?;
         let mut found = Vec::new();
         for mapping in pages.iter().flat_map(|page| page.event_source_mappings().iter()) {
-            let of: Option<FunctionArn> = mapping.function_arn().and_then(|arn| arn.parse().ok());
-            if of.is_some_and(|arn| arn.unqualified() == function.unqualified()) {
+            if mapping.function_arn().is_some_and(|arn| function.is_of(arn)) {
                 found.push(Mapping::of(mapping.uuid().unwrap_or_default(), mapping.state().unwrap_or_default()));
             }
         }

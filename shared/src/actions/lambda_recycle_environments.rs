@@ -285,7 +285,7 @@ impl RecycleEnvironments {
         let mut found = Vec::new();
         for mapping in pages.iter().flat_map(|page| page.event_source_mappings().iter()) {
             let of = mapping.function_arn().unwrap_or_default();
-            let ours = of.parse().is_ok_and(|arn: FunctionArn| arn.unqualified() == function.unqualified());
+            let ours = function.is_of(of);
             let version = exact_qualifier(of).filter(|q| ours && q.bytes().all(|byte| byte.is_ascii_digit()));
             if let Some(version) = version {
                 let uuid = firebreak_model::ids::shown(mapping.uuid().unwrap_or_default());

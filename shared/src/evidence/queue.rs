@@ -32,6 +32,12 @@ pub(super) const RETOLD: [OutcomeKind; 7] = [
     OutcomeKind::RecordRefused,
 ];
 
+/// Whether an event tells what a report is made again for.
+pub(super) fn is_retold(event: &Value) -> bool {
+    let kind = event.get("detail-type").and_then(Value::as_str).and_then(OutcomeKind::from_name);
+    kind.is_some_and(|kind| RETOLD.contains(&kind))
+}
+
 /// A share of a run's units: those whose number leaves `lane` over when divided by `of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lane {
@@ -74,9 +80,8 @@ impl Order {
         let id = outcome::incident_id(event)?;
         let follow_up = event.pointer("/detail/follow_up").and_then(Value::as_bool).unwrap_or(false);
         // What happened to an incident is an event; what is put off is a message.
-        let happened = event.get("detail-type").and_then(Value::as_str).and_then(OutcomeKind::from_name);
         let put_off = event.pointer("/detail/report").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        let report = happened.filter(|kind| RETOLD.contains(kind)).map(|_| 0).or(put_off);
+        let report = is_retold(event).then_some(0).or(put_off);
         let number = |name: &str| {
             let value = event.pointer("/detail/lane")?.get(name)?.as_u64()?;
             u32::try_from(value).ok()

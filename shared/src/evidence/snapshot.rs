@@ -11,7 +11,6 @@ use aws_config::SdkConfig;
 use firebreak_model::action::FunctionName;
 use firebreak_model::evidence::{Chained, EvidenceRun, MISSING, Purpose, Sealed, TOLD_GAPS, Worker, of_each};
 use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
-use firebreak_model::outcome::OutcomeKind;
 use firebreak_model::plan::Step;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -20,7 +19,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::calls::Trail;
 use super::logs::Asking;
 use super::pace::Pace;
-use super::queue::{Order, Queue, RETOLD};
+use super::queue::{self, Order, Queue};
 use super::report::{self, Place};
 use super::seal::Sealing;
 use super::store::Store;
@@ -122,8 +121,7 @@ impl Snapshots {
 
     /// Has the report made again in a while, where that is what an event is for: what happens together is told together.
     async fn to_be_told(&self, event: &Value) -> Result<Option<Answer>, Failure> {
-        let kind = event.get("detail-type").and_then(Value::as_str).and_then(OutcomeKind::from_name);
-        let retold = kind.is_some_and(|kind| RETOLD.contains(&kind));
+        let retold = queue::is_retold(event);
         // Tampering with Firebreak itself belongs to no incident.
         if retold && event.pointer("/detail/incident_id").is_some_and(Value::is_null) {
             return Ok(Some(Answer::of("nothing to do").saying("it belongs to no incident")));

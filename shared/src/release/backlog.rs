@@ -99,8 +99,7 @@ async fn read_by(sdk: &SdkConfig, function: &FunctionArn, uuids: &[String]) -> R
     let mut arns = BTreeSet::new();
     for mapping in pages.into_iter().flat_map(|page| page.event_source_mappings.unwrap_or_default()) {
         let is_asked = mapping.uuid().is_some_and(|uuid| uuids.iter().any(|asked| asked == uuid));
-        let of: Option<FunctionArn> = mapping.function_arn().and_then(|arn| arn.parse().ok());
-        if is_asked && of.is_some_and(|arn| arn.unqualified() == function.unqualified()) {
+        if is_asked && mapping.function_arn().is_some_and(|arn| function.is_of(arn)) {
             arns.extend(mapping.event_source_arn);
         }
     }

@@ -377,6 +377,11 @@ impl FunctionArn {
     pub fn unqualified(&self) -> Self {
         Self { qualifier: None, ..self.clone() }
     }
+
+    /// Whether a text is the ARN of the same function, with whichever qualifier or none.
+    pub fn is_of(&self, text: &str) -> bool {
+        text.parse::<Self>().is_ok_and(|arn| arn.unqualified() == self.unqualified())
+    }
 }
 
 impl FromStr for FunctionArn {

@@ -166,10 +166,8 @@ async fn settings(client: &Client, function: &FunctionArn, answers: &mut Answers
 
 /// The event source mappings of the function, its versions and its aliases, out of all of the Region.
 fn of_function(mut mappings: Value, function: &FunctionArn) -> Value {
-    let is_of = |mapping: &Value| {
-        let arn = mapping.get("FunctionArn").and_then(Value::as_str).and_then(|arn| arn.parse::<FunctionArn>().ok());
-        arn.is_some_and(|arn| arn.unqualified() == function.unqualified())
-    };
+    let is_of =
+        |mapping: &Value| mapping.get("FunctionArn").and_then(Value::as_str).is_some_and(|arn| function.is_of(arn));
     if let Some(all) = mappings.get_mut(MAPPINGS).and_then(Value::as_array_mut) {
         all.retain(is_of);
     }
