@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_config::SdkConfig;
+use aws_smithy_async::time::{SharedTimeSource, StaticTimeSource};
 use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 /// Where the process is killed: at its call of this number, from 0.
@@ -39,6 +41,8 @@ impl Kill {
 pub(crate) struct Mortal {
     inner: SharedHttpConnector,
     kill: Option<Kill>,
+    /// The time that its calls are signed with, where its clock is wrong.
+    signs_at: Option<Timestamp>,
     calls: Arc<AtomicUsize>,
     killed: Arc<Notify>,
 }
@@ -52,7 +56,12 @@ impl Mortal {
     /// A process that lives as long as it wants to.
     pub(crate) fn undisturbed() -> Self {
         let inner = SharedHttpConnector::new(Connector::builder().build_http());
-        Self { inner, kill: None, calls: Arc::default(), killed: Arc::default() }
+        Self { inner, kill: None, signs_at: None, calls: Arc::default(), killed: Arc::default() }
+    }
+
+    /// A process on a machine whose clock is so far off: ahead, or behind where it is negative.
+    pub(crate) fn with_a_clock_off_by(off: SignedDuration) -> Self {
+        Self { signs_at: Some(firebreak_shared::clock::now() + off), ..Self::undisturbed() }
     }
 
     /// How many calls it has made.
@@ -69,7 +78,11 @@ impl Mortal {
     pub(crate) fn config(&self, like: &SdkConfig) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let client = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone());
-        like.to_builder().http_client(SharedHttpClient::new(client)).build()
+        let mut config = like.to_builder().http_client(SharedHttpClient::new(client));
+        if let Some(at) = self.signs_at {
+            config.set_time_source(Some(SharedTimeSource::new(StaticTimeSource::new(at.into()))));
+        }
+        config.build()
     }
 
     /// Runs the work to its end, or until the process is killed: `None`.

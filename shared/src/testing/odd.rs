@@ -47,12 +47,10 @@ impl Odd {
 }
 
 fn unknown_to_iam() -> String {
-    let decisions: String = ["dynamodb:GetItem", "sts:GetSessionToken"]
-        .iter()
-        .map(|action| {
-            format!("<member><EvalActionName>{action}</EvalActionName><EvalDecision>perhaps</EvalDecision></member>")
-        })
-        .collect();
+    let decided = |action: &str| {
+        format!("<member><EvalActionName>{action}</EvalActionName><EvalDecision>perhaps</EvalDecision></member>")
+    };
+    let decisions = ["dynamodb:GetItem", "sts:GetSessionToken"].map(decided).concat();
     format!(
         "<AccessKeyMetadata><member><UserName>ci-bot</UserName><AccessKeyId>AKIAEXAMPLE000000001</AccessKeyId>\
          <Status>Dormant</Status></member></AccessKeyMetadata><EvaluationResults>{decisions}</EvaluationResults>\

@@ -88,6 +88,9 @@ mod tests {
         }
         // Credentials that left the function, and whoever else has the role: the revocation is for those.
         assert_eq!(judged(&document, None), Decision::Silent);
+        let mut by_name_alone = document.clone();
+        by_name_alone["Statement"][0]["Condition"]["ArnLike"]["lambda:SourceFunctionArn"] = json!([of("orders")]);
+        assert_eq!(judged(&by_name_alone, Some(&of("orders:live"))), Decision::Silent, "the second pattern is needed");
         let both = denied_functions(&functions(&["orders", "refunds"]));
         assert_eq!(judged(&both, Some(&of("refunds:live"))), denied);
     }

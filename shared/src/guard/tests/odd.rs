@@ -29,8 +29,8 @@ async fn standing(ledger: Vec<Scripted>, incident: &Incident, iam: Wire, trail: 
     let recheck = message(&json!({"detail": {"incident_id": incident.incident_id}}));
     // What could not be looked at comes again by itself.
     let _ = wires.guard().handle(&recheck).await;
-    let puts = wires.ledger.requests().into_iter().filter(|request| request.contains(r#""standing""#));
-    let said = puts.last().and_then(|put| {
+    let mut puts = wires.ledger.requests().into_iter().filter(|request| request.contains(r#""standing""#));
+    let said = puts.next_back().and_then(|put| {
         let rest = put.split(r#""standing":{"S":""#).nth(1)?;
         rest.split('"').next().map(str::to_owned)
     });
