@@ -37,6 +37,12 @@ pub(crate) async fn records(aws: &Aws, name: &str) -> BTreeMap<String, String> {
     while let Some(item) = pages.next().await {
         let mut record: Value = serde_dynamo::from_item(item.unwrap()).unwrap();
         let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        // What was found undone is kept under a digest of its time: found twice, it is one occasion.
+        if record["kind"] == "tamper" {
+            for name in ["key", "sk"] {
+                record[name] = Value::from("KEY");
+            }
+        }
         let keys = format!("{} {}", text(&record, "pk"), text(&record, "sk"));
         // The seal is over the times as well.
         for name in ["attempts", "checks", "rounds", "seal", "version"] {
