@@ -50,6 +50,9 @@ const QUIET_ROUNDS: usize = 8;
 /// The longest that a bout takes: so many times both delays, and this. Who has not won by then has lost.
 const LONGEST: (u32, Duration) = (20, Duration::from_mins(1));
 
+/// Once the guard is stopped nobody puts anything back: what is the thief's after that stays so until a person comes.
+const LONGEST_BLINDED: (u32, Duration) = (5, Duration::from_secs(20));
+
 /// So many users a thief makes at the most: more than the circuit breaker lets through.
 pub const MOST_USERS: usize = 12;
 
@@ -69,6 +72,8 @@ pub enum Greed {
     Filling,
     /// It deletes its role and makes it again under its name, and goes on as that.
     Recreating,
+    /// It stops the guard and what wakes it, and fights for its session.
+    Blinding,
 }
 
 impl Greed {
@@ -79,6 +84,7 @@ impl Greed {
             Self::Minting => "mints",
             Self::Filling => "fills",
             Self::Recreating => "recreates",
+            Self::Blinding => "blinds",
         }
     }
 }
@@ -183,7 +189,8 @@ impl Adversary {
         let sent = stage.send_finding(&findings::access_key_of_role(&stage.aws, &session)?).await?;
         let delays = conditions.iam_delay + conditions.cloudtrail_delay.unwrap_or_default();
         let proof = delays + PROOF;
-        let longest = delays * LONGEST.0 + LONGEST.1;
+        let (times, more) = if self.greed == Greed::Blinding { LONGEST_BLINDED } else { LONGEST };
+        let longest = delays * times + more;
         let began = Instant::now();
         let (mut last, mut quiet) = (Instant::now(), 0);
         let mut denied = None;
@@ -276,6 +283,11 @@ impl Adversary {
             if let Some(task) = tasks.get_mut(first) {
                 task.once = once;
             }
+        }
+        if provoked && self.greed == Greed::Blinding {
+            let achieved = |which: &Move| self.attempts.iter().any(|a| a.which == *which && a.went_through);
+            let left = || Move::AGAINST_THE_GUARD.into_iter().filter(|which| !achieved(which));
+            tasks.iter_mut().take(1).for_each(|task| task.once.extend(left()));
         }
         let again = |a: &Attempt| a.which == Move::RecreateRole && a.went_through;
         if provoked && self.greed == Greed::Recreating && !self.attempts.iter().any(again) {

@@ -1,5 +1,6 @@
 //! The scenarios, one a file, and the list of them.
 
+mod adversary_blinds_the_guard;
 mod adversary_under_both_policies;
 mod adversary_under_the_policy;
 mod adversary_without_the_policy;
@@ -29,7 +30,7 @@ mod securityhub_ocsf_finding;
 mod sessions_of_a_users_key;
 mod shared_role;
 
-pub use adversary_without_the_policy::ONE_BOUT;
+pub use adversary_without_the_policy::{ONE_BOUT, ONE_LATE_BOUT};
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -93,6 +94,7 @@ pub const ALL: &[Scenario] = &[
     role_without_its_function::SCENARIO,
     shared_role::SCENARIO,
     firebreak_blinded::SCENARIO,
+    adversary_blinds_the_guard::SCENARIO,
     adversary_under_the_policy::SCENARIO,
     adversary_under_both_policies::SCENARIO,
     adversary_without_the_policy::SCENARIO,

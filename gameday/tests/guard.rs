@@ -1,10 +1,13 @@
-//! Firebreak's own parts, each taken away in turn: the guard's sweep notices, and notices when it is back.
+//! Firebreak's own parts, each taken away: the guard's sweep notices, by name, and notices when it is back. What there is
+//! to take away is asked of AWS, not of the guard: a part that the guard does not know stands out. Parts of one kind are
+//! taken away together, for each is named by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::types::StreamSpecification;
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, Filter, FilterCriteria};
@@ -40,63 +43,185 @@ async fn is_whole(aws: &Aws, stack: &Stack, after: &str) {
     assert!(said.contains(WHOLE), "after {after}: {said}");
 }
 
-async fn rules(aws: &Aws, stack: &Stack) {
-    let bus = stack.output("OutcomeBusName").unwrap();
-    for rule in ["trace", "assess-identities", "drill-findings", "expire-revocations"] {
-        let on_bus = (rule == "trace").then(|| bus.to_owned());
-        let name = format!("{}-{rule}", stack.name);
-        aws.events.disable_rule().name(&name).set_event_bus_name(on_bus.clone()).send().await.unwrap();
-        notices(aws, stack, &format!("the rule `{rule}` is not enabled")).await;
-        aws.events.enable_rule().name(&name).set_event_bus_name(on_bus).send().await.unwrap();
+/// Every rule of the stack: its name as the guard says it, its name in AWS, and its bus where that is our own.
+async fn rules_of(aws: &Aws, stack: &Stack) -> Vec<(String, String, Option<String>)> {
+    let prefix = format!("{}-", stack.name);
+    let mut found = Vec::new();
+    for bus in [None, Some(stack.output("OutcomeBusName").unwrap().to_owned())] {
+        let list = aws.events.list_rules().name_prefix(&prefix).set_event_bus_name(bus.clone()).send().await.unwrap();
+        for rule in list.rules() {
+            let name = rule.name().unwrap().to_owned();
+            found.push((name.strip_prefix(&prefix).unwrap().to_owned(), name, bus.clone()));
+        }
     }
-    is_whole(aws, stack, "those rules").await;
-    let findings = format!("{}-findings", stack.name);
-    aws.events.disable_rule().name(&findings).send().await.unwrap();
-    notices(aws, stack, "the rule `findings` is not enabled").await;
-    aws.events.enable_rule().name(&findings).send().await.unwrap();
-    is_whole(aws, stack, "the rule").await;
-
-    let isolate = format!("{}-isolate", stack.name);
-    let targets = aws.events.list_targets_by_rule().rule(&isolate).event_bus_name(bus).send().await.unwrap();
-    let targets = targets.targets().to_vec();
-    let remove = aws.events.remove_targets().rule(&isolate).event_bus_name(bus);
-    remove.ids(targets[0].id()).send().await.unwrap();
-    notices(aws, stack, "the rule `isolate` has lost its target").await;
-    let put = aws.events.put_targets().rule(&isolate).event_bus_name(bus);
-    put.set_targets(Some(targets)).send().await.unwrap();
-    is_whole(aws, stack, "the target").await;
+    // All that the template has, but for those of other Regions: one that the guard does not know would stand out.
+    let template = std::fs::read_to_string(common::settings().template).unwrap();
+    let count = |text: &str| template.matches(&format!("Type: AWS::Events::Rule\n{text}")).count();
+    assert_eq!(found.len(), count("") - count("    Condition: IsAway\n"), "{found:?}");
+    found
 }
 
-async fn permission(aws: &Aws, stack: &Stack) {
-    let function = stack.function(FunctionName::NotifyResponders);
-    let policy = aws.lambda.get_policy().function_name(&function).send().await.unwrap();
-    let policy: Value = serde_json::from_str(policy.policy().unwrap()).unwrap();
-    let statement = &policy["Statement"][0];
-    let (sid, source) =
-        (statement["Sid"].as_str().unwrap(), statement["Condition"]["ArnLike"]["AWS:SourceArn"].as_str().unwrap());
-    aws.lambda.remove_permission().function_name(&function).statement_id(sid).send().await.unwrap();
-    notices(aws, stack, "the rule `notify` may not invoke `notify-responders`").await;
-    let add = aws.lambda.add_permission().function_name(&function).statement_id(sid).action("lambda:InvokeFunction");
-    add.principal("events.amazonaws.com").source_arn(source).send().await.unwrap();
-    is_whole(aws, stack, "the permission").await;
+async fn rules(aws: &Aws, stack: &Stack) {
+    let rules = rules_of(aws, stack).await;
+    for (_, full, bus) in &rules {
+        aws.events.disable_rule().name(full).set_event_bus_name(bus.clone()).send().await.unwrap();
+    }
+    let said = swept(aws, stack).await;
+    for (name, ..) in &rules {
+        assert!(said.contains(&format!("the rule `{name}` is not enabled")), "`{name}` is not missed: {said}");
+    }
+    for (_, full, bus) in &rules {
+        aws.events.enable_rule().name(full).set_event_bus_name(bus.clone()).send().await.unwrap();
+    }
+    is_whole(aws, stack, "the rules").await;
+
+    let mut taken = Vec::new();
+    for (_, full, bus) in &rules {
+        let list = aws.events.list_targets_by_rule().rule(full).set_event_bus_name(bus.clone());
+        let targets = list.send().await.unwrap().targets.unwrap_or_default();
+        assert!(!targets.is_empty(), "`{full}` leads nowhere");
+        let remove = aws.events.remove_targets().rule(full).set_event_bus_name(bus.clone());
+        let ids = targets.iter().map(|target| target.id().to_owned()).collect();
+        remove.set_ids(Some(ids)).send().await.unwrap();
+        taken.push(targets);
+    }
+    let said = swept(aws, stack).await;
+    for (name, ..) in &rules {
+        assert!(said.contains(&format!("the rule `{name}` has lost its target")), "`{name}` is not missed: {said}");
+    }
+    for ((_, full, bus), targets) in rules.iter().zip(taken) {
+        let put = aws.events.put_targets().rule(full).set_event_bus_name(bus.clone());
+        put.set_targets(Some(targets)).send().await.unwrap();
+    }
+    is_whole(aws, stack, "the targets").await;
+}
+
+async fn permissions(aws: &Aws, stack: &Stack) {
+    let prefix = format!("{}-", stack.name);
+    let mut taken = Vec::new();
+    for name in FunctionName::ALL {
+        let function = stack.function(*name);
+        // Who is only asked, or only polls, admits nobody.
+        let Ok(policy) = aws.lambda.get_policy().function_name(&function).send().await else { continue };
+        let policy: Value = serde_json::from_str(policy.policy().unwrap()).unwrap();
+        for statement in policy["Statement"].as_array().unwrap() {
+            let text = |path: &str| statement.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            if text("/Principal/Service") != "events.amazonaws.com" {
+                continue;
+            }
+            let (sid, source) = (text("/Sid"), text("/Condition/ArnLike/AWS:SourceArn"));
+            aws.lambda.remove_permission().function_name(&function).statement_id(&sid).send().await.unwrap();
+            let rule = source.rsplit('/').next().unwrap().strip_prefix(&prefix).unwrap().to_owned();
+            taken.push((*name, sid, source, rule));
+        }
+    }
+    assert!(taken.len() >= 10, "{taken:?}");
+    let said = swept(aws, stack).await;
+    for (function, _, _, rule) in &taken {
+        let missing = format!("the rule `{rule}` may not invoke `{function}`");
+        assert!(said.contains(&missing), "`{missing}` is not said: {said}");
+    }
+    for (function, sid, source, _) in taken {
+        let add = aws.lambda.add_permission().function_name(stack.function(function)).statement_id(sid);
+        let add = add.action("lambda:InvokeFunction").principal("events.amazonaws.com").source_arn(source);
+        add.send().await.unwrap();
+    }
+    is_whole(aws, stack, "the permissions").await;
+}
+
+/// Sets a function's reserved concurrency; none where there was none.
+async fn reserve(aws: &Aws, function: &str, concurrency: Option<i32>) {
+    match concurrency {
+        Some(reserved) => {
+            let put = aws.lambda.put_function_concurrency().function_name(function);
+            put.reserved_concurrent_executions(reserved).send().await.unwrap();
+        }
+        None => {
+            aws.lambda.delete_function_concurrency().function_name(function).send().await.unwrap();
+        }
+    }
+}
+
+/// All functions but the guard itself, which is what looks.
+fn others() -> impl Iterator<Item = FunctionName> {
+    FunctionName::ALL.iter().copied().filter(|name| *name != FunctionName::GuardContainment)
 }
 
 async fn functions(aws: &Aws, stack: &Stack) {
-    let function = stack.function(FunctionName::QuarantinePrincipal);
-    let zero = aws.lambda.put_function_concurrency().function_name(&function);
-    zero.reserved_concurrent_executions(0).send().await.unwrap();
-    notices(aws, stack, "the function `quarantine-principal` has concurrency 0").await;
-    aws.lambda.delete_function_concurrency().function_name(&function).send().await.unwrap();
+    let mut before = Vec::new();
+    for name in FunctionName::ALL {
+        let read = aws.lambda.get_function_concurrency().function_name(stack.function(*name)).send().await.unwrap();
+        before.push((*name, read.reserved_concurrent_executions()));
+    }
+    for name in others() {
+        reserve(aws, &stack.function(name), Some(0)).await;
+    }
+    let said = swept(aws, stack).await;
+    for name in others() {
+        assert!(said.contains(&format!("the function `{name}` has concurrency 0")), "`{name}` is not missed: {said}");
+    }
+    // A guard that is stopped says nothing, and its heartbeat stops: that is an alarm.
+    let guard = stack.function(FunctionName::GuardContainment);
+    reserve(aws, &guard, Some(0)).await;
+    assert!(aws.lambda.invoke().function_name(&guard).send().await.is_err(), "the guard runs at concurrency 0");
+    for (name, concurrency) in before {
+        reserve(aws, &stack.function(name), concurrency).await;
+    }
     is_whole(aws, stack, "the concurrency").await;
 
-    for polls in [FunctionName::PublishOutcomes, FunctionName::RevokeSessions, FunctionName::SnapshotLogs] {
-        let mappings =
-            aws.lambda.list_event_source_mappings().function_name(stack.function(polls)).send().await.unwrap();
-        let uuid = mappings.event_source_mappings()[0].uuid().unwrap();
-        aws.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
-        notices(aws, stack, &format!("the event source of `{polls}` is off")).await;
-        aws.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
-        is_whole(aws, stack, "the event source").await;
+    let role = |name: FunctionName| {
+        let account = gameday::aws::ACCOUNT;
+        format!("arn:aws:iam::{account}:role/firebreak/{}", stack.function(name))
+    };
+    for name in others() {
+        let foreign = if name == FunctionName::NotifyResponders {
+            FunctionName::SnapshotLogs
+        } else {
+            FunctionName::NotifyResponders
+        };
+        let update = aws.lambda.update_function_configuration().function_name(stack.function(name));
+        update.role(role(foreign)).send().await.unwrap();
+    }
+    let said = swept(aws, stack).await;
+    for name in others() {
+        assert!(
+            said.contains(&format!("the function `{name}` runs as another role")),
+            "`{name}` is not missed: {said}"
+        );
+    }
+    for name in others() {
+        let function = stack.function(name);
+        gameday::scene::until_updated(aws, &function).await.unwrap();
+        let update = aws.lambda.update_function_configuration().function_name(&function);
+        update.role(role(name)).send().await.unwrap();
+        gameday::scene::until_updated(aws, &function).await.unwrap();
+    }
+    is_whole(aws, stack, "the roles").await;
+}
+
+/// Each of a function's event sources by itself: one that is on does not hide another that is off.
+async fn event_sources(aws: &Aws, stack: &Stack) {
+    let mut sources = Vec::new();
+    for name in FunctionName::ALL {
+        let list = aws.lambda.list_event_source_mappings().function_name(stack.function(*name));
+        let found = list.send().await.unwrap().event_source_mappings.unwrap_or_default();
+        sources.push((*name, found.iter().map(|source| source.uuid().unwrap().to_owned()).collect::<Vec<_>>()));
+    }
+    let most = sources.iter().map(|(_, uuids)| uuids.len()).max().unwrap();
+    assert!(most > 0 && sources.iter().filter(|(_, uuids)| !uuids.is_empty()).count() >= 5, "{sources:?}");
+    for number in 0..most {
+        let these = || sources.iter().filter_map(|(name, uuids)| Some((*name, uuids.get(number)?)));
+        for (_, uuid) in these() {
+            aws.lambda.update_event_source_mapping().uuid(uuid).enabled(false).send().await.unwrap();
+        }
+        let said = swept(aws, stack).await;
+        for (name, _) in these() {
+            assert!(said.contains(&format!("the event source of `{name}` is off")), "`{name}` is not missed: {said}");
+        }
+        for (_, uuid) in these() {
+            aws.lambda.update_event_source_mapping().uuid(uuid).enabled(true).send().await.unwrap();
+        }
+        is_whole(aws, stack, "the event sources").await;
     }
 }
 
@@ -136,26 +261,82 @@ async fn topic_table_and_trail(aws: &Aws, stack: &Stack) {
     is_whole(aws, stack, "the trail").await;
 }
 
-async fn queues(aws: &Aws, stack: &Stack) {
-    for (queue, attribute, what) in [
-        ("recheck", QueueAttributeName::RedrivePolicy, "what fails in the queue `recheck` goes nowhere"),
-        ("recheck", QueueAttributeName::Policy, "the queue `recheck` does not let the rule `watch` in"),
-        ("evidence", QueueAttributeName::RedrivePolicy, "what fails in the queue `evidence` goes nowhere"),
-        ("trace", QueueAttributeName::Policy, "the queue `trace` does not let the rule `trace` in"),
-        ("delivery-failures", QueueAttributeName::Policy, "what the rule `findings` cannot deliver is lost"),
-    ] {
-        let named = aws.sqs.get_queue_url().queue_name(format!("{}-{queue}", stack.name)).send().await.unwrap();
-        let url = named.queue_url().unwrap();
-        let read =
-            aws.sqs.get_queue_attributes().queue_url(url).attribute_names(attribute.clone()).send().await.unwrap();
-        let before = read.attributes().unwrap()[&attribute].clone();
-        let set =
-            |value: &str| aws.sqs.set_queue_attributes().queue_url(url).attributes(attribute.clone(), value).send();
-        set("").await.unwrap();
-        notices(aws, stack, what).await;
-        set(&before).await.unwrap();
-        is_whole(aws, stack, &format!("`{queue}`")).await;
+/// The stack's queues: name as the guard says it, URL, and attributes.
+async fn queues_of(aws: &Aws, stack: &Stack) -> Vec<(String, String, HashMap<QueueAttributeName, String>)> {
+    let prefix = format!("{}-", stack.name);
+    let list = aws.sqs.list_queues().queue_name_prefix(&prefix).send().await.unwrap();
+    let mut queues = Vec::new();
+    for url in list.queue_urls() {
+        let name = url.rsplit('/').next().unwrap().strip_prefix(&prefix).unwrap().to_owned();
+        let read = aws.sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+        queues.push((name, url.clone(), read.send().await.unwrap().attributes.unwrap_or_default()));
     }
+    queues
+}
+
+/// The rules of ours that a queue's policy lets in.
+fn let_in(policy: &str, stack: &Stack) -> Vec<String> {
+    let policy: Value = serde_json::from_str(policy).unwrap();
+    let mut rules = Vec::new();
+    for statement in policy["Statement"].as_array().unwrap() {
+        let sources = &statement["Condition"]["ArnEquals"]["aws:SourceArn"];
+        let sources = sources.as_array().cloned().unwrap_or_else(|| vec![sources.clone()]);
+        let names = sources.iter().filter_map(Value::as_str).filter_map(|arn| arn.rsplit('/').next());
+        rules.extend(names.filter_map(|name| name.strip_prefix(&format!("{}-", stack.name))).map(str::to_owned));
+    }
+    rules
+}
+
+async fn queues(aws: &Aws, stack: &Stack) {
+    let queues = queues_of(aws, stack).await;
+    for (attribute, at_least) in [(QueueAttributeName::RedrivePolicy, 4), (QueueAttributeName::Policy, 15)] {
+        let mut missing = Vec::new();
+        for (name, url, before) in &queues {
+            let Some(value) = before.get(&attribute).filter(|value| !value.is_empty()) else { continue };
+            if attribute == QueueAttributeName::RedrivePolicy {
+                missing.push(format!("what fails in the queue `{name}` goes nowhere"));
+            } else {
+                missing.extend(let_in(value, stack).into_iter().map(|rule| match name.as_str() {
+                    "delivery-failures" => format!("what the rule `{rule}` cannot deliver is lost"),
+                    _ => format!("the queue `{name}` does not let the rule `{rule}` in"),
+                }));
+            }
+            let set = aws.sqs.set_queue_attributes().queue_url(url);
+            set.attributes(attribute.clone(), "").send().await.unwrap();
+        }
+        assert!(missing.len() >= at_least, "{missing:?}");
+        let said = swept(aws, stack).await;
+        for one in &missing {
+            assert!(said.contains(one), "`{one}` is not said: {said}");
+        }
+        for (_, url, before) in &queues {
+            if let Some(value) = before.get(&attribute).filter(|value| !value.is_empty()) {
+                let set = aws.sqs.set_queue_attributes().queue_url(url);
+                set.attributes(attribute.clone(), value).send().await.unwrap();
+            }
+        }
+        is_whole(aws, stack, "the queues").await;
+    }
+
+    // Nothing polls the queues of what failed: they can be made again as they were.
+    let failures: Vec<_> = queues.iter().filter(|(name, ..)| name.ends_with("-failures")).collect();
+    assert!(failures.len() >= 6, "{failures:?}");
+    for (_, url, _) in &failures {
+        aws.sqs.delete_queue().queue_url(url).send().await.unwrap();
+    }
+    let said = swept(aws, stack).await;
+    for (name, ..) in &failures {
+        assert!(said.contains(&format!("the queue `{name}` does not exist")), "`{name}` is not missed: {said}");
+    }
+    for (_, url, before) in &failures {
+        let create = aws.sqs.create_queue().queue_name(url.rsplit('/').next().unwrap());
+        create.send().await.unwrap();
+        if let Some(policy) = before.get(&QueueAttributeName::Policy).filter(|policy| !policy.is_empty()) {
+            let set = aws.sqs.set_queue_attributes().queue_url(url);
+            set.attributes(QueueAttributeName::Policy, policy).send().await.unwrap();
+        }
+    }
+    is_whole(aws, stack, "the queues of failures").await;
 }
 
 async fn keys(aws: &Aws, stack: &Stack) {
@@ -260,6 +441,14 @@ async fn changed(aws: &Aws, stack: &Stack) {
     is_whole(aws, stack, "the topic's policy").await;
 }
 
+/// The last: a stream that is enabled again is another one, which nobody reads.
+async fn stream(aws: &Aws, stack: &Stack) {
+    let off = StreamSpecification::builder().stream_enabled(false).build().unwrap();
+    let update = aws.dynamodb.update_table().table_name(stack.output("LedgerTableName").unwrap());
+    update.stream_specification(off).send().await.unwrap();
+    notices(aws, stack, "the ledger has no stream").await;
+}
+
 #[test]
 fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
     common::in_the_theatre(|theatre| async {
@@ -267,13 +456,15 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
         let aws = &theatre.aws;
         is_whole(aws, stack, "the beginning").await;
         rules(aws, stack).await;
-        permission(aws, stack).await;
+        permissions(aws, stack).await;
         functions(aws, stack).await;
+        event_sources(aws, stack).await;
         deny_policy(aws, stack).await;
         topic_table_and_trail(aws, stack).await;
         queues(aws, stack).await;
         keys(aws, stack).await;
         changed(aws, stack).await;
         deafened(aws, stack).await;
+        stream(aws, stack).await;
     });
 }

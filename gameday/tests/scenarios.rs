@@ -5,7 +5,7 @@ mod common;
 use gameday::scenarios;
 
 /// Played in a theatre of their own (`adversary.rs`): what the adversary leaves behind is nobody else's scene.
-const ALONE: [&str; 2] = ["adversary-under-the-policy", "adversary-under-both-policies"];
+const ALONE: [&str; 3] = ["adversary-blinds-the-guard", "adversary-under-the-policy", "adversary-under-both-policies"];
 
 /// Who is quicker, the thief or the guard, is a score and no test: the game day plays it and prints it.
 const RACE: &str = "adversary-without-the-policy";

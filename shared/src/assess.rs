@@ -67,6 +67,9 @@ enum Cut {
     Short(&'static str),
 }
 
+/// An answer without the list that was asked for says nothing about who is in it.
+const NO_LIST: Cut = Cut::Short("an answer holds no list");
+
 impl From<ActionError> for Cut {
     fn from(error: ActionError) -> Self {
         Self::Failed(error)
@@ -167,7 +170,8 @@ impl Assessment {
         loop {
             let request = lambda.list_functions().max_items(50).set_marker(pages.token.clone());
             let page = request.send().await.map_err(|e| ActionError::of("lambda:ListFunctions", region.as_str(), e))?;
-            for function in page.functions() {
+            let functions = page.functions.ok_or(NO_LIST)?;
+            for function in &functions {
                 if let (Some(arn), Some(role)) = (function.function_arn(), function.role()) {
                     scan.saw(arn, role);
                 }
@@ -190,7 +194,7 @@ impl Assessment {
             let request = ecs.list_task_definition_families().status(active).max_results(100);
             let page = request.set_next_token(pages.token.clone()).send().await;
             let page = page.map_err(|e| ActionError::of("ecs:ListTaskDefinitionFamilies", region.as_str(), e))?;
-            families.extend(page.families.unwrap_or_default());
+            families.extend(page.families.ok_or(NO_LIST)?);
             more = pages.turn(page.next_token)?;
         }
         for family in families.iter().take(MOST_FAMILIES) {

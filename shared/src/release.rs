@@ -370,7 +370,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::evidence::testing::item;
     use crate::ledger::Seal;
-    use crate::testing::{Wire, ok, role_order};
+    use crate::testing::{Odd, Wire, ok, role_order};
 
     pub(crate) fn releasing(wire: &Wire, revoke_function: Option<&str>) -> Releasing {
         let sdk = wire.config();
@@ -424,6 +424,40 @@ pub(crate) mod tests {
             assert_eq!(end.is_ok(), begun.is_empty(), "{end:?}");
             let put = wire.requests().into_iter().find(|request| request.contains(".PutItem")).unwrap();
             assert!(put.contains(&format!(r#""state":{{"S":"{state}"}}"#)), "{put}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_no_use_ends_a_release_that_is_not_complete() {
+        use crate::evidence::testing::items;
+        let (ordered, step) = role_order("orders");
+        let long_ago = clock::now() - jiff::SignedDuration::from_hours(24);
+        let ordered = Incident { ordered_at: Some(long_ago), state: IncidentState::Ordered, ..ordered };
+        let applied = StepRecord { state: StepState::Applied, ..ordered.step_record(&step, long_ago) };
+        for odd in Odd::ALL {
+            let stored = item(&Record::Incident(Box::new(ordered.clone())));
+            let steps = items(&[Record::Step(Box::new(applied.clone()))]);
+            let ledger = Wire::odd(Odd::Hollow, [(".GetItem", stored), (".Query", steps)]);
+            let aws = Wire::odd(odd, [] as [(&str, _); 0]);
+            let of_aws = releasing(&aws, None);
+            // With and without the function that revokes: what it answers is not believed, and the ledger shows nothing.
+            for revokes in [None, Some("revoke".to_owned())] {
+                let releasing = Releasing {
+                    ledger: releasing(&ledger, None).ledger,
+                    iam: of_aws.iam.clone(),
+                    lambda: of_aws.lambda.clone(),
+                    sdk: of_aws.sdk.clone(),
+                    revoke_function: revokes.clone(),
+                    ..releasing(&ledger, None)
+                };
+                let failure = releasing.handle(&request(&ordered, revokes.is_none()), "i").await.unwrap_err();
+                let ended = ledger
+                    .requests()
+                    .iter()
+                    .any(|r| r.contains(r#""state":{"S":"released"}"#) || r.contains(r#""state":{"S":"reverted"}"#));
+                assert!(!ended, "{odd:?}, {revokes:?}: {failure}; {:?}", ledger.requests());
+            }
+            assert!((1..10).contains(&aws.requests().len()), "{odd:?}: {:?}", aws.requests());
         }
     }
 

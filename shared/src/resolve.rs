@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::action::{ActionError, Permission, Resource};
 use crate::clients;
+use crate::paging::Tokens;
 
 /// What finding them needs.
 pub const PERMISSIONS: &[Permission] = &[
@@ -154,24 +155,32 @@ impl Resolver<'_> {
     /// IAM finds nobody by id: the list is read to where it stands.
     async fn by_id(&self, kind: PrincipalKind, id: &UniqueId, lookup: &Lookup) -> Result<Principal, ResolveError> {
         let wanted = id.as_str();
-        let mut found = None;
+        let (mut found, mut tokens) = (None, Tokens::default());
         match kind {
             PrincipalKind::Role => {
+                let call = "iam:ListRoles";
                 let mut pages = self.iam.list_roles().max_items(1000).into_paginator().send();
                 while found.is_none()
                     && let Some(page) = pages.next().await
                 {
-                    let page = page.map_err(|e| ActionError::of("iam:ListRoles", wanted, e))?;
-                    found = page.roles.into_iter().find(|role| role.role_id == wanted).map(|role| role.arn);
+                    let page = page.map_err(|e| ActionError::of(call, wanted, e))?;
+                    found = page.roles.iter().find(|role| role.role_id == wanted).map(|role| role.arn.clone());
+                    if found.is_none() {
+                        tokens.next(page.marker(), call, wanted)?;
+                    }
                 }
             }
             PrincipalKind::User => {
+                let call = "iam:ListUsers";
                 let mut pages = self.iam.list_users().max_items(1000).into_paginator().send();
                 while found.is_none()
                     && let Some(page) = pages.next().await
                 {
-                    let page = page.map_err(|e| ActionError::of("iam:ListUsers", wanted, e))?;
-                    found = page.users.into_iter().find(|user| user.user_id == wanted).map(|user| user.arn);
+                    let page = page.map_err(|e| ActionError::of(call, wanted, e))?;
+                    found = page.users.iter().find(|user| user.user_id == wanted).map(|user| user.arn.clone());
+                    if found.is_none() {
+                        tokens.next(page.marker(), call, wanted)?;
+                    }
                 }
             }
         }
@@ -285,7 +294,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Wire, json_error, ok, query_error};
+    use crate::testing::{Odd, Wire, json_error, ok, query_error};
 
     async fn led_to(wire: &Wire, lookup: &Lookup) -> Result<Principal, ResolveError> {
         let sdk = wire.config();
@@ -420,6 +429,31 @@ mod tests {
         assert_eq!(wire.requests().len(), 2, "the pages after it are not read");
         let wire = Wire::answering([ok(roles(&[("a", "AROAEXAMPLE000000001")], None))]);
         assert!(problem(&wire, &lookup).await.contains("leads to nobody"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_no_use_leads_to_nobody_and_nowhere_round() {
+        let function = "arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap();
+        let by_id = |kind, id: &str| Lookup::UniqueId { kind, id: id.parse().unwrap() };
+        let lookups = [
+            Lookup::Function { function },
+            profile(PROFILE),
+            task(),
+            by_id(PrincipalKind::Role, "AROAEXAMPLE000000002"),
+            by_id(PrincipalKind::User, "AIDAEXAMPLE000000002"),
+            Lookup::Federation { access_key: "ASIAEXAMPLEFED000001".parse().unwrap() },
+        ];
+        for odd in Odd::ALL {
+            for lookup in &lookups {
+                let wire = Wire::odd(odd, [] as [(&str, _); 0]);
+                let error = led_to(&wire, lookup).await.unwrap_err();
+                let calls = wire.requests().len();
+                assert!((1..5).contains(&calls), "{odd:?}, {lookup}: {calls} calls, {error}");
+                // A list that was not read to its end does not say that somebody is not in it.
+                let circle = matches!((odd, lookup), (Odd::Repeating | Odd::Circling, Lookup::UniqueId { .. }));
+                assert_eq!(error.to_string().contains("nobody"), !circle, "{odd:?}, {lookup}: {error}");
+            }
+        }
     }
 
     fn record(key: &str) -> String {

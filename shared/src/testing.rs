@@ -24,6 +24,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::action::Order;
 use crate::clock;
 
+mod odd;
+
+pub(crate) use odd::Odd;
+
 /// One answer of the wire.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -112,8 +116,10 @@ fn bounded(boundary: Option<&str>) -> String {
 
 #[derive(Debug, Default)]
 struct Script {
-    /// What is not scripted is answered with nothing.
-    hollow: bool,
+    /// How what is not scripted is answered, whatever it is.
+    odd: Option<Odd>,
+    /// What is answered whenever a request holds this.
+    standing: Vec<(String, Answer)>,
     answers: VecDeque<Answer>,
     requests: Vec<String>,
     hosts: Vec<String>,
@@ -129,15 +135,16 @@ impl Wire {
         Self(Arc::new(Mutex::new(Script { answers: answers.into_iter().collect(), ..Script::default() })))
     }
 
-    /// A wire that answers in this order, and then as a hollow one.
+    /// A wire that answers in this order, and then with nothing in its answers.
     pub(crate) fn hollow_after(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers = answers.into_iter().collect();
-        Self(Arc::new(Mutex::new(Script { hollow: true, answers, ..Script::default() })))
+        Self(Arc::new(Mutex::new(Script { odd: Some(Odd::Hollow), answers, ..Script::default() })))
     }
 
-    /// A wire whose answers are well-formed and hold nothing.
-    pub(crate) fn hollow() -> Self {
-        Self(Arc::new(Mutex::new(Script { hollow: true, ..Script::default() })))
+    /// A wire whose answers are well-formed and of no use, but for those to requests that hold one of these.
+    pub(crate) fn odd<T: Into<String>>(odd: Odd, but: impl IntoIterator<Item = (T, Answer)>) -> Self {
+        let standing = but.into_iter().map(|(part, answer)| (part.into(), answer)).collect();
+        Self(Arc::new(Mutex::new(Script { odd: Some(odd), standing, ..Script::default() })))
     }
 
     /// The configuration of a client on this wire; no retries, so that every call is one request.
@@ -180,9 +187,12 @@ impl HttpConnector for Wire {
         let line =
             [request.method(), path, target, &body].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>();
         let mut script = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        script.requests.push(line.join(" "));
+        let line = line.join(" ");
+        script.requests.push(line.clone());
         script.hosts.push(uri.split('/').next().unwrap_or_default().to_owned());
-        let scripted = script.answers.pop_front().or_else(|| script.hollow.then(|| hollow(&body)));
+        let standing = script.standing.iter().find(|(part, _)| line.contains(part)).map(|(_, answer)| answer.clone());
+        let odd = script.odd.filter(|_| script.requests.len() <= odd::MOST).map(|odd| odd.answer(&line));
+        let scripted = script.answers.pop_front().or(standing).or(odd);
         let result = match scripted {
             Some(Answer::Http(status, body)) => {
                 let status = status.try_into().unwrap_or_else(|_| unreachable!("a test scripts valid statuses"));
@@ -193,14 +203,6 @@ impl HttpConnector for Wire {
             None => Err(ConnectorError::user("the script has no answer for this request".into())),
         };
         HttpConnectorFuture::ready(result)
-    }
-}
-
-/// An answer without its members, in the protocol of the request.
-fn hollow(request: &str) -> Answer {
-    match request.strip_prefix("Action=").and_then(|rest| rest.split('&').next()) {
-        Some(call) => ok(format!("<{call}Response><{call}Result/></{call}Response>")),
-        None => ok("{}"),
     }
 }
 

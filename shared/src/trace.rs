@@ -311,17 +311,20 @@ impl<'a> Place<'a> {
                     return if error.is_transient() { End::Busy(why) } else { End::Closed(why) };
                 }
             };
-            let records = answer.events().iter().filter_map(|event| event.cloud_trail_event());
+            let Some(events) = answer.events else {
+                return End::Busy("an answer holds no list of records".to_owned());
+            };
+            let records = events.iter().filter_map(|event| event.cloud_trail_event());
             let records: Vec<Value> = records.filter_map(|text| serde_json::from_str(text).ok()).collect();
             self.reached = records.iter().filter_map(time).min().into_iter().chain(self.reached).min();
             let records = records.into_iter();
             found.extend(records.filter_map(|record| chain::read(&record)).filter(leads_anywhere));
-            // A token that comes again would never end.
-            let next = answer.next_token.filter(|next| !next.is_empty() && Some(next) != token.as_ref());
-            if next.is_none() {
-                return End::Whole;
+            let Some(next) = answer.next_token.filter(|next| !next.is_empty()) else { return End::Whole };
+            // A token that comes again would never end, and what lies behind it was not read.
+            if token.as_ref() == Some(&next) {
+                return End::Busy("an answer repeats its token".to_owned());
             }
-            token = next;
+            token = Some(next);
         }
         End::Cut
     }

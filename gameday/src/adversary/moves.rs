@@ -71,6 +71,10 @@ pub enum Move {
     RemovePermission,
     /// Sets the concurrency of the function that quarantines to 0.
     StopResponder,
+    /// Sets the concurrency of the guard to 0.
+    StopGuard,
+    /// Disables the rule that tells the guard of changes.
+    DisableChanges,
     /// Stops the trail.
     StopTrail,
     /// Disables the key that the ledger's records are sealed with.
@@ -100,10 +104,12 @@ impl Move {
         Self::RecreateRole,
     ];
 
-    /// What is done once, as soon as there is time: first what outlives the session. (A record is not forged: against
-    /// whoever may write the ledger there is the policy, and nothing else to measure.)
+    /// What is done once, as soon as there is time: first what outlives the session.
     pub const GREEDY: [Self; 6] =
         [Self::ChainRole, Self::MintRole, Self::WidenTrust, Self::TagItself, Self::FillQuota, Self::ForgeEvent];
+
+    /// What blinds the guard in the midst of a bout: it neither hears of what is undone, nor looks. And a record of its own.
+    pub const AGAINST_THE_GUARD: [Self; 3] = [Self::StopGuard, Self::DisableChanges, Self::ForgeRecord];
 
     /// What makes a credential, a principal or a way in: what outlives the session.
     pub const MINTING: [Self; 8] = [
@@ -118,12 +124,14 @@ impl Move {
     ];
 
     /// What blinds Firebreak or takes its parts away: put right by the operator afterwards.
-    pub const BLINDING: [Self; 9] = [
+    pub const BLINDING: [Self; 11] = [
         Self::InvokeRelease,
         Self::EmptyDenyPolicy,
         Self::DisableRule,
         Self::RemovePermission,
         Self::StopResponder,
+        Self::StopGuard,
+        Self::DisableChanges,
         Self::StopTrail,
         Self::DisableKey,
         Self::ForgeEvent,
@@ -157,6 +165,8 @@ impl Move {
             Self::DisableRule => "disables the rule",
             Self::RemovePermission => "removes the rule's permission",
             Self::StopResponder => "stops the responder",
+            Self::StopGuard => "stops the guard",
+            Self::DisableChanges => "disables the rule that tells of changes",
             Self::StopTrail => "stops the trail",
             Self::DisableKey => "disables the key of the seals",
             Self::Unsubscribe => "unsubscribes the responders",
@@ -214,6 +224,12 @@ impl From<Outcome> for Made {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, gained: None }
     }
+}
+
+/// Sets a function's concurrency to 0.
+async fn stop(aws: &Aws, function: String) -> Outcome {
+    let put = aws.lambda.put_function_concurrency().function_name(function);
+    outcome(put.reserved_concurrent_executions(0).send().await)
 }
 
 impl Target {
@@ -284,11 +300,9 @@ impl Target {
                 let remove = aws.lambda.remove_permission().function_name(function).statement_id(sid);
                 outcome(remove.send().await).into()
             }
-            Move::StopResponder => {
-                let function = self.stack.function(FunctionName::QuarantinePrincipal);
-                let put = aws.lambda.put_function_concurrency().function_name(function);
-                outcome(put.reserved_concurrent_executions(0).send().await).into()
-            }
+            Move::StopResponder => stop(aws, self.stack.function(FunctionName::QuarantinePrincipal)).await.into(),
+            Move::StopGuard => stop(aws, self.stack.function(FunctionName::GuardContainment)).await.into(),
+            Move::DisableChanges => outcome(aws.events.disable_rule().name(self.changes()).send().await).into(),
             Move::DisableKey => {
                 outcome(aws.kms.disable_key().key_id(self.stack.output("SealKeyArn")?).send().await).into()
             }
@@ -322,6 +336,11 @@ impl Target {
     /// The rule that drills, and here findings, come by.
     pub fn rule(&self) -> String {
         format!("{}-drill-findings", self.stack.name)
+    }
+
+    /// The rule that tells the guard of changes.
+    pub fn changes(&self) -> String {
+        format!("{}-changes", self.stack.name)
     }
 
     /// The name of one of the users that it makes.

@@ -29,6 +29,14 @@ pub const ONE_BOUT: Scenario = Scenario {
     play: |stage| -> Playing<'_> { Box::pin(one_bout(stage)) },
 };
 
+/// The same where events are late, by a thief who fights for its session.
+pub const ONE_LATE_BOUT: Scenario = Scenario {
+    name: "adversary-in-one-late-bout",
+    summary: "a thief with an administrator's session strips, events come after five seconds, and the guard wins",
+    house: House::Enforcing,
+    play: |stage| -> Playing<'_> { Box::pin(one_late_bout(stage)) },
+};
+
 /// Bout by bout: from a call to its event, and what the thief goes for.
 const BOUTS: [(Duration, Greed); 6] = [
     (Duration::from_secs(2), Greed::Alone),
@@ -54,7 +62,23 @@ async fn play(stage: &mut Stage) -> Result<()> {
 }
 
 async fn one_bout(stage: &mut Stage) -> Result<()> {
-    let score = bout(stage, Duration::from_secs(2), Greed::Minting).await?;
+    won(stage, Duration::from_secs(2), Greed::Minting).await
+}
+
+async fn one_late_bout(stage: &mut Stage) -> Result<()> {
+    won(stage, Duration::from_secs(5), Greed::Alone).await
+}
+
+/// Not only is the thief out: it is said, with when.
+async fn won(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<()> {
+    let score = bout(stage, delay, greed).await?;
+    for line in table(std::slice::from_ref(&score)) {
+        stage.tell("the race", Tone::Plain, &line);
+    }
+    let (out, settled) = (score.out_after_ms, score.settled_ms);
+    let after = out.zip(settled).is_some_and(|(out, settled)| settled > out);
+    let name = format!("events after {delay:?}, {greed:?}: the guard calls it settled");
+    stage.check(judged(&name, "after the thief is out", format!("out {out:?} ms, settled {settled:?} ms"), after));
     stage.score(score);
     stage.nothing_failed().await
 }

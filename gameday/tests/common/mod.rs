@@ -8,6 +8,7 @@
     reason = "each test program uses its part; a test fails by a panic"
 )]
 
+pub(crate) mod lives;
 pub(crate) mod mortal;
 pub(crate) mod table;
 

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_config::SdkConfig;
+use aws_smithy_async::time::{SharedTimeSource, StaticTimeSource};
 use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 /// Where the process is killed: at its call of this number, from 0; or at its call of this number of a kind.
@@ -41,6 +43,8 @@ pub(crate) struct Mortal {
     kill: Option<Kill>,
     /// The kind of calls that are counted; all where there is none.
     of: Option<String>,
+    /// The time that its calls are signed with, where its clock is wrong.
+    signs_at: Option<Timestamp>,
     calls: Arc<AtomicUsize>,
     /// The kind of each call that was made, in order.
     made: Arc<Mutex<Vec<String>>>,
@@ -66,7 +70,13 @@ impl Mortal {
     /// A process that lives as long as it wants to.
     pub(crate) fn undisturbed() -> Self {
         let inner = SharedHttpConnector::new(Connector::builder().build_http());
-        Self { inner, kill: None, of: None, calls: Arc::default(), made: Arc::default(), killed: Arc::default() }
+        let (calls, made, killed) = (Arc::default(), Arc::default(), Arc::default());
+        Self { inner, kill: None, of: None, signs_at: None, calls, made, killed }
+    }
+
+    /// A process on a machine whose clock is so far off: ahead, or behind where it is negative.
+    pub(crate) fn with_a_clock_off_by(off: SignedDuration) -> Self {
+        Self { signs_at: Some(firebreak_shared::clock::now() + off), ..Self::undisturbed() }
     }
 
     /// How many calls it has made.
@@ -83,7 +93,11 @@ impl Mortal {
     pub(crate) fn config(&self, like: &SdkConfig) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let client = http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone());
-        like.to_builder().http_client(SharedHttpClient::new(client)).build()
+        let mut config = like.to_builder().http_client(SharedHttpClient::new(client));
+        if let Some(at) = self.signs_at {
+            config.set_time_source(Some(SharedTimeSource::new(StaticTimeSource::new(at.into()))));
+        }
+        config.build()
     }
 
     /// Runs the work to its end, or until the process is killed: `None`.

@@ -30,16 +30,22 @@ pub(crate) async fn create(aws: &Aws, name: &str) {
     assert_eq!(table.table.unwrap().table_status, Some(TableStatus::Active));
 }
 
-/// All records by their keys, but for times, seals, and how often something was tried or written.
+/// All records by their keys, but for times, seals, and how often something was tried, looked at or written.
 pub(crate) async fn records(aws: &Aws, name: &str) -> BTreeMap<String, String> {
     let mut pages = aws.dynamodb.scan().table_name(name).consistent_read(true).into_paginator().items().send();
     let mut records = BTreeMap::new();
     while let Some(item) = pages.next().await {
         let mut record: Value = serde_dynamo::from_item(item.unwrap()).unwrap();
         let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        // What was found undone is kept under a digest of its time: found twice, it is one occasion.
+        if record["kind"] == "tamper" {
+            for name in ["key", "sk"] {
+                record[name] = Value::from("KEY");
+            }
+        }
         let keys = format!("{} {}", text(&record, "pk"), text(&record, "sk"));
         // The seal is over the times as well.
-        for name in ["attempts", "seal", "version"] {
+        for name in ["attempts", "checks", "rounds", "seal", "version"] {
             record.as_object_mut().unwrap().remove(name);
         }
         records.insert(without_times(&keys), without_times(&record.to_string()));

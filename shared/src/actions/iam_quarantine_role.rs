@@ -10,6 +10,7 @@ use crate::action::{
 };
 use crate::actions::iam_deny_policy::{self, emptied, filled_by, which_is_gone};
 use crate::actions::target::{principal, role};
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::QuarantineRole,
@@ -44,13 +45,13 @@ impl QuarantineRole {
     }
 
     async fn attached(&self, role: &str) -> Result<Vec<String>, ActionError> {
-        let mut pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().items().send();
-        let mut arns = Vec::new();
-        while let Some(policy) = pages.next().await {
-            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedRolePolicies", role, e))?;
-            arns.extend(policy.policy_arn);
-        }
-        Ok(arns)
+        let pages = self.iam.list_attached_role_policies().role_name(role).into_paginator().send();
+        let pages = paging::read(pages, "iam:ListAttachedRolePolicies", role).await?;
+        Ok(pages
+            .into_iter()
+            .flat_map(|page| page.attached_policies.unwrap_or_default())
+            .filter_map(|p| p.policy_arn)
+            .collect())
     }
 
     async fn is_attached(&self, role: &str) -> Result<Verified, ActionError> {

@@ -11,6 +11,7 @@ use crate::action::{
 };
 use crate::actions::iam_deny_policy::{self, emptied, filled_by, which_is_gone};
 use crate::actions::target::{principal, user};
+use crate::paging;
 
 pub(super) static RECORD: ActionRecord = ActionRecord {
     id: ActionId::QuarantineUser,
@@ -45,13 +46,13 @@ impl QuarantineUser {
     }
 
     async fn attached(&self, user: &str) -> Result<Vec<String>, ActionError> {
-        let mut pages = self.iam.list_attached_user_policies().user_name(user).into_paginator().items().send();
-        let mut arns = Vec::new();
-        while let Some(policy) = pages.next().await {
-            let policy = policy.map_err(|e| ActionError::of("iam:ListAttachedUserPolicies", user, e))?;
-            arns.extend(policy.policy_arn);
-        }
-        Ok(arns)
+        let pages = self.iam.list_attached_user_policies().user_name(user).into_paginator().send();
+        let pages = paging::read(pages, "iam:ListAttachedUserPolicies", user).await?;
+        Ok(pages
+            .into_iter()
+            .flat_map(|page| page.attached_policies.unwrap_or_default())
+            .filter_map(|p| p.policy_arn)
+            .collect())
     }
 
     async fn is_attached(&self, user: &str) -> Result<Verified, ActionError> {

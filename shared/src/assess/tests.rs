@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::testing::items;
-use crate::testing::{Answer as Wired, Wire, json_error, ok, query_error};
+use crate::testing::{Answer as Wired, Odd, Wire, json_error, ok, query_error};
 
 const ACCOUNT: &str = "111122223333";
 
@@ -286,5 +286,22 @@ async fn anything_but_the_schedule_and_a_deployment_is_malformed() {
     for payload in [json!({}), json!([]), json!({"source": "aws.events"}), json!({"detail-type": "Scheduled Event"})] {
         let end = assessment.handle(&payload).await;
         assert!(matches!(end, Err(Failure::Malformed(_))), "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_no_use_takes_nobody_from_the_inventory() {
+    let long_ago = "2026-01-12T08:00:00Z".parse().unwrap();
+    let known = [record("shared", &[function("eu-west-1", "orders")], long_ago)];
+    for odd in [Odd::Hollow, Odd::Repeating, Odd::Circling] {
+        let of = |odd| Wire::odd(odd, [] as [(&str, _); 0]);
+        let ledger = Wire::odd(Odd::Hollow, [(".Query", items(&known))]);
+        let scene = Scene { iam: of(odd), regional: of(odd), ledger };
+        let said = scene.scan(&["eu-west-1"]).await.unwrap();
+        assert_eq!(said.outcome, "partly scanned", "{odd:?}: {said:?}");
+        let calls = scene.iam.requests().len() + scene.regional.requests().len();
+        assert!(calls < 12, "{odd:?}: {calls} calls");
+        let writes = scene.writes();
+        assert!(!writes.iter().any(|write| write.contains(".DeleteItem")), "{odd:?}: {writes:?}");
     }
 }

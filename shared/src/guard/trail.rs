@@ -170,7 +170,8 @@ impl Guard {
             }
             let answer = request.clone().set_next_token(token.clone()).send().await;
             let answer = answer.map_err(|e| chain(&ActionError::of("cloudtrail:LookupEvents", value, e)))?;
-            let records = answer.events().iter().filter_map(|event| event.cloud_trail_event());
+            let Some(events) = answer.events else { return Err("the answer holds no list of records".to_owned()) };
+            let records = events.iter().filter_map(|event| event.cloud_trail_event());
             found.extend(records.filter_map(|text| serde_json::from_str::<Value>(text).ok()));
             // An answer that repeats its token leads nowhere.
             match answer.next_token {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::testing::{item, items};
-use crate::testing::{Answer as Wired, Wire, ok, query_error, release_order, role_order};
+use crate::testing::{Answer as Wired, Odd, Wire, ok, query_error, release_order, role_order};
 use crate::trace::Bounds;
 
 mod outlived;
@@ -146,6 +146,23 @@ async fn a_session_that_was_made_is_denied_on_record_first_and_looked_for_again(
     assert!(!request.contains("AROAEXAMPLE000000001"), "{request}");
     let chain = put(&wire, "chain");
     assert!(chain.contains("ASIAEXAMPLE000000002") && !chain.contains("settled_at"), "{chain}");
+}
+
+#[tokio::test]
+async fn a_search_is_not_over_for_an_answer_of_no_use() {
+    let incident = quarantined();
+    for odd in [Odd::Hollow, Odd::Repeating, Odd::Circling] {
+        let wire = Wire::odd(odd, [] as [(&str, _); 0]);
+        let revocation = Revocation { ledger: revocation(&ledger_of(&incident)).ledger, ..revocation(&wire) };
+        let said = serde_json::to_value(revocation.handle(&messages(&incident)).await.unwrap()).unwrap();
+        assert_eq!(said, comes_again(), "{odd:?}: {:?}", calls(&wire));
+        assert!((2..200).contains(&wire.requests().len()), "{odd:?}: {} calls", wire.requests().len());
+    }
+}
+
+/// A ledger that holds the incident, and nothing else.
+fn ledger_of(incident: &Incident) -> Wire {
+    Wire::odd(Odd::Hollow, [(r#""sk":{"S":"incident"}"#, stored(incident))])
 }
 
 #[tokio::test]

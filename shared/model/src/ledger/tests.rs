@@ -103,6 +103,21 @@ fn what_is_held_back_for_a_shared_role_is_put_in_force_by_a_person_alone() {
     assert_eq!(by_person.held_back(&shared(), "why", seen("2026-11-21T03:00:02Z")), None);
 }
 
+/// What a release by a clock that is some minutes off makes of activity. AWS takes no signature that is more than five off.
+#[test]
+fn a_release_by_a_wrong_clock_swallows_minutes_at_the_most_and_the_next_activity_reopens() {
+    // It is 03:00, and the clock says 03:04.
+    let by_a_clock_ahead = released("2026-11-21T03:04:00Z");
+    let again = incident(Decision::Act);
+    let reopens = |old: &Incident, at: &str| matches!(old.join(&again, Some(seen(at))), Joined::Changed { .. });
+    assert!(!reopens(&by_a_clock_ahead, "2026-11-21T03:02:00Z"), "on record as stale");
+    assert!(reopens(&by_a_clock_ahead, "2026-11-21T03:04:01Z"), "the same finding's next update, or any other");
+    // It is 03:00, and the clock says 02:56: what was seen before the release is contained once more, and none is missed.
+    let by_a_clock_behind = released("2026-11-21T02:56:00Z");
+    assert!(reopens(&by_a_clock_behind, "2026-11-21T02:58:00Z"));
+    assert!(!reopens(&by_a_clock_behind, "2026-11-21T02:55:00Z"));
+}
+
 #[test]
 fn a_released_incident_reopens_on_new_activity_only() {
     let old = released("2026-11-21T03:00:00Z");

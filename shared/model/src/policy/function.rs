@@ -39,6 +39,8 @@ pub fn functions_denied(document: &Value) -> Option<BTreeSet<FunctionArn>> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use iam_eval::{Caller, Decision, Policy, Request};
+
     use super::*;
 
     fn functions(names: &[&str]) -> BTreeSet<FunctionArn> {
@@ -57,6 +59,40 @@ mod tests {
             document["Statement"][0]["Condition"]["ArnLike"]["lambda:SourceFunctionArn"][1],
             "arn:aws:lambda:eu-west-1:111122223333:function:orders:*"
         );
+    }
+
+    /// What the document says about a call of the role, where Lambda says that this function made it, or nobody says so.
+    fn judged(document: &Value, source: Option<&str>) -> Decision {
+        let role = "arn:aws:iam::111122223333:role/orders".to_owned();
+        let call = Request::new(Caller::Principal { arn: role, session: None }, "s3:GetObject", "arn:aws:s3:::b/o");
+        let call = match source {
+            Some(arn) => call.with("lambda:SourceFunctionArn", [arn]),
+            None => call,
+        };
+        Policy::read(document).unwrap().judge(&call)
+    }
+
+    #[test]
+    fn the_code_of_the_function_is_denied_in_whichever_version_and_nobody_else() {
+        let document = denied_functions(&functions(&["orders"]));
+        let of = |name: &str| format!("arn:aws:lambda:eu-west-1:111122223333:function:{name}");
+        let denied = Decision::Denied("FirebreakDenyFunctions".to_owned());
+        for its_own in ["orders", "orders:live", "orders:7", "orders:$LATEST"] {
+            assert_eq!(judged(&document, Some(&of(its_own))), denied, "{its_own}");
+        }
+        for other in ["refunds", "refunds:live", "orders-2", "orders-2:live", "order", "Orders"] {
+            assert_eq!(judged(&document, Some(&of(other))), Decision::Silent, "{other}");
+        }
+        for (part, with) in [("eu-west-1", "us-east-1"), ("111122223333", "444455556666")] {
+            assert_eq!(judged(&document, Some(&of("orders").replace(part, with))), Decision::Silent, "{with}");
+        }
+        // Credentials that left the function, and whoever else has the role: the revocation is for those.
+        assert_eq!(judged(&document, None), Decision::Silent);
+        let mut by_name_alone = document.clone();
+        by_name_alone["Statement"][0]["Condition"]["ArnLike"]["lambda:SourceFunctionArn"] = json!([of("orders")]);
+        assert_eq!(judged(&by_name_alone, Some(&of("orders:live"))), Decision::Silent, "the second pattern is needed");
+        let both = denied_functions(&functions(&["orders", "refunds"]));
+        assert_eq!(judged(&both, Some(&of("refunds:live"))), denied);
     }
 
     #[test]
