@@ -358,6 +358,8 @@ impl Containment {
             // It was joined, so that the key is at hand: what was written is sealed.
             Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
+        // A drill that meets an incident which is none does not have it held to the rails of a drill.
+        let rails = Rails { source: incident.drill.then_some(Source::Drill), ..rails };
         let incident = self.on_whoever_is_there(incident, &claim, &identity, rails).await?;
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         Box::pin(self.carry_on(incident, read, rails, opened)).await

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use firebreak_model::action::{ActionId, FunctionName};
 use firebreak_model::ids::{FunctionArn, IncidentId};
-use firebreak_model::ledger::{Incident, IncidentState, StepRecord, StepState};
+use firebreak_model::ledger::{Incident, StepRecord, StepState};
 use firebreak_model::outcome;
 use firebreak_model::plan::{Step, Target};
 use firebreak_model::policy::REVOCATION_AHEAD_SECONDS;
@@ -84,8 +84,8 @@ impl Isolation {
         let Some(incident) = self.ledger.incident(id).await? else {
             return Err(Failure::Malformed(format!("the event names incident `{id}`, which the ledger does not hold")));
         };
-        if incident.state != IncidentState::Ordered {
-            return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
+        if !incident.is_in_force() {
+            return Ok(Answer::on("nothing to do", id, &[]).saying(incident.not_in_force()));
         }
         if part == Part::Recycle {
             self.revoked_long_enough(&incident).await?;
@@ -175,7 +175,7 @@ fn conclude(id: &IncidentId, part: Part, ends: Vec<Result<Executed, Failure>>) -
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use firebreak_model::ledger::Record;
+    use firebreak_model::ledger::{IncidentState, Record};
     use serde_json::json;
 
     use super::*;
@@ -303,6 +303,11 @@ mod tests {
         }
         let wire = Wire::answering([stored(&incident(&[ActionId::RecycleEnvironments]))]);
         assert_eq!(answer(&wire, &event(&ordered)).await["outcome"], "nothing to do");
+
+        let wire = Wire::answering([stored(&Incident { unvetted: true, ..ordered.clone() })]);
+        let said = answer(&wire, &event(&ordered)).await;
+        assert_eq!((&said["outcome"], wire.requests().len()), (&json!("nothing to do"), 1), "{said}");
+        assert!(said["message"].as_str().unwrap().contains("the guard rails have not passed it yet"), "{said}");
     }
 
     /// The calls of a recycling that finds a function without aliases and provisioned concurrency, beside the ledger's

@@ -143,8 +143,8 @@ impl Revocation {
         if undone && incident.state != IncidentState::Ordered {
             return self.put_back(&incident).await.map(|back| Answer::on("looked at", id, &back));
         }
-        if incident.state != IncidentState::Ordered {
-            return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
+        if !incident.is_in_force() {
+            return Ok(Answer::on("nothing to do", id, &[]).saying(incident.not_in_force()));
         }
         let mut records = Vec::new();
         for step in incident.plan.owned_by(FunctionName::RevokeSessions) {

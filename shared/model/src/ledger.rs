@@ -156,6 +156,10 @@ pub struct Incident {
     pub functions: Vec<FunctionArn>,
     /// Where it stands.
     pub state: IncidentState,
+    /// Whether the guard rails are still to be held against who is really there: until then nobody acts on it but who
+    /// denies, and that one not before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unvetted: bool,
     /// `approve` or `act`; never falls within an episode. What is to be acted on waits for a person all the same where
     /// others run as the role.
     pub decision: Decision,
@@ -244,6 +248,7 @@ impl Incident {
             functions,
             usage: None,
             state: IncidentState::Ordered,
+            unvetted: false,
             decision: Decision::Act,
             mode: Mode::Enforce,
             rule: "manual".to_owned(),
@@ -285,7 +290,13 @@ impl Incident {
                 let another_view = candidate.playbook_digest != self.playbook_digest || by_person;
                 let dearer = candidate.decision > self.decision;
                 let another_id = candidate.principal.unique_id != self.principal.unique_id;
-                if another_view || dearer || another_id { self.reopened(candidate) } else { Joined::Unchanged }
+                // Whoever may put events can have a drill withheld; what is no drill is not for that.
+                let in_earnest = self.drill && !candidate.drill;
+                if another_view || dearer || another_id || in_earnest {
+                    self.reopened(candidate)
+                } else {
+                    Joined::Unchanged
+                }
             }
             IncidentState::Ordered | IncidentState::AwaitingApproval => self.grown(candidate),
         }
@@ -310,6 +321,7 @@ impl Incident {
         let raised = candidate.decision > self.decision || answered;
         if raised {
             next.decision = candidate.decision;
+            next.unvetted = candidate.unvetted;
             next.state = candidate.state;
             next.ordered_at = candidate.ordered_at;
             next.mode = candidate.mode;
@@ -326,6 +338,7 @@ impl Incident {
             // The one that was contained is gone; whoever bears its name now is contained in its place. A person who asked
             // for that meant the name; where nobody did and the playbook asks, a person is asked.
             next.principal = candidate.principal.clone();
+            next.unvetted = candidate.unvetted;
             if candidate.decision != Decision::Act && !self.is_asked_for() {
                 next.state = IncidentState::AwaitingApproval;
                 next.ordered_at = None;
@@ -429,6 +442,19 @@ impl Incident {
     /// Whether a release of it began that nobody can be carrying out any more.
     pub fn is_stranded(&self, now: Timestamp) -> bool {
         self.state == IncidentState::Releasing && now.duration_since(self.updated_at) > LONGEST_RELEASE
+    }
+
+    /// Whether others than who denies may act on it.
+    pub fn is_in_force(&self) -> bool {
+        self.state == IncidentState::Ordered && !self.unvetted
+    }
+
+    /// Why it is not in force, in a sentence.
+    pub fn not_in_force(&self) -> String {
+        match self.state {
+            IncidentState::Ordered => "the guard rails have not passed it yet: it is ordered again then".to_owned(),
+            state => format!("the incident is `{state}`"),
+        }
     }
 
     /// Whether a person asked for it, or approved it.

@@ -63,12 +63,13 @@ pub struct Outcome {
 }
 
 fn of_incident(kind: OutcomeKind, incident: &Incident) -> Outcome {
+    let carried_out = if incident.unvetted { &[] } else { incident.response.as_slice() };
     let detail = json!({
         "schema": SCHEMA,
         "incident_id": incident.incident_id,
         "episode": incident.episode,
         "state": incident.state,
-        "responses": incident.response,
+        "responses": carried_out,
     });
     Outcome { kind, detail }
 }
@@ -204,7 +205,9 @@ fn incident_outcome(old: Option<&Incident>, new: &Incident) -> Option<Outcome> {
     let same_state = old.is_some_and(|old| old.state == new.state && old.episode == new.episode);
     // A person who asks again has the order go out again: it may have been lost on its way.
     let same_plan = old.is_some_and(|old| old.plan == new.plan);
-    let same_order = same_plan && old.is_some_and(|old| old.approval == new.approval);
+    // It is ordered once when it is claimed, for whoever watches, and for whoever acts when the guard rails have passed it.
+    let same_order =
+        same_plan && old.is_some_and(|old| old.approval == new.approval && (new.unvetted || !old.unvetted));
     let kind = match new.state {
         IncidentState::Ordered if same_state && same_order => return None,
         IncidentState::Ordered => OutcomeKind::ContainmentOrdered,
@@ -254,6 +257,22 @@ mod tests {
         let waiting = incident(Decision::Approve);
         assert_eq!(kinds(None, Some(&record(&waiting))), [OutcomeKind::ApprovalRequested]);
         assert_eq!(kinds(Some(&record(&waiting)), Some(&record(&ordered))), [OutcomeKind::ContainmentOrdered]);
+    }
+
+    #[test]
+    fn an_order_names_what_to_carry_out_once_the_guard_rails_have_passed_it() {
+        let passed = incident(Decision::Act);
+        let claimed = Incident { unvetted: true, ..passed.clone() };
+        let (claimed, passed) = (record(&claimed), record(&passed));
+        let said = |old, new| {
+            let outcomes = outcomes(old, Some(new));
+            outcomes.into_iter().map(|outcome| (outcome.kind, outcome.detail["responses"].clone())).collect::<Vec<_>>()
+        };
+        let all = json!(["quarantine", "snapshot"]);
+        assert_eq!(said(None, &claimed), [(OutcomeKind::ContainmentOrdered, json!([]))]);
+        assert_eq!(said(Some(&claimed), &claimed), []);
+        assert_eq!(said(Some(&claimed), &passed), [(OutcomeKind::ContainmentOrdered, all)]);
+        assert_eq!(said(Some(&passed), &passed), []);
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Containment {
         let change = |mut now: Incident| match now.state {
             IncidentState::AwaitingApproval => {
                 now.state = IncidentState::Ordered;
+                now.unvetted = true;
                 now.decision = Decision::Act;
                 now.ordered_at = Some(received.now);
                 now.approval = Some(approval.clone());

@@ -221,6 +221,7 @@ pub(super) fn by_finding(reading: &Reading<'_>, chosen: Chosen, received: Receiv
             Decision::Act => IncidentState::Ordered,
             _ => IncidentState::AwaitingApproval,
         },
+        unvetted: true,
         ordered_at: (verdict.effective == Decision::Act).then_some(received.now),
         decision: verdict.effective,
         mode: verdict.mode,
@@ -247,6 +248,7 @@ pub(super) fn by_person(
     let origin =
         Origin::Person { requested_by: asked.by, reason: asked.reason, invocation: received.invocation.to_owned() };
     Incident {
+        unvetted: true,
         reason,
         playbook_digest: playbook.to_owned(),
         access_keys,

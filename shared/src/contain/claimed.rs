@@ -47,15 +47,22 @@ impl Containment {
         if !matches!(incident.state, IncidentState::Ordered | IncidentState::AwaitingApproval) {
             return Ok(Answer::on(incident.state.as_str(), &id, &[]).saying(incident.reason));
         }
-        let executed = if incident.state == IncidentState::AwaitingApproval {
-            None
-        } else {
+        let deny = async {
+            if incident.state == IncidentState::AwaitingApproval {
+                return Ok(None);
+            }
             // What was denied without a record is looked for first.
             let untouched = fresh && !self.outage.has_denied(&id);
-            Some(Box::pin(self.quarantine(&incident, untouched)).await?)
+            Box::pin(self.quarantine(&incident, untouched)).await.map(Some)
         };
-        let functions = self.functions_of(&incident, usage, rails).await;
-        self.pin(&incident, opened, &identity, usage, functions.as_deref().unwrap_or_default()).await?;
+        // Beside the deny: the others wait for it, and not for an IAM that refuses the deny for long.
+        let pin = async {
+            let functions = self.functions_of(&incident, usage, rails).await;
+            let found = functions.as_deref().unwrap_or_default();
+            self.pin(&incident, opened, &identity, usage, found).await.map(|()| functions)
+        };
+        let (executed, pinned) = tokio::join!(biased; deny, pin);
+        let (executed, functions) = (executed?, pinned?);
         let Some(executed) = executed else {
             if is_held {
                 self.say_held_back(finding, &incident).await?;

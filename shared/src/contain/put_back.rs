@@ -3,7 +3,7 @@
 
 use firebreak_model::finding::{Source, Subject};
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::IncidentState;
+use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
 use firebreak_model::tamper::{self, Nature, Tamper};
 use serde_json::Value;
@@ -90,7 +90,7 @@ impl Containment {
         };
         let Some(id) = &tamper.incident_id else { return Ok(Birth::default()) };
         let (by, made) = tokio::join!(self.ledger.incident(id), identity::read(&self.iam, &principal.name));
-        let Some(by) = by?.filter(|by| by.state == IncidentState::Ordered) else { return Ok(Birth::default()) };
+        let Some(by) = by?.filter(Incident::is_in_force) else { return Ok(Birth::default()) };
         match made.map(|made| made.created_at) {
             Ok(Some(at)) if at >= by.newborn_since() => Ok(Birth { of: Some(by.incident_id), asks: None }),
             Ok(Some(at)) => {

@@ -115,7 +115,7 @@ impl Containment {
         Ok(role.is_some_and(|role| role.incident_id() == principal.incident_id()))
     }
 
-    /// Puts on record what was read of a principal: its ARN and unique id, so that a namesake made later is not ours; who
+    /// Puts on record that the guard rails pass it, and what was read of a principal: its ARN and unique id, so that a namesake made later is not ours; who
     /// runs as it; and the functions that were found with it, which the plan then covers as if they had been named.
     pub(super) async fn pin(
         &self,
@@ -128,6 +128,7 @@ impl Containment {
         let read = |mut now: Incident| {
             now.principal.unique_id = Some(identity.unique_id.clone());
             now.principal.arn = Some(identity.arn.clone());
+            now.unvetted = false;
             let says_so = |known: &Usage| usage.is_none_or(|usage| known.says_the_same_as(usage));
             if !now.usage.as_ref().is_some_and(says_so) {
                 now.usage = usage.cloned().or(now.usage);

@@ -230,9 +230,9 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
             role.known_users(&["orders-worker", "invoices"]),
             crate::evidence::testing::items(std::slice::from_ref(&applied)),
             crate::evidence::testing::item(&applied),
-            // No rung below it is on record.
-            ok("{}"),
             stored(&incident),
+            // It is pinned, and no rung below it is on record.
+            ok("{}"),
             ok("{}"),
         ],
         // It is read back, and not attached again.
@@ -266,11 +266,12 @@ async fn a_function_that_the_inventory_names_is_touched_only_where_lambda_confir
         ("firebreak-revoke-sessions", vec![], false),
     ] {
         let incident = role.incident(IncidentState::Ordered);
-        let script = vec![ok("{}"), role.known_users(&[name]), ok("{}"), stored(&incident), ok("{}")];
+        let script = vec![ok("{}"), role.known_users(&[name]), stored(&incident), ok("{}"), ok("{}")];
         let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), lambda.clone());
         let answer = scene.handle(ON_A_ROLE).await.unwrap();
         assert_eq!((answer.outcome.as_str(), scene.unused()), ("contained", [0; 3]), "{name} {lambda:?}");
-        let pinned = scene.ledger.requests().pop().unwrap();
+        let pinned = |request: &String| told(request) == "PutItem incident ordered";
+        let pinned = scene.ledger.requests().into_iter().find(pinned).unwrap();
         let plan = pinned.split(r#""plan":"#).nth(1).unwrap();
         assert_eq!(plan.contains("zero-concurrency"), touched, "{name} {lambda:?}: {plan}");
         assert_eq!(scene.attaches(), 1);
@@ -281,7 +282,7 @@ async fn a_function_that_the_inventory_names_is_touched_only_where_lambda_confir
 async fn what_lambda_does_not_answer_now_is_asked_again() {
     let role = OF_THE_INSTANCE;
     let incident = role.incident(IncidentState::Ordered);
-    let script = vec![ok("{}"), role.known_users(&["site"]), ok("{}"), stored(&incident), ok("{}")];
+    let script = vec![ok("{}"), role.known_users(&["site"]), stored(&incident), ok("{}"), ok("{}")];
     let iam = [vec![role.shown()], attached().to_vec()].concat();
     let scene = Scene::of(script, iam, vec![json_error(429, "TooManyRequestsException")]);
     let end = scene.handle(ON_A_ROLE).await;
@@ -294,7 +295,7 @@ async fn a_broken_record_of_a_role_holds_up_nothing_and_a_silent_ledger_is_asked
     let role = OF_THE_INSTANCE;
     let incident = role.incident(IncidentState::Ordered);
     let broken = ok(json!({"Item": {"kind": {"S": "inventory"}, "usage": {"S": "many"}}}).to_string());
-    let script = vec![ok("{}"), broken, ok("{}"), stored(&incident), ok("{}")];
+    let script = vec![ok("{}"), broken, stored(&incident), ok("{}"), ok("{}")];
     let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), Vec::new());
     assert_eq!(scene.handle(ON_A_ROLE).await.unwrap().outcome, "contained");
     assert_eq!((scene.attaches(), scene.unused()), (1, [0; 3]));
@@ -312,7 +313,7 @@ async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
         origin: Origin::Person { requested_by: "ana".into(), reason: "r".into(), invocation: "i".into() },
         ..role.incident(IncidentState::Ordered)
     };
-    let script = vec![ok("{}"), role.known_users(&["site", "shop"]), ok("{}"), stored(&by_hand), ok("{}")];
+    let script = vec![ok("{}"), role.known_users(&["site", "shop"]), stored(&by_hand), ok("{}"), ok("{}")];
     let scene = Scene::of(script, [vec![role.shown()], attached().to_vec()].concat(), Vec::new());
     let request = json!({"firebreak": "contain", "role": role.name, "reason": "r", "requested_by": "ana",
         "functions": [function("site")]});
@@ -404,6 +405,52 @@ async fn a_person_who_asks_again_means_whoever_bears_the_name_now() {
 }
 
 #[tokio::test]
+async fn a_deny_that_is_not_answered_keeps_nobody_else_from_acting() {
+    let role = OF_THE_INSTANCE;
+    let claimed = Incident { unvetted: true, ..role.incident(IncidentState::Ordered) };
+    let script = vec![ok("{}"), ok("{}"), stored(&claimed), ok("{}")];
+    let scene = Scene::of(script, vec![role.shown(), Wired::Stalled], Vec::new());
+    let written =
+        || scene.ledger.requests().into_iter().filter(|request| told(request).starts_with("PutItem incident"));
+    let vetted = async {
+        for _ in 0..100_000 {
+            if written().any(|request| !request.contains("unvetted")) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        end = scene.handle(ON_A_ROLE) => unreachable!("{end:?}"),
+        () = vetted => {}
+    }
+    assert_eq!((scene.attaches(), written().count()), (1, 1), "{:?}", scene.ledger.requests());
+    assert!(scene.ledger.requests()[0].contains(r#""unvetted":{"BOOL":true}"#), "nobody acts on what is claimed alone");
+}
+
+#[tokio::test]
+async fn a_drill_about_what_is_contained_in_earnest_keeps_nothing_from_being_done() {
+    let role = OF_THE_INSTANCE;
+    let in_earnest = Incident { unvetted: true, ..role.incident(IncidentState::Ordered) };
+    let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
+        {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&in_earnest))).unwrap()["Item"]},
+        {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
+    let mut drill: Value = serde_json::from_str(ON_A_ROLE).unwrap();
+    drill["source"] = json!("firebreak.drill");
+    // It is joined, and the inventory read; the step; what is pinned; the step's record, and no rung below it.
+    let read = [vec![Wired::Http(400, there.to_string())], vec![ok("{}"); 3], vec![stored(&in_earnest)]].concat();
+    let script = [read, vec![ok("{}"); 3]].concat();
+    // Nobody knows what whoever claimed it has done: it is looked at first.
+    let iam = [vec![role.shown()], not_attached(), attached().to_vec()].concat();
+    let scene = Scene::of(script, iam, Vec::new());
+    let end = scene.handle(&drill.to_string()).await;
+    let calls: Vec<String> = scene.ledger.requests().iter().map(|request| told(request)).collect();
+    assert!(matches!(&end, Ok(answer) if answer.outcome == "contained"), "{end:?}: {calls:?}");
+    assert_eq!((scene.attaches(), scene.unused()), (1, [0; 3]), "{calls:?}");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_stalls_ends_the_invocation_in_time_and_keeps_no_other_finding_waiting() {
     let event = include_str!("../../../events/securityhub-imported-access-key.json");
     let mut event: Value = serde_json::from_str(event).unwrap();
@@ -416,7 +463,7 @@ async fn an_endpoint_that_stalls_ends_the_invocation_in_time_and_keeps_no_other_
 
     let role = Role { name: "orders-worker-role", path: "/service-role/", id: "AROAEXAMPLEROLE00001" };
     let incident = role.incident(IncidentState::Ordered);
-    let ledger = [vec![ok("{}"); 5], vec![stored(&incident), ok("{}")]].concat();
+    let ledger = [vec![ok("{}"); 4], vec![stored(&incident), ok("{}"), ok("{}")]].concat();
     let iam = [vec![Wired::Stalled, role.shown()], attached().to_vec()].concat();
     let scene = Scene::of(ledger, iam, Vec::new());
     let containment = scene.containment();

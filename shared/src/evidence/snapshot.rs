@@ -191,7 +191,7 @@ impl Snapshots {
         }
         let mut since = runs.iter().rev().take_while(|run| run.purpose != Purpose::Snapshot);
         let followed = since.any(|run| run.purpose == Purpose::FollowUp);
-        let contained = matches!(incident.state, IncidentState::Ordered | IncidentState::Releasing);
+        let contained = incident.is_in_force() || incident.state == IncidentState::Releasing;
         match runs.last() {
             Some(run) if run.done_at.is_none() => {
                 if let Some(seconds) = is_elsewhere(order, run) {

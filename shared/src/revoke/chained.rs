@@ -47,8 +47,9 @@ impl Revocation {
             let Some(incident) = self.ledger.incident(&id).await? else {
                 return Err(Failure::Malformed(format!("the ledger does not hold incident `{id}`")));
             };
-            // A release ends the search: what was denied stays so until the sessions have ended.
-            if incident.state != IncidentState::Ordered || !ends_sessions(&incident) {
+            // A release ends the search: what was denied stays so until the sessions have ended. The order comes again when
+            // the guard rails have passed it.
+            if !incident.is_in_force() || !ends_sessions(&incident) {
                 return Ok(Next::Done);
             }
             self.chase(&incident).await

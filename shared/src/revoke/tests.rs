@@ -255,7 +255,8 @@ async fn a_search_ends_with_the_containment_and_what_cannot_be_read_is_let_go() 
     let snapshot =
         Incident { plan: Plan::of(&incident.principal.name, &[], &[Response::Snapshot]), ..incident.clone() };
     let released = Incident { state: IncidentState::Released, ..incident.clone() };
-    for found in [stored(&snapshot), stored(&released), none()] {
+    let unvetted = Incident { unvetted: true, ..incident.clone() };
+    for found in [stored(&snapshot), stored(&released), stored(&unvetted), none()] {
         let wire = Wire::answering([found]);
         assert_eq!(answer(&wire, &incident).await, done_with());
         assert_eq!(wire.requests().len(), 1);
@@ -265,6 +266,16 @@ async fn a_search_ends_with_the_containment_and_what_cannot_be_read_is_let_go() 
         {"messageId": "m2", "body": "no JSON"}]});
     let handled = revocation(&wire).handle(&forged).await.unwrap();
     assert_eq!(serde_json::to_value(handled).unwrap(), done_with());
+}
+
+#[tokio::test]
+async fn what_the_guard_rails_have_not_passed_is_not_revoked() {
+    let unvetted = Incident { unvetted: true, ..quarantined() };
+    let wire = Wire::answering([stored(&unvetted)]);
+    let event = json!({"detail-type": "Containment Ordered", "detail": {"incident_id": unvetted.incident_id}});
+    let answer = serde_json::to_value(revocation(&wire).handle(&event).await.unwrap()).unwrap();
+    assert_eq!((&answer["outcome"], wire.requests().len()), (&json!("nothing to do"), 1), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("the guard rails have not passed it yet"), "{answer}");
 }
 
 fn chain(incident: &Incident, ends_at: &str) -> ChainRecord {

@@ -224,6 +224,30 @@ fn a_withheld_incident_is_looked_at_again_only_when_something_is_different() {
     assert_eq!(withheld.join(&incident(Decision::Act), None), Joined::Unchanged);
     let playbook = Incident { playbook_digest: "other".into(), ..incident(Decision::Act) };
     assert!(matches!(withheld.join(&playbook, None), Joined::Changed { counts: true, .. }));
+    // A drill about it keeps no finding in earnest from containing it; the other way round nothing is new.
+    let in_earnest = Incident { drill: false, ..incident(Decision::Act) };
+    assert!(matches!(withheld.join(&in_earnest, None), Joined::Changed { counts: true, .. }));
+    let withheld = Incident { drill: false, ..withheld };
+    assert_eq!(withheld.join(&incident(Decision::Act), None), Joined::Unchanged);
+}
+
+#[test]
+fn whatever_puts_it_in_force_is_held_to_the_guard_rails_again() {
+    let new = |decision| Incident { unvetted: true, ..incident(decision) };
+    let joined = |now: &Incident, candidate: &Incident| match now.join(candidate, Some(seen("2026-11-21T04:00:00Z"))) {
+        Joined::Changed { next, .. } => *next,
+        other => panic!("{other:?}"),
+    };
+    let raised = joined(&incident(Decision::Approve), &new(Decision::Act));
+    let again = joined(&released("2026-11-21T03:30:00Z"), &new(Decision::Act));
+    assert!([&raised, &again].iter().all(|next| next.state == IncidentState::Ordered && !next.is_in_force()));
+    // What is in force stays so, whatever is found besides.
+    let wider = Incident {
+        functions: vec!["arn:aws:lambda:eu-west-1:111122223333:function:orders".parse().unwrap()],
+        ..new(Decision::Act)
+    };
+    assert!(joined(&incident(Decision::Act), &wider).is_in_force());
+    assert!(!joined(&new(Decision::Act), &wider).is_in_force());
 }
 
 #[test]

@@ -264,6 +264,9 @@ async fn nothing_is_collected_of_what_is_not_contained() {
         assert_eq!(house.take().await.unwrap().outcome, "nothing to do", "{state}");
         assert!(house.bucket.keys().is_empty());
     }
+    let house = House::with(&Incident { unvetted: true, ..incident() });
+    assert_eq!(house.take().await.unwrap().outcome, "nothing to do");
+    assert!(house.bucket.keys().is_empty());
     let mut without = incident();
     without.plan = Plan::of(&without.principal.name, &[], &[Response::Quarantine]);
     assert_eq!(House::with(&without).take().await.unwrap().outcome, "nothing to do");
