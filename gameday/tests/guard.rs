@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::StreamSpecification;
+use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
 use aws_sdk_eventbridge::types::Target;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, Filter, FilterCriteria};
@@ -343,6 +343,7 @@ async fn keys(aws: &Aws, stack: &Stack) {
     for (output, what) in [
         ("KeyArn", "the key of evidence and pages is `Disabled`"),
         ("SealKeyArn", "the key of the ledger's seals is `Disabled`"),
+        ("EvidenceSigningKeyArn", "the key that signs evidence is `Disabled`"),
     ] {
         let arn = stack.output(output).unwrap();
         aws.kms.disable_key().key_id(arn).send().await.unwrap();
@@ -447,6 +448,10 @@ async fn stream(aws: &Aws, stack: &Stack) {
     let update = aws.dynamodb.update_table().table_name(stack.output("LedgerTableName").unwrap());
     update.stream_specification(off).send().await.unwrap();
     notices(aws, stack, "the ledger has no stream").await;
+    let on = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewAndOldImages);
+    let update = aws.dynamodb.update_table().table_name(stack.output("LedgerTableName").unwrap());
+    update.stream_specification(on.build().unwrap()).send().await.unwrap();
+    notices(aws, stack, "nobody reads the ledger's stream").await;
 }
 
 #[test]

@@ -115,6 +115,11 @@ pub fn seal_key_arn() -> Result<String, ConfigError> {
     required("FIREBREAK_SEAL_KEY_ARN")
 }
 
+/// The key that signs the manifests of evidence (`FIREBREAK_EVIDENCE_SIGNING_KEY_ARN`).
+pub fn signing_key_arn() -> Result<String, ConfigError> {
+    required("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN")
+}
+
 /// The ARN of the deny policy (`FIREBREAK_DENY_POLICY_ARN`).
 pub fn deny_policy_arn() -> Result<String, ConfigError> {
     required("FIREBREAK_DENY_POLICY_ARN")
@@ -151,7 +156,7 @@ pub fn evidence() -> Result<evidence::Settings, ConfigError> {
             _ => None,
         })?,
         key_arn: required("FIREBREAK_EVIDENCE_KEY_ARN")?,
-        signing_key_arn: required("FIREBREAK_EVIDENCE_SIGNING_KEY_ARN")?,
+        signing_key_arn: signing_key_arn()?,
         queue_url: required("FIREBREAK_EVIDENCE_QUEUE_URL")?,
         codec: parsed("FIREBREAK_EVIDENCE_COMPRESSION", "zstd or gzip", Codec::from_name)?,
         follow_up: Duration::from_secs(follow_up),

@@ -30,6 +30,7 @@ fn guard() -> Result<Guard, ConfigError> {
         table: table.clone(),
         key: config::key_arn()?,
         seal_key: config::seal_key_arn()?,
+        signing_key: config::signing_key_arn()?,
         topic_arn: config::topic_arn()?,
         deny_policy_arn: deny_policy_arn.clone(),
     };

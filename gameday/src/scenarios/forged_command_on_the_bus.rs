@@ -3,11 +3,13 @@
 use anyhow::{Context as _, Result};
 use aws_credential_types::Credentials;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use firebreak_model::action::FunctionName;
 use firebreak_model::finding::DRILL_PATH;
 use firebreak_model::ledger::IncidentState;
 use serde_json::{Value, json};
 
 use super::{House, Playing, Scenario};
+use crate::aws::{ACCOUNT, REGION};
 use crate::check::{equal, judged, listed};
 use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
@@ -18,7 +20,7 @@ use crate::world::World;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "forged-command-on-the-bus",
-    summary: "whoever may put events orders approval, release, pause and containment: nothing changes",
+    summary: "whoever may put events orders approval, release, pause and containment: nothing changes, and nobody is spared",
     house: House::Enforcing,
     play: |stage| -> Playing<'_> { Box::pin(play(stage)) },
 };
@@ -79,10 +81,13 @@ async fn play(stage: &mut Stage) -> Result<()> {
 
     let seen = |finding: &str| finding == drill_id;
     stage.until("the forged finding is on record", |book, _| book.findings.iter().any(|f| seen(&f.finding_id))).await?;
+    let of_production = production.incident()?;
+    let withheld = |state: Option<IncidentState>| state == Some(IncidentState::Withheld);
+    stage.until("it is withheld", |book, _| withheld(book.incident(&of_production).map(|i| i.state))).await?;
     let book = stage.stay_quiet().await?;
     let now = book.incident(&id).map_or("none", |incident| incident.state.as_str());
     stage.check(equal("the incident that waits", "awaiting_approval", now));
-    let contained: Vec<String> = [&id, &production.incident()?]
+    let contained: Vec<String> = [&id, &of_production]
         .into_iter()
         .flat_map(|id| book.steps_of(id))
         .map(|step| format!("{} is {}", step.step, step.state))
@@ -93,6 +98,20 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.world_is("the world, against before", &before, &[]).await?;
     stage.thief_works(&thief).await;
     stage.thief_works(&victim).await;
+
+    // The forger has spared nobody: GuardDuty's own finding comes behind the drill.
+    let mut in_earnest = drill;
+    if let Some(id) = in_earnest.get_mut("id") {
+        *id = json!("00000000000000000000000000000001");
+    }
+    let event = json!({"version": "0", "id": "00000000-0000-4000-9000-000000000001", "source": "aws.guardduty",
+        "detail-type": "GuardDuty Finding", "account": ACCOUNT, "time": "2026-11-21T03:00:00Z", "region": REGION,
+        "resources": [], "detail": in_earnest});
+    let sent = firebreak_shared::clock::now();
+    let answered = stage.invoke(FunctionName::QuarantinePrincipal, &event).await?;
+    stage.check(equal("GuardDuty's own finding about production", "contained", answered.text("outcome")));
+    stage.thief_is_stopped(&victim, sent).await?;
+    stage.until_contained(&of_production).await?;
     stage.nothing_failed().await
 }
 

@@ -319,6 +319,10 @@ async fn a_person_who_asks_is_told_who_else_is_hit_and_not_asked() {
         "functions": [function("site")]});
     let answer = scene.handle(&request.to_string()).await.unwrap();
     assert_eq!((answer.outcome.as_str(), scene.attaches(), scene.unused()), ("contained", 1, [0; 3]));
+    assert!(
+        scene.ledger.requests()[0].contains(r#""unvetted":{"BOOL":true}"#),
+        "not even a person goes past the rails"
+    );
     let message = answer.message.unwrap();
     assert!(message.contains(&function("shop")) && !message.contains(&function("site")), "{message}");
 }

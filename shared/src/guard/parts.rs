@@ -36,6 +36,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "sns:GetTopicAttributes", on: Resource::Topic },
     Permission { action: "kms:DescribeKey", on: Resource::Key },
     Permission { action: "kms:DescribeKey", on: Resource::SealKey },
+    Permission { action: "kms:DescribeKey", on: Resource::EvidenceSigningKey },
     Permission { action: "sqs:GetQueueAttributes", on: Resource::OwnQueue },
     Permission { action: "cloudtrail:DescribeTrails", on: Resource::Any },
     Permission { action: "cloudtrail:GetTrailStatus", on: Resource::Trail },
@@ -133,7 +134,8 @@ impl Guard {
         note("the queues", self.queues(&mut seen).await);
         note("the key", self.key("the key of evidence and pages", &self.own.key).await);
         note("the key of the seals", self.key("the key of the ledger's seals", &self.own.seal_key).await);
-        note("the ledger", self.table().await);
+        note("the key of signatures", self.key("the key that signs evidence", &self.own.signing_key).await);
+        note("the ledger", self.table(&seen).await);
         note("the topic of pages", self.topic(&mut seen).await);
         note("CloudTrail", self.trails().await);
         note("what was deployed", self.unlike_deployed(stack, &seen).await?);
@@ -267,7 +269,7 @@ impl Guard {
         Ok(if asleep { vec![format!("the event source of `{function}` is off")] } else { Vec::new() })
     }
 
-    async fn table(&self) -> Missing {
+    async fn table(&self, seen: &Seen) -> Missing {
         let answer = self.dynamodb.describe_table().table_name(&self.own.table).send().await;
         let answer = answer.map_err(|e| ActionError::of("dynamodb:DescribeTable", &self.own.table, e))?;
         let table = answer.table();
@@ -276,6 +278,10 @@ impl Guard {
         let mut missing = Vec::new();
         if !streams {
             missing.push("the ledger has no stream: nothing is told or carried on".to_owned());
+        } else if table.and_then(TableDescription::latest_stream_arn).is_some_and(|stream| !seen.may_be_read(stream)) {
+            missing.push(
+                "nobody reads the ledger's stream, which is another one by now: deploy the stack again".to_owned(),
+            );
         }
         if !guarded {
             missing.push("the ledger may be deleted".to_owned());

@@ -268,13 +268,16 @@ impl Change {
             }
             "kms" => {
                 let key = self.parameter("keyId").or_else(|| self.parameter("targetKeyId"));
-                let aliases = [format!("alias/{}", own.stack), format!("alias/{}-seals", own.stack)];
+                let aliases = ["", "-seals", "-evidence"].map(|of| format!("alias/{}{of}", own.stack));
                 let alias = self.parameter("aliasName").is_some_and(|alias| aliases.iter().any(|ours| ours == alias));
                 let is = |ours: &str| {
                     key.is_some_and(|key| !ours.is_empty() && (ours == key || ours.ends_with(&format!("/{key}"))))
                 };
                 if is(&own.seal_key) {
                     return Some("the key of the ledger's seals".to_owned());
+                }
+                if is(&own.signing_key) {
+                    return Some("the key that signs evidence".to_owned());
                 }
                 (is(&own.key) || alias).then(|| "the key".to_owned())
             }
@@ -363,6 +366,8 @@ pub struct Own {
     pub key: String,
     /// The ARN of the key that the ledger's seals are made with.
     pub seal_key: String,
+    /// The ARN of the key that signs the manifests of evidence.
+    pub signing_key: String,
     /// The topic.
     pub topic_arn: String,
     /// The deny policy.

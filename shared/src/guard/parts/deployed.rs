@@ -31,17 +31,21 @@ pub(in crate::guard) enum Stack {
 
 /// What was seen of the parts in one look.
 #[derive(Debug, Default)]
-pub(in crate::guard) struct Seen(Digests);
+pub(in crate::guard) struct Seen {
+    digests: Digests,
+    /// What `publish-outcomes` is woken by, where that could be read.
+    read_streams: Option<Vec<String>>,
+}
 
 impl Seen {
     /// All of it.
     #[cfg(test)]
     pub(in crate::guard) fn digests(&self) -> &Digests {
-        &self.0
+        &self.digests
     }
 
     fn add(&mut self, thing: String, parts: &[&str]) {
-        self.0.insert(thing, digest(parts).chars().take(24).collect());
+        self.digests.insert(thing, digest(parts).chars().take(24).collect());
     }
 
     /// A function as it is configured. What AWS changes by itself (the version of the runtime, states, times) is no part.
@@ -103,6 +107,10 @@ impl Seen {
 
     /// What wakes a function: from where, and which of it.
     pub(in crate::guard) fn mappings(&mut self, function: FunctionName, mappings: &[EventSourceMappingConfiguration]) {
+        if function == FunctionName::PublishOutcomes {
+            let streams = mappings.iter().filter_map(|mapping| mapping.event_source_arn().map(str::to_owned));
+            self.read_streams = Some(streams.collect());
+        }
         let mut all: Vec<String> = mappings
             .iter()
             .map(|mapping| {
@@ -115,6 +123,11 @@ impl Seen {
         all.sort();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.add(format!("what wakes the function `{function}`"), &all);
+    }
+
+    /// Whether a stream wakes `publish-outcomes`, as far as is known: one that is enabled again is another one.
+    pub(in crate::guard) fn may_be_read(&self, stream: &str) -> bool {
+        self.read_streams.as_ref().is_none_or(|read| read.iter().any(|one| one == stream))
     }
 
     /// The policy of a resource: its statements, in whatever order they come.
@@ -159,7 +172,7 @@ impl Guard {
             }
             Err(error) => return Err(error.into()),
         };
-        let next = Deployed::looked(before.as_ref(), at, &seen.0);
+        let next = Deployed::looked(before.as_ref(), at, &seen.digests);
         if before.as_ref() != Some(&next) {
             self.ledger.keep_deployed(&next).await?;
         }

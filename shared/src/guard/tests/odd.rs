@@ -92,6 +92,7 @@ async fn no_part_is_there_for_an_answer_of_no_use() {
             "the deny policy does not deny everything",
             "the key of evidence and pages is `",
             "the key of the ledger's seals is `",
+            "the key that signs evidence is `",
             "the ledger has no stream",
             "the ledger may be deleted",
             "nobody is subscribed to the pages",

@@ -48,7 +48,7 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
         ("/event-source-mappings", 5),
         ("AWSEvents.DescribeRule", 16),
         ("AWSEvents.ListTargetsByRule", 16),
-        ("TrentService.DescribeKey", 2),
+        ("TrentService.DescribeKey", 3),
         ("DynamoDB_20120810.DescribeTable", 1),
         ("Action=GetTopicAttributes", 1),
         (".DescribeTrails", 1),

@@ -30,6 +30,7 @@ fn own() -> Own {
         table: "firebreak-Ledger-1".to_owned(),
         key: "arn:aws:kms:eu-west-1:111122223333:key/k1".to_owned(),
         seal_key: "arn:aws:kms:eu-west-1:111122223333:key/s1".to_owned(),
+        signing_key: "arn:aws:kms:eu-west-1:111122223333:key/e1".to_owned(),
         topic_arn: "arn:aws:sns:eu-west-1:111122223333:firebreak-PagesTopic-1".to_owned(),
         deny_policy_arn: DENY.to_owned(),
     }
@@ -212,6 +213,8 @@ fn each_of_firebreaks_own_parts_is_known_and_others_are_not() {
         ("kms", "DisableKey", json!({"keyId": "k2"}), false),
         ("kms", "DisableKey", json!({"keyId": "s1"}), true),
         ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-seals"}), true),
+        ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-evidence"}), true),
+        ("kms", "DisableKey", json!({"keyId": "e1"}), true),
         ("kms", "DeleteAlias", json!({"aliasName": "alias/firebreak-x"}), false),
         (
             "sns",
