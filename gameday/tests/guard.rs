@@ -8,7 +8,7 @@ mod common;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
-use aws_sdk_eventbridge::types::Target;
+use aws_sdk_eventbridge::types::{RetryPolicy, Target};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{Environment, Filter, FilterCriteria};
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -331,9 +331,17 @@ async fn queues(aws: &Aws, stack: &Stack) {
     for (_, url, before) in &failures {
         let create = aws.sqs.create_queue().queue_name(url.rsplit('/').next().unwrap());
         create.send().await.unwrap();
-        if let Some(policy) = before.get(&QueueAttributeName::Policy).filter(|policy| !policy.is_empty()) {
-            let set = aws.sqs.set_queue_attributes().queue_url(url);
-            set.attributes(QueueAttributeName::Policy, policy).send().await.unwrap();
+        for attribute in [
+            QueueAttributeName::DelaySeconds,
+            QueueAttributeName::KmsMasterKeyId,
+            QueueAttributeName::MessageRetentionPeriod,
+            QueueAttributeName::Policy,
+            QueueAttributeName::VisibilityTimeout,
+        ] {
+            if let Some(value) = before.get(&attribute).filter(|value| !value.is_empty()) {
+                let set = aws.sqs.set_queue_attributes().queue_url(url);
+                set.attributes(attribute, value).send().await.unwrap();
+            }
         }
     }
     is_whole(aws, stack, "the queues of failures").await;
@@ -375,12 +383,15 @@ async fn deafened(aws: &Aws, stack: &Stack) {
             let put = aws.events.put_targets().rule(&name).set_event_bus_name(bus.clone()).targets(target);
             put.send().await.unwrap();
         };
-        let mut other = targets[0].clone();
-        other.input = Some("{}".to_owned());
-        put(other).await;
-        notices(aws, stack, &format!("what the rule `{rule}` sends is not what was deployed")).await;
-        put(targets[0].clone()).await;
-        is_whole(aws, stack, "the target").await;
+        let (mut hollow, mut untried) = (targets[0].clone(), targets[0].clone());
+        hollow.input = Some("{}".to_owned());
+        untried.retry_policy = Some(RetryPolicy::builder().maximum_retry_attempts(0).build());
+        for other in [hollow, untried] {
+            put(other).await;
+            notices(aws, stack, &format!("what the rule `{rule}` sends is not what was deployed")).await;
+            put(targets[0].clone()).await;
+            is_whole(aws, stack, "the target").await;
+        }
     }
     let polls = stack.function(FunctionName::IsolateFunction);
     let mappings = aws.lambda.list_event_source_mappings().function_name(polls).send().await.unwrap();
@@ -428,6 +439,17 @@ async fn changed(aws: &Aws, stack: &Stack) {
     put("assess-identities").await;
     is_whole(aws, stack, "the code").await;
 
+    let queues = queues_of(aws, stack).await;
+    let (_, url, before) = queues.iter().find(|(name, ..)| name == "trace").unwrap();
+    let kept = QueueAttributeName::MessageRetentionPeriod;
+    let keep = async |seconds: &str| {
+        aws.sqs.set_queue_attributes().queue_url(url).attributes(kept.clone(), seconds).send().await.unwrap();
+    };
+    keep("60").await;
+    notices(aws, stack, "the configuration of the queue `trace` is not what was deployed").await;
+    keep(&before[&kept]).await;
+    is_whole(aws, stack, "what the queue keeps").await;
+
     let topic = stack.output("PagesTopicArn").unwrap();
     let read = aws.sns.get_topic_attributes().topic_arn(topic).send().await.unwrap();
     let before = read.attributes.and_then(|all| all.get("Policy").cloned()).unwrap();
@@ -459,6 +481,8 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
     common::in_the_theatre(|theatre| async {
         let (stack, _) = theatre.enforcing().await.unwrap();
         let aws = &theatre.aws;
+        // Two looks say what was deployed.
+        is_whole(aws, stack, "the deployment").await;
         is_whole(aws, stack, "the beginning").await;
         rules(aws, stack).await;
         permissions(aws, stack).await;

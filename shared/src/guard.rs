@@ -219,8 +219,12 @@ impl Guard {
                 return Ok(Answer::on("nothing to watch", id, &[]));
             }
         };
-        let mut watch = self.watch_over(&incident).await?;
         let now = clock::now();
+        if cause == Cause::Sweep && incident.is_unbegun(now) {
+            self.record(Tamper::unbegun(&incident, now)).await?;
+            return Ok(Answer::on("not carried out", id, &[]));
+        }
+        let mut watch = self.watch_over(&incident).await?;
         if cause == Cause::Recheck && !watch.is_due(now) {
             return Ok(Answer::on("not due", id, &[]));
         }

@@ -20,23 +20,31 @@ pub struct Deployed {
     pub deployed_at: Timestamp,
     /// How each thing was then.
     pub digests: Digests,
+    /// How often it was looked at since, as far as that matters.
+    #[serde(default)]
+    pub looks: u32,
     /// What differs since, and how it was found.
     #[serde(default)]
     pub changed: Digests,
 }
 
+/// So many looks after a deployment accept what they find: a queue may show its attributes a minute late.
+const ACCEPTING: u32 = 2;
+
 impl Deployed {
-    /// The record after a look: what was not seen is as it was before. A deployment accepts what it finds, but for what had
-    /// been changed before and is still as it was changed to: nothing that was deployed has put that right.
+    /// The record after a look: what was not seen is as it was before. The first looks after a deployment accept what they
+    /// find, but for what had been changed before and is still as it was changed to: nothing that was deployed has put
+    /// that right.
     #[must_use]
     pub fn looked(before: Option<&Self>, deployed_at: Timestamp, seen: &Digests) -> Self {
         let Some(before) = before else {
-            return Self { schema: SCHEMA, deployed_at, digests: seen.clone(), changed: Digests::new() };
+            return Self { schema: SCHEMA, deployed_at, digests: seen.clone(), looks: 1, changed: Digests::new() };
         };
-        let mut next = Self { deployed_at, ..before.clone() };
+        let looks = if before.deployed_at == deployed_at { before.looks } else { 0 };
+        let mut next = Self { deployed_at, looks: (looks + 1).min(ACCEPTING), ..before.clone() };
         for (thing, digest) in seen {
             let still = before.changed.get(thing) == Some(digest);
-            if before.deployed_at != deployed_at && !still {
+            if looks < ACCEPTING && !still {
                 next.digests.insert(thing.clone(), digest.clone());
             }
             if next.digests.entry(thing.clone()).or_insert_with(|| digest.clone()) == digest {
@@ -67,9 +75,25 @@ mod tests {
         record.changed.keys().map(String::as_str).collect()
     }
 
+    /// After two looks that found the same.
+    fn deployed(digests: &Digests) -> Deployed {
+        let first = Deployed::looked(None, at(1), digests);
+        Deployed::looked(Some(&first), at(1), digests)
+    }
+
+    #[test]
+    fn the_first_two_looks_accept_what_they_find() {
+        let late = Deployed::looked(None, at(1), &seen("a", "not the new one yet"));
+        let second = Deployed::looked(Some(&late), at(1), &seen("a", "p"));
+        assert!(changed(&second).is_empty() && second.digests == seen("a", "p"));
+        assert_eq!(changed(&Deployed::looked(Some(&second), at(1), &seen("a", "q"))), ["the policy"]);
+        let again = Deployed::looked(Some(&second), at(2), &seen("b", "p"));
+        assert_eq!((again.looks, changed(&Deployed::looked(Some(&again), at(2), &seen("c", "p")))), (1, vec![]));
+    }
+
     #[test]
     fn what_differs_from_what_was_deployed_is_changed_until_it_is_put_back() {
-        let first = Deployed::looked(None, at(1), &seen("a", "p"));
+        let first = deployed(&seen("a", "p"));
         assert!(changed(&first).is_empty());
         assert_eq!(Deployed::looked(Some(&first), at(1), &seen("a", "p")), first, "nothing is written");
         let other = Deployed::looked(Some(&first), at(1), &seen("b", "p"));
@@ -83,8 +107,9 @@ mod tests {
 
     #[test]
     fn a_deployment_is_no_change_and_covers_none_up() {
-        let first = Deployed::looked(None, at(1), &seen("a", "p"));
+        let first = deployed(&seen("a", "p"));
         let updated = Deployed::looked(Some(&first), at(2), &seen("b", "q"));
+        let updated = Deployed::looked(Some(&updated), at(2), &seen("b", "q"));
         assert!(changed(&updated).is_empty() && updated.digests == seen("b", "q"));
         let tampered = Deployed::looked(Some(&updated), at(2), &seen("b", "evil"));
         assert_eq!(changed(&tampered), ["the policy"]);

@@ -66,6 +66,9 @@ const THE_THIEFS_ALONE: SignedDuration = SignedDuration::from_hours(6);
 /// next try of one that failed, two minutes later at most, writes it anew; nobody redrives a release.
 pub const LONGEST_RELEASE: SignedDuration = SignedDuration::from_mins(15);
 
+/// So long after an incident was last written an invocation, or another try of one, may still hold it to the guard rails.
+const LONGEST_VETTING: SignedDuration = SignedDuration::from_mins(10);
+
 /// What opened an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "lowercase")]
@@ -292,11 +295,8 @@ impl Incident {
                 let another_id = candidate.principal.unique_id != self.principal.unique_id;
                 // Whoever may put events can have a drill withheld; what is no drill is not for that.
                 let in_earnest = self.drill && !candidate.drill;
-                if another_view || dearer || another_id || in_earnest {
-                    self.reopened(candidate)
-                } else {
-                    Joined::Unchanged
-                }
+                let anew = another_view || dearer || another_id || in_earnest;
+                if anew && (self.drill || !candidate.drill) { self.reopened(candidate) } else { Joined::Unchanged }
             }
             IncidentState::Ordered | IncidentState::AwaitingApproval => self.grown(candidate),
         }
@@ -333,6 +333,10 @@ impl Incident {
         if next.principal.unique_id.is_none() && candidate.principal.unique_id.is_some() {
             next.principal.unique_id.clone_from(&candidate.principal.unique_id);
             changed = true;
+        }
+        // Nobody was pinned yet, and what a drill says of whom it is about anybody can have said.
+        if self.unvetted && self.drill && !candidate.drill {
+            next.principal = candidate.principal.clone();
         }
         if self.is_made_again_as(candidate) {
             // The one that was contained is gone; whoever bears its name now is contained in its place. A person who asked
@@ -447,6 +451,12 @@ impl Incident {
     /// Whether others than who denies may act on it.
     pub fn is_in_force(&self) -> bool {
         self.state == IncidentState::Ordered && !self.unvetted
+    }
+
+    /// Whether it is ordered, and nobody can be holding it to the guard rails any more.
+    pub fn is_unbegun(&self, now: Timestamp) -> bool {
+        let ordered = self.state == IncidentState::Ordered && self.unvetted;
+        ordered && now.duration_since(self.updated_at) > LONGEST_VETTING
     }
 
     /// Why it is not in force, in a sentence.

@@ -227,6 +227,11 @@ pub fn incident_id(event: &Value) -> Option<IncidentId> {
     event.pointer("/detail/incident_id")?.as_str()?.parse().ok()
 }
 
+/// Whether an event tells of an order of which nothing may be carried out yet.
+pub fn orders_nothing(event: &Value) -> bool {
+    event.pointer("/detail/responses").and_then(Value::as_array).is_some_and(Vec::is_empty)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

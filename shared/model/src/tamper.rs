@@ -15,6 +15,8 @@ named!(
     Nature {
         /// Something of a containment was undone.
         Undone = "undone",
+        /// What was ordered was not carried out: the guard rails were not held against who is there.
+        Unbegun = "unbegun",
         /// A contained principal made itself a role or a user.
         Minted = "minted",
         /// A contained principal opened itself something that was there before.
@@ -111,6 +113,21 @@ impl Tamper {
         }
     }
 
+    /// An incident that was ordered, and that nobody has held to the guard rails since: it is to be gone on with.
+    pub fn unbegun(incident: &crate::ledger::Incident, at: Timestamp) -> Self {
+        let detail = format!(
+            "it was ordered at {}, and nobody has held it to the guard rails since: neither the read of the principal nor \
+             another try has succeeded",
+            incident.ordered_since()
+        );
+        Self {
+            key: key_of(&[Nature::Unbegun.as_str(), &at.to_string()]),
+            nature: Nature::Unbegun,
+            detail,
+            ..Self::undone(incident, Vec::new(), vec![FunctionName::QuarantinePrincipal], at)
+        }
+    }
+
     /// The part of the partition key after `tamper#`.
     pub fn subject(&self) -> String {
         self.incident_id.as_ref().map_or_else(|| OWN.to_owned(), ToString::to_string)
@@ -133,7 +150,7 @@ impl Tamper {
             return None;
         }
         let name = match self.nature {
-            Nature::Undone | Nature::TrustChanged => "Firebreak:IAM/ContainmentUndone",
+            Nature::Undone | Nature::Unbegun | Nature::TrustChanged => "Firebreak:IAM/ContainmentUndone",
             Nature::Minted => "Firebreak:IAM/MintedByContained",
             Nature::Widened => "Firebreak:IAM/WidenedByContained",
             Nature::Recreated => RECREATED,

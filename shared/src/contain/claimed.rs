@@ -137,6 +137,10 @@ impl Containment {
             if now.episode != incident.episode || now.state == IncidentState::Withheld {
                 return Ok::<_, Failure>(None);
             }
+            // The veto is about what it was: what another finding made of it meanwhile is held to rails of its own.
+            if (now.drill, &now.principal) != (incident.drill, &incident.principal) {
+                return Err(Failure::Transient(format!("not withheld, for it is another by now: {veto}")));
+            }
             now.state = IncidentState::Withheld;
             now.reason = format!("{}; withheld: {veto}", now.reason);
             now.updated_at = clock::now();

@@ -3,7 +3,7 @@
 
 use firebreak_model::finding::{Source, Subject};
 use firebreak_model::ids::IncidentId;
-use firebreak_model::ledger::{Incident, IncidentState};
+use firebreak_model::ledger::IncidentState;
 use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
 use firebreak_model::tamper::{self, Nature, Tamper};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::candidate::{Event, Received};
 use super::ladder::conclude;
-use super::{Containment, settle};
+use super::{Containment, Read, settle};
 use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::failure::Failure;
@@ -90,7 +90,10 @@ impl Containment {
         };
         let Some(id) = &tamper.incident_id else { return Ok(Birth::default()) };
         let (by, made) = tokio::join!(self.ledger.incident(id), identity::read(&self.iam, &principal.name));
-        let Some(by) = by?.filter(Incident::is_in_force) else { return Ok(Birth::default()) };
+        let Some(by) = by?.filter(|by| by.state == IncidentState::Ordered) else { return Ok(Birth::default()) };
+        if !by.is_in_force() {
+            return Err(Failure::Transient(format!("incident `{id}`: {}", by.not_in_force())));
+        }
         match made.map(|made| made.created_at) {
             Ok(Some(at)) if at >= by.newborn_since() => Ok(Birth { of: Some(by.incident_id), asks: None }),
             Ok(Some(at)) => {
@@ -108,7 +111,8 @@ impl Containment {
         }
     }
 
-    /// Applies again what is no longer in force, on the principal that was pinned and on nobody else.
+    /// Applies again what is no longer in force, on the principal that was pinned and on nobody else. What nobody has held
+    /// to the guard rails yet goes the way of a claim.
     async fn put_back(&self, id: &IncidentId) -> Result<Answer, Failure> {
         let Some(incident) = self.ledger.incident(id).await? else {
             return Err(Failure::Malformed(format!("the event names incident `{id}`, which the ledger does not hold")));
@@ -117,8 +121,14 @@ impl Containment {
             return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
         }
         let rails = self.rails(incident.drill.then_some(Source::Drill));
-        let kept_off = match identity::read(&self.iam, &incident.principal.name).await {
-            Ok(identity) => rails.on_identity(&incident.principal, &identity).err().map(|veto| veto.to_string()),
+        let principal = &incident.principal;
+        if !incident.is_in_force() {
+            let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(principal));
+            let read = Read { identity, usage: usage?, finding: None };
+            return Box::pin(self.carry_on(incident, read, rails, None)).await;
+        }
+        let kept_off = match identity::read(&self.iam, &principal.name).await {
+            Ok(identity) => rails.on_identity(principal, &identity).err().map(|veto| veto.to_string()),
             Err(error @ ActionError::Gone { .. }) => Some(chain(&error)),
             Err(error) => return Err(error.into()),
         };

@@ -75,9 +75,17 @@ impl Pace {
 
     /// Lets so many turns in a Region go by: AWS has turned somebody away, who may be another function.
     pub(super) fn skip(&self, region: &Region, turns: u32) {
+        #[cfg(test)]
+        if let Some((began, _)) = &self.noted {
+            return self.skip_from(region, turns, *began);
+        }
+        self.skip_from(region, turns, Instant::now());
+    }
+
+    fn skip_from(&self, region: &Region, turns: u32, now: Instant) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = next.get_mut(region) {
-            *at += self.gap * turns;
+            *at = (*at).max(now) + self.gap * turns;
         }
     }
 }
@@ -98,7 +106,10 @@ mod tests {
         assert_eq!(pace.reserve(&there, now), ms(0));
         assert_eq!(pace.reserve(&here, now + ms(200)), ms(800));
         assert_eq!(pace.reserve(&here, now + ms(5_000)), ms(0), "a turn that nobody took is no credit");
-        pace.skip(&here, 4);
+        pace.skip_from(&here, 4, now);
         assert_eq!(pace.reserve(&here, now + ms(5_000)), ms(2_500));
+        // Where the answer took long, the turns that go by are those from now on.
+        pace.skip_from(&here, 4, now + ms(60_000));
+        assert_eq!(pace.reserve(&here, now + ms(60_000)), ms(2_000));
     }
 }

@@ -138,7 +138,7 @@ impl Guard {
         note("the ledger", self.table(&seen).await);
         note("the topic of pages", self.topic(&mut seen).await);
         note("CloudTrail", self.trails().await);
-        note("what was deployed", self.unlike_deployed(stack, &seen).await?);
+        note("what was deployed", self.unlike_deployed(stack, &seen).await);
         missing.sort();
         write_metrics(missing.len());
         let before = self.ledger.parts().await?;

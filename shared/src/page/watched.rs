@@ -136,6 +136,9 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
             format!("Somebody took away what keeps the sessions from before the release of {who} dead."),
         ),
         Nature::Undone => ("undone", format!("Somebody undid a part of the containment of {who}.")),
+        Nature::Unbegun => {
+            ("not carried out", format!("The containment of {who} was ordered, and is not carried out."))
+        }
         Nature::Minted => ("minted", format!("{who}, though contained, made a role or a user.")),
         Nature::Widened => ("way in", format!("{who}, though contained, opened itself another way in.")),
         Nature::Recreated => ("made again", format!("{who} was deleted and made again: the new one is not contained.")),
@@ -154,6 +157,8 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.field("Event", &clean(&call.event_id, 80));
     }
     match &tamper.actor {
+        // Nobody did it.
+        _ if tamper.nature == Nature::Unbegun => {}
         Some(actor) => draft.field("By", &named(actor)),
         None => draft.field("By", "not known: CloudTrail has not told of the call"),
     }
@@ -167,6 +172,14 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
         draft.line(
             "removes inline policies that it does not know must leave the names that begin with `firebreak-` alone.",
         );
+    } else if tamper.nature == Nature::Unbegun {
+        draft.line(
+            "It is tried again now and by each sweep of the guard, and pages no second time. Until then nothing is",
+        );
+        draft.line(
+            "isolated or revoked, and the deny may not be there either: see why IAM does not answer, and deny by hand",
+        );
+        draft.line("what cannot wait.");
     } else if tamper.nature == Nature::Undone {
         draft
             .line("It is put back, now and as often as it is undone, and pages no second time for the same hand. Find");
@@ -184,7 +197,7 @@ pub(super) fn of_tamper(tamper: &Tamper, incident: Option<&Incident>, setting: &
     }
     if let Some(incident) = incident {
         if !outlives {
-            if tamper.nature != Nature::Undone {
+            if !matches!(tamper.nature, Nature::Undone | Nature::Unbegun) {
                 draft.line("Do not release for this. When everything is over, the incident is released with:");
             }
             draft.release(incident, setting);
@@ -232,4 +245,34 @@ pub(super) fn of_parts(parts: &PartsRecord, setting: &Setting) -> Page {
         draft.command(&compare.line().unwrap_or_default());
     }
     draft.page("firebreak is blinded in part")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::tests::setting;
+    use crate::testing::role_order;
+
+    #[test]
+    fn what_was_ordered_and_is_not_carried_out_pages_what_to_do() {
+        let (incident, _) = role_order("orders");
+        let incident = Incident { unvetted: true, ..incident };
+        let tamper = Tamper::unbegun(&incident, incident.opened_at);
+        let page = of_tamper(&tamper, Some(&incident), &setting());
+        assert_eq!(page.subject, "[Firebreak] not carried out: role/orders");
+        for says in [
+            "The containment of role/orders was ordered, and is not carried out.",
+            "nobody has held it to the guard rails since",
+            "It is tried again now and by each sweep",
+            "deny by hand",
+        ] {
+            assert!(page.body.contains(says), "{says}: {}", page.body);
+        }
+        for says in ["Somebody undid", "It is put back", "not known: CloudTrail"] {
+            assert!(!page.body.contains(says), "{says}: {}", page.body);
+        }
+        // The same again pages no second time.
+        let later = Tamper::unbegun(&incident, incident.opened_at + jiff::SignedDuration::from_mins(5));
+        assert!(later.occasion() == tamper.occasion() && later.key != tamper.key);
+    }
 }

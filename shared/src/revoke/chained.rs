@@ -42,13 +42,16 @@ impl Revocation {
     pub(super) async fn on_message(&self, event: &Value) -> Result<Next, Failure> {
         let id = outcome::incident_id(event)
             .ok_or_else(|| Failure::Malformed("the event carries no incident id".to_owned()))?;
+        // What is ordered before the guard rails have passed it is ordered again then, and looked for once.
+        if outcome::orders_nothing(event) {
+            return Ok(Next::Done);
+        }
         let span = info_span!("trace", incident.id = %id);
         async {
             let Some(incident) = self.ledger.incident(&id).await? else {
                 return Err(Failure::Malformed(format!("the ledger does not hold incident `{id}`")));
             };
-            // A release ends the search: what was denied stays so until the sessions have ended. The order comes again when
-            // the guard rails have passed it.
+            // A release ends the search: what was denied stays so until the sessions have ended.
             if !incident.is_in_force() || !ends_sessions(&incident) {
                 return Ok(Next::Done);
             }

@@ -261,6 +261,13 @@ async fn a_search_ends_with_the_containment_and_what_cannot_be_read_is_let_go() 
         assert_eq!(answer(&wire, &incident).await, done_with());
         assert_eq!(wire.requests().len(), 1);
     }
+    // What is ordered before the guard rails have passed it is ordered again then.
+    let early =
+        json!({"detail-type": "Containment Ordered", "detail": {"incident_id": incident.incident_id, "responses": []}});
+    let early = json!({"Records": [{"messageId": "m1", "body": early.to_string(), "eventSource": "aws:sqs"}]});
+    let wire = Wire::answering([]);
+    let handled = revocation(&wire).handle(&early).await.unwrap();
+    assert_eq!((serde_json::to_value(handled).unwrap(), wire.requests().len()), (done_with(), 0));
     let wire = Wire::answering([]);
     let forged = json!({"Records": [{"messageId": "m1", "body": "{\"detail\": {\"incident_id\": \"fb-x\"}}"},
         {"messageId": "m2", "body": "no JSON"}]});

@@ -229,6 +229,28 @@ fn a_withheld_incident_is_looked_at_again_only_when_something_is_different() {
     assert!(matches!(withheld.join(&in_earnest, None), Joined::Changed { counts: true, .. }));
     let withheld = Incident { drill: false, ..withheld };
     assert_eq!(withheld.join(&incident(Decision::Act), None), Joined::Unchanged);
+    let mut another = incident(Decision::Act);
+    another.principal.unique_id = Some("AROAEXAMPLE000000009".parse().unwrap());
+    assert_eq!(withheld.join(&another, None), Joined::Unchanged, "a drill opens nothing anew that is none");
+}
+
+#[test]
+fn what_a_drill_says_of_whom_it_is_about_does_not_stand_against_a_finding_in_earnest() {
+    let of = |id: &str, drill, unvetted| {
+        let mut incident = Incident { unvetted, drill, ..incident(Decision::Act) };
+        incident.principal.unique_id = Some(id.parse().unwrap());
+        incident
+    };
+    let (forged, real) = ("AROAEXAMPLEFORGED001", "AROAEXAMPLE000000001");
+    let joined = |now: &Incident, candidate: &Incident| match now.join(candidate, None) {
+        Joined::Changed { next, .. } => *next,
+        other => panic!("{other:?}"),
+    };
+    let next = joined(&of(forged, true, true), &of(real, false, true));
+    assert_eq!((next.principal.unique_id.unwrap().as_str(), next.drill), (real, false));
+    // Whoever was pinned stays.
+    let next = joined(&of(real, true, false), &of(forged, false, true));
+    assert_eq!(next.principal.unique_id.unwrap().as_str(), real);
 }
 
 #[test]

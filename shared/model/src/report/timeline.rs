@@ -171,6 +171,7 @@ fn guarded(sources: &Sources<'_>, all: &mut Vec<Moment>) {
         let told = tamper.call.as_ref().map(|call| format!("{} from {}", call.name, call.address)).unwrap_or_default();
         let what = match tamper.nature {
             Nature::Undone => "Something of the containment was undone",
+            Nature::Unbegun => "What was ordered was not carried out",
             Nature::Minted => "A contained principal made itself another one",
             Nature::Widened => "A contained principal opened itself a way in",
             Nature::Recreated => "The contained principal was deleted and made again",

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_cloudformation::types::StackStatus;
 use aws_sdk_eventbridge::operation::describe_rule::DescribeRuleOutput;
-use aws_sdk_eventbridge::types::Target;
+use aws_sdk_eventbridge::types::{DeadLetterConfig, Target};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
 use aws_sdk_lambda::types::{EventSourceMappingConfiguration, FileSystemConfig, Filter, FilterCriteria, Runtime};
 use firebreak_model::action::FunctionName;
@@ -17,8 +18,8 @@ use tracing::warn;
 use super::{Guard, Missing};
 use crate::action::ActionError;
 use crate::clients;
-use crate::failure::Failure;
 use crate::ledger::LedgerError;
+use crate::telemetry::chain;
 
 /// How a deployment stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(in crate::guard) enum Stack {
     At(Timestamp),
     /// One is under way.
     Changing,
+    /// The last one was brought to no end; how it stands.
+    Broken(String),
 }
 
 /// What was seen of the parts in one look.
@@ -97,7 +100,11 @@ impl Seen {
                 });
                 let (input, path) = (target.input().unwrap_or_default(), target.input_path().unwrap_or_default());
                 let sends_as = target.role_arn().unwrap_or_default();
-                format!("{} {sends_as} {path} {input} {}", target.arn(), transformed.unwrap_or_default())
+                let again = target.retry_policy();
+                let tries = again.map(|again| (again.maximum_retry_attempts(), again.maximum_event_age_in_seconds()));
+                let parked = target.dead_letter_config().and_then(DeadLetterConfig::arn).unwrap_or_default();
+                let sent = transformed.unwrap_or_default();
+                format!("{} {sends_as} {path} {input} {sent} {tries:?} {parked}", target.arn())
             })
             .collect();
         sent.sort();
@@ -117,7 +124,12 @@ impl Seen {
                 let filters = mapping.filter_criteria().map(FilterCriteria::filters).unwrap_or_default();
                 let filters: Vec<&str> = filters.iter().filter_map(Filter::pattern).collect();
                 let place = mapping.event_source_arn().unwrap_or_default();
-                format!("{place} {} {}", mapping.function_arn().unwrap_or_default(), filters.join(" "))
+                let function = mapping.function_arn().unwrap_or_default();
+                let failed = mapping.destination_config().and_then(|config| config.on_failure());
+                let parked = failed.and_then(|failed| failed.destination()).unwrap_or_default();
+                let tries = (mapping.maximum_retry_attempts(), mapping.maximum_record_age_in_seconds());
+                let answers = mapping.function_response_types();
+                format!("{place} {function} {} {tries:?} {answers:?} {parked}", filters.join(" "))
             })
             .collect();
         all.sort();
@@ -128,6 +140,12 @@ impl Seen {
     /// Whether a stream wakes `publish-outcomes`, as far as is known: one that is enabled again is another one.
     pub(in crate::guard) fn may_be_read(&self, stream: &str) -> bool {
         self.read_streams.as_ref().is_none_or(|read| read.iter().any(|one| one == stream))
+    }
+
+    /// How long a queue keeps what lies in it, when that is seen, and how often it is given out before it is parked.
+    pub(in crate::guard) fn queue(&mut self, name: &str, settings: &[String]) {
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        self.add(format!("the configuration of the queue `{name}`"), &settings);
     }
 
     /// The policy of a resource: its statements, in whatever order they come.
@@ -148,34 +166,47 @@ impl Guard {
         let stack = answer.stacks().first().ok_or_else(|| ActionError::Gone { target: self.stack.clone() })?;
         let at = stack.last_updated_time().or(stack.creation_time());
         let at = at.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok());
-        let changing = stack.stack_status().is_none_or(|status| status.as_str().ends_with("_IN_PROGRESS"));
-        Ok(at.filter(|_| !changing).map_or(Stack::Changing, Stack::At))
+        let status = stack.stack_status().map(StackStatus::as_str).unwrap_or_default();
+        Ok(match at {
+            Some(at) if status.ends_with("_COMPLETE") => Stack::At(at),
+            _ if status.ends_with("_FAILED") => Stack::Broken(status.to_owned()),
+            _ => Stack::Changing,
+        })
     }
 
     /// What is not as it was deployed. A deployment that began or ended within the look leaves it to the next one.
-    pub(in crate::guard) async fn unlike_deployed(&self, began: Stack, seen: &Seen) -> Result<Missing, Failure> {
-        let Stack::At(at) = began else { return Ok(Ok(Vec::new())) };
-        match self.stack().await {
-            Ok(now) if now == Stack::At(at) => {}
-            Ok(_) => return Ok(Ok(Vec::new())),
-            Err(error) => return Ok(Err(error)),
+    pub(in crate::guard) async fn unlike_deployed(&self, began: Stack, seen: &Seen) -> Missing {
+        let at = match began {
+            Stack::At(at) => at,
+            Stack::Changing => return Ok(Vec::new()),
+            Stack::Broken(status) => {
+                return Ok(vec![format!("the stack is `{status}`: nothing is held to what was deployed")]);
+            }
+        };
+        if self.stack().await? != Stack::At(at) {
+            return Ok(Vec::new());
         }
-        let before = match self.ledger.deployed().await {
-            Ok(before) => before,
+        match self.compared(at, seen).await {
+            Ok(next) => Ok(next.changed.keys().map(|thing| format!("{thing} is not what was deployed")).collect()),
             Err(
                 error @ (LedgerError::Forged { .. } | LedgerError::Unreadable { .. } | LedgerError::OtherSchema { .. }),
             ) => {
                 warn!("what was deployed is not known: {error}");
                 let says = "the record of what was deployed (`parts`, `deployed`) is not as Firebreak wrote it: delete it \
                             when you know who did that";
-                return Ok(Ok(vec![says.to_owned()]));
+                Ok(vec![says.to_owned()])
             }
-            Err(error) => return Err(error.into()),
-        };
+            // What else is missing is told all the same.
+            Err(error) => Ok(vec![format!("what was deployed cannot be looked up: {}", chain(&error))]),
+        }
+    }
+
+    async fn compared(&self, at: Timestamp, seen: &Seen) -> Result<Deployed, LedgerError> {
+        let before = self.ledger.deployed().await?;
         let next = Deployed::looked(before.as_ref(), at, &seen.digests);
         if before.as_ref() != Some(&next) {
             self.ledger.keep_deployed(&next).await?;
         }
-        Ok(Ok(next.changed.keys().map(|thing| format!("{thing} is not what was deployed")).collect()))
+        Ok(next)
     }
 }

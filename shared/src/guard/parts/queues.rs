@@ -28,7 +28,18 @@ const FAILURES: [&str; 6] = [
 struct Queue {
     policy: Value,
     redrive: Value,
+    /// As text, each.
+    settings: Vec<String>,
 }
+
+/// What a queue is configured with, beside its policy.
+const SETTINGS: [QueueAttributeName; 5] = [
+    QueueAttributeName::DelaySeconds,
+    QueueAttributeName::MessageRetentionPeriod,
+    QueueAttributeName::VisibilityTimeout,
+    QueueAttributeName::KmsMasterKeyId,
+    QueueAttributeName::RedrivePolicy,
+];
 
 impl Guard {
     pub(super) async fn queues(&self, seen: &mut Seen) -> Missing {
@@ -40,6 +51,7 @@ impl Guard {
                 continue;
             };
             seen.policy(&format!("the queue `{name}`"), &queue.policy);
+            seen.queue(name, &queue.settings);
             let target = queue.redrive.get("deadLetterTargetArn").and_then(Value::as_str).unwrap_or_default();
             if !target.ends_with(&format!(":{}-{name}-failures", self.stack)) {
                 missing.push(format!("what fails in the queue `{name}` goes nowhere"));
@@ -56,6 +68,7 @@ impl Guard {
                 continue;
             };
             seen.policy(&format!("the queue `{name}`"), &queue.policy);
+            seen.queue(name, &queue.settings);
             if name == "delivery-failures" {
                 let rules = RULES.iter().map(|(rule, ..)| *rule).chain([DRILLS]).filter(|rule| !left_out(rule));
                 for rule in rules.filter(|rule| !lets_in(&queue.policy, &self.rule_ending(rule))) {
@@ -78,7 +91,8 @@ impl Guard {
         // All of them are where the queue of re-checks is.
         let place = self.queue_url.rsplit_once('/').map_or("", |(place, _)| place);
         let ask = self.sqs.get_queue_attributes().queue_url(format!("{place}/{name}"));
-        let ask = ask.attribute_names(QueueAttributeName::Policy).attribute_names(QueueAttributeName::RedrivePolicy);
+        let wanted = SETTINGS.into_iter().chain([QueueAttributeName::Policy]);
+        let ask = ask.set_attribute_names(Some(wanted.collect()));
         let answer = match ask.send().await {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(GetQueueAttributesError::is_queue_does_not_exist) => {
@@ -91,7 +105,11 @@ impl Guard {
             attributes.get(&which).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
         };
         let (policy, redrive) = (read(QueueAttributeName::Policy), read(QueueAttributeName::RedrivePolicy));
-        Ok(Some(Queue { policy, redrive }))
+        // The same JSON may be written in many ways.
+        let shown =
+            |text: &String| serde_json::from_str(text).map_or_else(|_| text.clone(), |read: Value| read.to_string());
+        let settings = SETTINGS.iter().map(|which| attributes.get(which).map(shown).unwrap_or_default()).collect();
+        Ok(Some(Queue { policy, redrive, settings }))
     }
 }
 

@@ -68,7 +68,7 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
 async fn unlike(before: Scripted, seen: &Seen, answers: Vec<Scripted>) -> (Vec<String>, Option<String>) {
     let wires =
         Wires { ledger: Wire::answering([before, ok("{}")]), trail: Wire::answering(answers), ..Wires::default() };
-    let found = wires.guard().unlike_deployed(Stack::At(at(FIRST)), seen).await.unwrap().unwrap();
+    let found = wires.guard().unlike_deployed(Stack::At(at(FIRST)), seen).await.unwrap();
     assert_eq!(wires.trail.unused(), 0);
     (found, wires.ledger.requests().into_iter().find(|request| request.contains(".PutItem")))
 }
@@ -86,7 +86,8 @@ async fn what_is_not_as_it_was_deployed_is_told_and_a_deployment_is_waited_for()
     let (found, put) = unlike(ok("{}"), &seen(&deployed), done()).await;
     let put = put.unwrap();
     assert!(found.is_empty() && put.contains(r#""sk":{"S":"deployed"}"#) && put.contains(FIRST), "{put}");
-    let record = |digests: Digests| Deployed { schema: 1, deployed_at: at(FIRST), digests, changed: Digests::new() };
+    let record =
+        |digests: Digests| Deployed { schema: 1, deployed_at: at(FIRST), digests, looks: 2, changed: Digests::new() };
     let stored = |digests: Digests| item(&Record::Deployed(record(digests)));
     let known = Deployed::looked(None, at(FIRST), seen(&deployed).digests()).digests;
     let reordered = json!({"Statement": [{"Sid": "b"}, {"Sid": "a"}]});
@@ -100,8 +101,13 @@ async fn what_is_not_as_it_was_deployed_is_told_and_a_deployment_is_waited_for()
         assert_eq!(unlike(ok("{}"), &seen(&more), vec![now]).await, (vec![], None));
     }
     let wires = Wires::default();
-    let found = wires.guard().unlike_deployed(Stack::Changing, &seen(&more)).await.unwrap().unwrap();
+    let found = wires.guard().unlike_deployed(Stack::Changing, &seen(&more)).await.unwrap();
     assert!(found.is_empty() && wires.trail.requests().is_empty());
+    // One that was brought to no end is told, and what cannot be looked up: nothing else that is missing is lost for it.
+    let broken = wires.guard().unlike_deployed(Stack::Broken("UPDATE_FAILED".to_owned()), &seen(&more)).await.unwrap();
+    assert_eq!(broken, ["the stack is `UPDATE_FAILED`: nothing is held to what was deployed"]);
+    let (found, put) = unlike(json_error(400, "ResourceNotFoundException"), &seen(&more), done()).await;
+    assert!(found[0].starts_with("what was deployed cannot be looked up: ") && put.is_none(), "{found:?}");
     // A record that somebody edited is told, and not written over.
     let edited = ok(r#"{"Item": {"kind": {"S": "deployed"}, "schema": {"N": "1"}, "digests": {"S": "none"}}}"#);
     let (found, put) = unlike(edited, &seen(&more), done()).await;
@@ -114,6 +120,7 @@ async fn how_the_stack_stands_is_what_cloudformation_says() {
         (stack(LATER, "UPDATE_COMPLETE"), Stack::At(at(LATER))),
         (stack(LATER, "UPDATE_ROLLBACK_COMPLETE"), Stack::At(at(LATER))),
         (stack(LATER, "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), Stack::Changing),
+        (stack(LATER, "UPDATE_ROLLBACK_FAILED"), Stack::Broken("UPDATE_ROLLBACK_FAILED".to_owned())),
     ] {
         let wires = Wires { trail: Wire::answering([answer]), ..Wires::default() };
         assert_eq!(wires.guard().stack().await.unwrap(), expected);

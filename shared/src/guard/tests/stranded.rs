@@ -73,6 +73,29 @@ async fn what_a_release_left_that_nobody_brings_to_its_end_is_looked_at_and_reco
 }
 
 #[tokio::test]
+async fn what_was_ordered_and_never_held_to_the_guard_rails_is_told_and_gone_on_with() {
+    let (ordered, _) = contained();
+    let unvetted = |minutes| {
+        let updated_at = clock::now() - SignedDuration::from_mins(minutes);
+        Incident { unvetted: true, updated_at, ..ordered.clone() }
+    };
+    let left = unvetted(11);
+    let wires =
+        Wires { ledger: Wire::answering([open(&[&left]), stored(&left), stored(&left), ok("{}")]), ..Wires::default() };
+    let (said, failed) = looked(&wires).await;
+    assert_eq!((said, failed.len()), (vec![format!("`{}` is not carried out", left.incident_id)], 0));
+    let puts = puts(&wires);
+    // The stream makes of it what has the owner go on.
+    for part in
+        [r#""kind":{"S":"tamper"}"#, r#""nature":{"S":"unbegun"}"#, r#""owners":{"L":[{"S":"quarantine-principal"}]}"#]
+    {
+        assert!(puts.len() == 1 && puts[0].contains(part), "{part}: {puts:?}");
+    }
+    // An invocation may still be at it, or another try of one.
+    assert!(!unvetted(9).is_unbegun(clock::now()) && !ordered.is_unbegun(clock::now()));
+}
+
+#[tokio::test]
 async fn a_release_that_may_be_under_way_is_left_alone_and_so_is_what_only_waits() {
     let (young, _) = releasing(LONGEST_RELEASE - SignedDuration::from_secs(30));
     let (mut waiting, _) = contained();
