@@ -31,6 +31,9 @@ const CALL: &str = "logs:FilterLogEvents";
 /// What `FilterLogEvents` answers of a log group of the class `INFREQUENT_ACCESS`.
 const NOT_SERVED: &str = "InvalidOperationException";
 
+/// So often a page without events that leads to itself is asked for again.
+const REPEATS: u32 = 20;
+
 /// So often one page is asked for. Between two tries go turns of the Region: one, two, four, eight, and then sixteen.
 const TRIES: u32 = 8;
 
@@ -161,6 +164,7 @@ impl Reader<'_> {
         let mut from = cursor.map_or(begins, |cursor| cursor.from_ms);
         let mut latest = cursor.map_or(begins, |cursor| cursor.latest_ms);
         let mut answered = false;
+        let mut repeated = 0;
         let next = loop {
             let page = match self.page(work, from, token.clone()).await {
                 Ok(Some(page)) => page,
@@ -207,8 +211,11 @@ impl Reader<'_> {
                 latest = latest.max(event.timestamp().unwrap_or(latest));
                 sink.line(&Event::of(&self.group.name, event)).await?;
             }
+            let empty = page.events().is_empty();
             match page.next_token.filter(|next| !next.is_empty()) {
                 None => break None,
+                // AWS was seen to lead a page without events to itself, and on when it was asked again.
+                Some(next) if token.as_ref() == Some(&next) && empty && repeated < REPEATS => repeated += 1,
                 Some(next) if token.as_ref() == Some(&next) => {
                     gaps.push(Gap {
                         what: self.what.clone(),
@@ -218,7 +225,7 @@ impl Reader<'_> {
                     });
                     break None;
                 }
-                Some(next) => token = Some(next),
+                Some(next) => (token, repeated) = (Some(next), 0),
             }
             let full = sink.stored_bytes() >= work.limits.object_bytes;
             let late = clock::now() >= work.deadline;

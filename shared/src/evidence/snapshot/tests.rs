@@ -410,6 +410,26 @@ async fn an_api_that_repeats_its_token_is_not_taken_for_the_end() {
     assert!(manifest.gaps.iter().any(|gap| gap.reason.contains("repeated a page")), "{:?}", manifest.gaps);
 }
 
+/// Seen of AWS: <https://github.com/boto/boto3/issues/1584>.
+#[tokio::test]
+async fn a_page_without_events_that_leads_to_itself_is_asked_for_again() {
+    let page = |events: serde_json::Value| crate::testing::ok(json!({"events": events, "nextToken": "t1"}).to_string());
+    let empty = || page(json!([]));
+    let last = || crate::testing::ok(json!({"events": [{"message": "b"}]}).to_string());
+    for (repeats, whole) in [(20, true), (21, false)] {
+        let house = House::with(&incident());
+        let first = page(json!([{"message": "a"}]));
+        let answers = [vec![first], (0..repeats).map(|_| empty()).collect(), vec![last()]].concat();
+        house.account.log_answers(answers);
+        house.take().await.unwrap();
+        let (manifest, _) = house.manifest(1);
+        assert_eq!(manifest.gaps.iter().any(|gap| gap.reason.contains("repeated a page")), !whole, "{repeats}");
+        let lines: u64 =
+            manifest.entries.iter().filter(|entry| entry.collector == "logs").map(|entry| entry.lines).sum();
+        assert_eq!(lines, 1 + u64::from(whole), "{repeats}");
+    }
+}
+
 /// A token lives for a day; a message that is redriven comes later.
 #[tokio::test]
 async fn a_place_that_the_log_no_longer_knows_is_found_again_by_time() {
