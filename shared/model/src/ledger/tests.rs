@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use super::*;
+use crate::tamper;
 
 pub(crate) fn incident(decision: Decision) -> Incident {
     let principal = Principal::from_arn("arn:aws:iam::111122223333:role/orders").unwrap();
