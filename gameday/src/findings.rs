@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::aws::{ACCOUNT, Aws};
+use crate::aws::{ACCOUNT, Aws, REGION};
 use crate::scene::workload::EcsTask;
 
 /// The name of a session whose credentials an instance was given.
@@ -54,6 +54,13 @@ pub fn access_key_of_instance_inside_aws(aws: &Aws, of: &RoleSession<'_>) -> Res
     let mut detail = detail(aws, include_str!("../../events/guardduty-inside-aws-affiliated.json"))?;
     *at(&mut detail, "/resource/accessKeyDetails")? = access_key_details(of);
     Ok(detail)
+}
+
+/// The event that EventBridge brings of a finding of GuardDuty's own, numbered for its id.
+pub fn delivered(number: usize, detail: &Value) -> Value {
+    json!({"version": "0", "id": format!("00000000-0000-4000-9000-{number:012x}"),
+        "detail-type": "GuardDuty Finding", "source": "aws.guardduty", "account": ACCOUNT,
+        "time": "2026-11-21T03:00:00Z", "region": REGION, "resources": [], "detail": detail})
 }
 
 fn access_key_details(of: &RoleSession<'_>) -> Value {

@@ -325,9 +325,7 @@ fn finding(aws: &Aws, principals: &[Principal], number: usize) -> Result<(Arc<st
     if let Some(id) = detail.get_mut("id") {
         *id = json!(format!("{number:032x}"));
     }
-    let event = json!({"version": "0", "id": format!("00000000-0000-4000-9000-{number:012x}"),
-        "detail-type": "GuardDuty Finding", "source": "aws.guardduty", "account": ACCOUNT,
-        "time": "2026-11-21T03:00:00Z", "region": REGION, "resources": [], "detail": detail});
+    let event = findings::delivered(number, &detail);
     Ok((event.to_string().into(), acts.then_some(of)))
 }
 

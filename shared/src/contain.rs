@@ -134,6 +134,11 @@ impl Containment {
         }
     }
 
+    /// The rails of an incident: those of a drill where it is one.
+    fn rails_of(&self, incident: &Incident) -> Rails<'_> {
+        self.rails(incident.drill.then_some(Source::Drill))
+    }
+
     async fn on_malformed(
         &self,
         malformed: Malformed,
@@ -359,7 +364,7 @@ impl Containment {
             Claimed::Widened(_) | Claimed::Joined(_) => None,
         };
         // A drill that meets an incident which is none does not have it held to the rails of a drill.
-        let rails = Rails { source: incident.drill.then_some(Source::Drill), ..rails };
+        let rails = self.rails_of(&incident);
         let incident = self.on_whoever_is_there(incident, &claim, &identity, rails).await?;
         let read = Read { identity, usage: usage?, finding: claim.finding.as_ref() };
         Box::pin(self.carry_on(incident, read, rails, opened)).await

@@ -9,7 +9,6 @@ use firebreak_model::ledger::IncidentState;
 use serde_json::{Value, json};
 
 use super::{House, Playing, Scenario};
-use crate::aws::{ACCOUNT, REGION};
 use crate::check::{equal, judged, listed};
 use crate::findings::{self, INSTANCE, RoleSession};
 use crate::narrator::Tone;
@@ -104,9 +103,7 @@ async fn play(stage: &mut Stage) -> Result<()> {
     if let Some(id) = in_earnest.get_mut("id") {
         *id = json!("00000000000000000000000000000001");
     }
-    let event = json!({"version": "0", "id": "00000000-0000-4000-9000-000000000001", "source": "aws.guardduty",
-        "detail-type": "GuardDuty Finding", "account": ACCOUNT, "time": "2026-11-21T03:00:00Z", "region": REGION,
-        "resources": [], "detail": in_earnest});
+    let event = findings::delivered(1, &in_earnest);
     let sent = firebreak_shared::clock::now();
     let answered = stage.invoke(FunctionName::QuarantinePrincipal, &event).await?;
     stage.check(equal("GuardDuty's own finding about production", "contained", answered.text("outcome")));

@@ -1,17 +1,15 @@
 //! A person approves what waits for it.
 
 use firebreak_model::decision::Decision;
-use firebreak_model::finding::Source;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{Approval, Incident, IncidentState};
 use firebreak_model::request::Asked;
 use tracing::{Instrument, info_span};
 
+use super::Containment;
 use super::candidate::Received;
-use super::{Containment, Read};
 use crate::answer::Answer;
 use crate::failure::Failure;
-use crate::identity;
 
 impl Containment {
     pub(super) async fn on_approval(
@@ -49,14 +47,6 @@ impl Containment {
         let incident = self.ledger.update(id, change).await?;
         let incident = incident.ok_or_else(|| Failure::Refused(format!("there is no incident `{id}`")))?;
         let span = info_span!("approve", incident.id = %id);
-        async {
-            let principal = incident.principal.clone();
-            let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(&principal));
-            let source = incident.drill.then_some(Source::Drill);
-            let read = Read { identity, usage: usage?, finding: None };
-            Box::pin(self.carry_on(incident, read, self.rails(source), None)).await
-        }
-        .instrument(span)
-        .await
+        self.go_on(incident).instrument(span).await
     }
 }

@@ -9,10 +9,20 @@ use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
+use crate::identity;
 use crate::ledger::Claimed;
 use crate::telemetry::chain;
 
 impl Containment {
+    /// Goes on with an incident that is on record, held to the guard rails of what it is by now.
+    pub(super) async fn go_on(&self, incident: Incident) -> Result<Answer, Failure> {
+        let principal = &incident.principal;
+        let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(principal));
+        let read = Read { identity, usage: usage?, finding: None };
+        let rails = self.rails_of(&incident);
+        Box::pin(self.carry_on(incident, read, rails, None)).await
+    }
+
     /// From a claimed incident and what was read of its principal to the end.
     pub(super) async fn carry_on(
         &self,

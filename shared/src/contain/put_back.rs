@@ -1,7 +1,7 @@
 //! What the guard found: our own steps that were undone are applied again. The event is a hint: the
 //! incident and its plan come from the ledger, and one that is being released is left alone.
 
-use firebreak_model::finding::{Source, Subject};
+use firebreak_model::finding::Subject;
 use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::IncidentState;
 use firebreak_model::outcome::{self, OutcomeKind, SOURCE};
@@ -11,7 +11,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::candidate::{Event, Received};
 use super::ladder::conclude;
-use super::{Containment, Read, settle};
+use super::{Containment, settle};
 use crate::action::ActionError;
 use crate::answer::Answer;
 use crate::failure::Failure;
@@ -120,13 +120,10 @@ impl Containment {
         if incident.state != IncidentState::Ordered {
             return Ok(Answer::on("nothing to do", id, &[]).saying(format!("the incident is `{}`", incident.state)));
         }
-        let rails = self.rails(incident.drill.then_some(Source::Drill));
-        let principal = &incident.principal;
         if !incident.is_in_force() {
-            let (identity, usage) = tokio::join!(identity::read(&self.iam, &principal.name), self.usage(principal));
-            let read = Read { identity, usage: usage?, finding: None };
-            return Box::pin(self.carry_on(incident, read, rails, None)).await;
+            return self.go_on(incident).await;
         }
+        let (rails, principal) = (self.rails_of(&incident), &incident.principal);
         let kept_off = match identity::read(&self.iam, &principal.name).await {
             Ok(identity) => rails.on_identity(principal, &identity).err().map(|veto| veto.to_string()),
             Err(error @ ActionError::Gone { .. }) => Some(chain(&error)),

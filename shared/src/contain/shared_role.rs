@@ -115,8 +115,9 @@ impl Containment {
         Ok(role.is_some_and(|role| role.incident_id() == principal.incident_id()))
     }
 
-    /// Puts on record that the guard rails pass it, and what was read of a principal: its ARN and unique id, so that a namesake made later is not ours; who
-    /// runs as it; and the functions that were found with it, which the plan then covers as if they had been named.
+    /// Puts on record that the guard rails pass it, and what was read of a principal: its ARN and unique id, so that a
+    /// namesake made later is not ours; who runs as it; and the functions that were found with it, which the plan then
+    /// covers as if they had been named.
     pub(super) async fn pin(
         &self,
         incident: &Incident,

@@ -218,13 +218,10 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
     let step = incident.plan.steps[0].clone();
     let applied = StepRecord { state: StepState::Applied, ..incident.step_record(&step, clock::now()) };
     let applied = Record::Step(Box::new(applied));
-    let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
-        {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
-        {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
     let [_, listed, policy, version] = attached();
     let scene = Scene::of(
         vec![
-            Wired::Http(400, there.to_string()),
+            already_there(&incident, 3),
             // The finding names a function and a version that the incident did not know.
             ok("{}"),
             role.known_users(&["orders-worker", "invoices"]),
@@ -243,6 +240,15 @@ async fn a_role_that_is_denied_already_is_not_held_back() {
     assert_eq!((answer.outcome.as_str(), scene.unused()), ("contained", [0; 3]), "{:?}", scene.ledger.requests());
     let held = scene.ledger.requests().iter().any(|request| request.contains(r#""state":{"S":"awaiting_approval"}"#));
     assert!(!held, "what is denied is not said to wait");
+}
+
+/// What refuses a claim whose incident is there already, with so many other parts in its transaction.
+fn already_there(incident: &Incident, others: usize) -> Wired {
+    let stored: Value = serde_json::from_str(&body(&stored(incident))).unwrap();
+    let mut reasons = vec![json!({"Code": "ConditionalCheckFailed", "Item": stored["Item"]})];
+    reasons.extend(vec![json!({"Code": "None"}); others]);
+    let refused = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": reasons});
+    Wired::Http(400, refused.to_string())
 }
 
 pub(super) fn body(answer: &Wired) -> String {
@@ -396,16 +402,8 @@ async fn a_person_who_asks_again_means_whoever_bears_the_name_now() {
         [("AROAEXAMPLEROLE00001", "/", true), (role.id, "/", false), ("AROAEXAMPLEROLE00001", "/firebreak/", false)]
     {
         let incident = by_hand(pinned);
-        let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
-            {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&incident))).unwrap()["Item"]},
-            {"Code": "None"}]});
-        let script = vec![
-            Wired::Http(400, there.to_string()),
-            ok("{}"),
-            role.known_users(&["site"]),
-            stored(&incident),
-            ok("{}"),
-        ];
+        let script =
+            vec![already_there(&incident, 1), ok("{}"), role.known_users(&["site"]), stored(&incident), ok("{}")];
         let scene = Scene::of(script, vec![Role { path, ..role }.shown()], Vec::new());
         // What follows is another test's matter: the script ends here.
         drop(scene.handle(&request.to_string()).await);
@@ -443,13 +441,10 @@ async fn a_deny_that_is_not_answered_keeps_nobody_else_from_acting() {
 async fn a_drill_about_what_is_contained_in_earnest_keeps_nothing_from_being_done() {
     let role = OF_THE_INSTANCE;
     let in_earnest = Incident { unvetted: true, ..role.incident(IncidentState::Ordered) };
-    let there = json!({"__type": "TransactionCanceledException", "Message": "m", "CancellationReasons": [
-        {"Code": "ConditionalCheckFailed", "Item": serde_json::from_str::<Value>(&body(&stored(&in_earnest))).unwrap()["Item"]},
-        {"Code": "None"}, {"Code": "None"}, {"Code": "None"}]});
     let mut drill: Value = serde_json::from_str(ON_A_ROLE).unwrap();
     drill["source"] = json!("firebreak.drill");
     // It is joined, and the inventory read; the step; what is pinned; the step's record, and no rung below it.
-    let read = [vec![Wired::Http(400, there.to_string())], vec![ok("{}"); 3], vec![stored(&in_earnest)]].concat();
+    let read = [vec![already_there(&in_earnest, 3)], vec![ok("{}"); 3], vec![stored(&in_earnest)]].concat();
     let script = [read, vec![ok("{}"); 3]].concat();
     // Nobody knows what whoever claimed it has done: it is looked at first.
     let iam = [vec![role.shown()], not_attached(), attached().to_vec()].concat();

@@ -1,5 +1,5 @@
 //! Whether Firebreak's own parts are what was deployed. What is read of them anyway is digested, and compared with the
-//! first look after the stack's last deployment.
+//! first looks after the stack's last deployment.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +51,13 @@ impl Seen {
         self.digests.insert(thing, digest(parts).chars().take(24).collect());
     }
 
+    /// A thing of parts that come in any order.
+    fn add_sorted(&mut self, thing: String, mut parts: Vec<String>) {
+        parts.sort();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        self.add(thing, &parts);
+    }
+
     /// A function as it is configured. What AWS changes by itself (the version of the runtime, states, times) is no part.
     pub(in crate::guard) fn function(&mut self, function: FunctionName, read: &Configuration) {
         self.add(format!("the code of the function `{function}`"), &[read.code_sha256().unwrap_or_default()]);
@@ -86,12 +93,10 @@ impl Seen {
     /// What a rule listens for, and what it sends where: one that hears nothing, or sends something else, is as good as
     /// disabled.
     pub(in crate::guard) fn rule(&mut self, name: &str, rule: &DescribeRuleOutput, targets: &[Target]) {
-        // The same pattern may be written in many ways.
-        let pattern = rule.event_pattern().unwrap_or_default();
-        let pattern = serde_json::from_str(pattern).map_or_else(|_| pattern.to_owned(), |read: Value| read.to_string());
+        let pattern = written_one_way(rule.event_pattern().unwrap_or_default());
         let schedule = rule.schedule_expression().unwrap_or_default();
         self.add(format!("what the rule `{name}` listens for"), &[&pattern, schedule]);
-        let mut sent: Vec<String> = targets
+        let sent = targets
             .iter()
             .map(|target| {
                 let transformed = target.input_transformer().map(|transformer| {
@@ -107,9 +112,7 @@ impl Seen {
                 format!("{} {sends_as} {path} {input} {sent} {tries:?} {parked}", target.arn())
             })
             .collect();
-        sent.sort();
-        let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
-        self.add(format!("what the rule `{name}` sends"), &sent);
+        self.add_sorted(format!("what the rule `{name}` sends"), sent);
     }
 
     /// What wakes a function: from where, and which of it.
@@ -118,7 +121,7 @@ impl Seen {
             let streams = mappings.iter().filter_map(|mapping| mapping.event_source_arn().map(str::to_owned));
             self.read_streams = Some(streams.collect());
         }
-        let mut all: Vec<String> = mappings
+        let all = mappings
             .iter()
             .map(|mapping| {
                 let filters = mapping.filter_criteria().map(FilterCriteria::filters).unwrap_or_default();
@@ -132,9 +135,7 @@ impl Seen {
                 format!("{place} {function} {} {tries:?} {answers:?} {parked}", filters.join(" "))
             })
             .collect();
-        all.sort();
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        self.add(format!("what wakes the function `{function}`"), &all);
+        self.add_sorted(format!("what wakes the function `{function}`"), all);
     }
 
     /// Whether a stream wakes `publish-outcomes`, as far as is known: one that is enabled again is another one.
@@ -151,11 +152,13 @@ impl Seen {
     /// The policy of a resource: its statements, in whatever order they come.
     pub(in crate::guard) fn policy(&mut self, of: &str, policy: &Value) {
         let statements = policy.get("Statement").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let mut texts: Vec<String> = statements.iter().map(ToString::to_string).collect();
-        texts.sort();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        self.add(format!("the policy of {of}"), &texts);
+        self.add_sorted(format!("the policy of {of}"), statements.iter().map(ToString::to_string).collect());
     }
+}
+
+/// A text, as JSON where it is that: the same may be written in many ways.
+pub(super) fn written_one_way(text: &str) -> String {
+    serde_json::from_str(text).map_or_else(|_| text.to_owned(), |read: Value| read.to_string())
 }
 
 impl Guard {

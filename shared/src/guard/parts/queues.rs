@@ -5,7 +5,7 @@ use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 
-use super::deployed::Seen;
+use super::deployed::{Seen, written_one_way};
 use super::{DRILLS, Guard, Missing, OF_REVOCATION, RULES};
 use crate::action::ActionError;
 
@@ -105,10 +105,8 @@ impl Guard {
             attributes.get(&which).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
         };
         let (policy, redrive) = (read(QueueAttributeName::Policy), read(QueueAttributeName::RedrivePolicy));
-        // The same JSON may be written in many ways.
-        let shown =
-            |text: &String| serde_json::from_str(text).map_or_else(|_| text.clone(), |read: Value| read.to_string());
-        let settings = SETTINGS.iter().map(|which| attributes.get(which).map(shown).unwrap_or_default()).collect();
+        let shown = |which| attributes.get(which).map(|text| written_one_way(text)).unwrap_or_default();
+        let settings = SETTINGS.iter().map(shown).collect();
         Ok(Some(Queue { policy, redrive, settings }))
     }
 }
