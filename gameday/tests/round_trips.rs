@@ -4,7 +4,7 @@
 //! through a proxy that holds every call back until no other comes: calls that are made together are one round, however
 //! slow the machine.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -189,7 +189,7 @@ impl RuntimeApi {
         self.events.lock().unwrap().push_back((event, reply));
         self.arrived.notify_waiters();
         let answer = tokio::time::timeout(Duration::from_secs(30), answer).await;
-        answer.expect("the function does not answer").unwrap().unwrap_or_else(|error| panic!("{error}"))
+        answer.unwrap().unwrap().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -238,7 +238,9 @@ fn in_rounds(calls: Vec<Call>) -> Vec<Vec<String>> {
     for call in calls {
         rounds.entry(call.round).or_default().push(call.name);
     }
-    rounds.values_mut().for_each(|names| names.sort_unstable());
+    for names in rounds.values_mut() {
+        names.sort_unstable();
+    }
     rounds.into_values().collect()
 }
 
