@@ -4,7 +4,7 @@
 //! through a proxy that holds every call back until no other comes: calls that are made together are one round, however
 //! slow the machine.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
