@@ -386,7 +386,7 @@ simulation.install(replace, refuse, iam, iam_actions, iam_evaluator, get_account
 lookups.install(replace, cloudtrail)
 
 # 14. A table's own policy (`tables.py`).
-tables.install(refuse, iam_evaluator, dynamodb, provisioners, get_account_id)
+tables.install(replace, refuse, iam_actions, iam_evaluator, dynamodb, provisioners, get_account_id)
 
 # 15. A function's reserved concurrency (`concurrency.py`).
 concurrency.install(refuse, lambda_svc, provisioners)

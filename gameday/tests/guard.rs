@@ -3,14 +3,14 @@
 //! taken away together, for each is named by itself.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "guard/changed.rs"]
+mod changed;
 mod common;
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
-use aws_sdk_eventbridge::types::{RetryPolicy, Target};
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::{Environment, Filter, FilterCriteria};
 use aws_sdk_sqs::types::QueueAttributeName;
 use firebreak_model::action::FunctionName;
 use gameday::aws::Aws;
@@ -231,7 +231,7 @@ async fn deny_policy(aws: &Aws, stack: &Stack) {
     let create = aws.iam.create_policy_version().policy_arn(deny).policy_document(weak.to_string());
     let version = create.set_as_default(true).send().await.unwrap();
     let version = version.policy_version().unwrap().version_id().unwrap().to_owned();
-    notices(aws, stack, "the deny policy does not deny everything any more").await;
+    notices(aws, stack, "somebody changed the deny policy").await;
     let whole = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]});
     let create = aws.iam.create_policy_version().policy_arn(deny).policy_document(whole.to_string());
     create.set_as_default(true).send().await.unwrap();
@@ -361,109 +361,6 @@ async fn keys(aws: &Aws, stack: &Stack) {
     }
 }
 
-/// A rule that hears nothing, or sends something else, is as good as disabled, and looks enabled.
-async fn deafened(aws: &Aws, stack: &Stack) {
-    let bus = stack.output("OutcomeBusName").unwrap();
-    for (rule, on_bus) in [("changes", false), ("findings", false), ("isolate", true)] {
-        let name = format!("{}-{rule}", stack.name);
-        let bus = on_bus.then(|| bus.to_owned());
-        let read = aws.events.describe_rule().name(&name).set_event_bus_name(bus.clone()).send().await.unwrap();
-        let put = |pattern: &str| {
-            let put = aws.events.put_rule().name(&name).set_event_bus_name(bus.clone()).event_pattern(pattern);
-            put.set_state(read.state().cloned()).set_description(read.description().map(str::to_owned))
-        };
-        put(r#"{"source": ["nobody"]}"#).send().await.unwrap();
-        notices(aws, stack, &format!("what the rule `{rule}` listens for is not what was deployed")).await;
-        put(read.event_pattern().unwrap()).send().await.unwrap();
-        is_whole(aws, stack, "the pattern").await;
-
-        let list = aws.events.list_targets_by_rule().rule(&name).set_event_bus_name(bus.clone());
-        let targets = list.send().await.unwrap().targets().to_vec();
-        let put = async |target: Target| {
-            let put = aws.events.put_targets().rule(&name).set_event_bus_name(bus.clone()).targets(target);
-            put.send().await.unwrap();
-        };
-        let (mut hollow, mut untried) = (targets[0].clone(), targets[0].clone());
-        hollow.input = Some("{}".to_owned());
-        untried.retry_policy = Some(RetryPolicy::builder().maximum_retry_attempts(0).build());
-        for other in [hollow, untried] {
-            put(other).await;
-            notices(aws, stack, &format!("what the rule `{rule}` sends is not what was deployed")).await;
-            put(targets[0].clone()).await;
-            is_whole(aws, stack, "the target").await;
-        }
-    }
-    let polls = stack.function(FunctionName::IsolateFunction);
-    let mappings = aws.lambda.list_event_source_mappings().function_name(polls).send().await.unwrap();
-    let uuid = mappings.event_source_mappings()[0].uuid().unwrap().to_owned();
-    let filtered =
-        |filters: FilterCriteria| aws.lambda.update_event_source_mapping().uuid(&uuid).filter_criteria(filters);
-    let nothing = Filter::builder().pattern(r#"{"body": ["nothing"]}"#).build();
-    filtered(FilterCriteria::builder().filters(nothing).build()).send().await.unwrap();
-    notices(aws, stack, "what wakes the function `isolate-function` is not what was deployed").await;
-    filtered(FilterCriteria::builder().set_filters(Some(Vec::new())).build()).send().await.unwrap();
-    is_whole(aws, stack, "the filter").await;
-}
-
-/// No event is needed to see what was changed: each is other than it was at the first look after the deployment.
-async fn changed(aws: &Aws, stack: &Stack) {
-    let function = stack.function(FunctionName::QuarantinePrincipal);
-    let read = aws.lambda.get_function_configuration().function_name(&function).send().await.unwrap();
-    let deployed = read.environment.and_then(|environment| environment.variables).unwrap();
-    let set = async |variables: HashMap<String, String>| {
-        let environment = Environment::builder().set_variables(Some(variables)).build();
-        let update = aws.lambda.update_function_configuration().function_name(&function);
-        update.environment(environment).send().await.unwrap();
-    };
-    let mut weak = deployed.clone();
-    weak.insert("FIREBREAK_MODE".to_owned(), "observe".to_owned());
-    set(weak).await;
-    notices(aws, stack, "the environment of the function `quarantine-principal` is not what was deployed").await;
-    set(deployed).await;
-    is_whole(aws, stack, "the environment").await;
-
-    let release = stack.function(FunctionName::ReleaseContainment);
-    let add = aws.lambda.add_permission().function_name(&release).statement_id("mine").action("lambda:InvokeFunction");
-    add.principal("444455556666").send().await.unwrap();
-    notices(aws, stack, "the policy of the function `release-containment` is not what was deployed").await;
-    aws.lambda.remove_permission().function_name(&release).statement_id("mine").send().await.unwrap();
-    is_whole(aws, stack, "that statement").await;
-
-    let assess = stack.function(FunctionName::AssessIdentities);
-    let put = async |program: &str| {
-        let archive = std::fs::read(common::settings().functions.join(format!("{program}.zip"))).unwrap();
-        aws.lambda.update_function_code().function_name(&assess).zip_file(Blob::new(archive)).send().await.unwrap();
-    };
-    put("publish-outcomes").await;
-    notices(aws, stack, "the code of the function `assess-identities` is not what was deployed").await;
-    put("assess-identities").await;
-    is_whole(aws, stack, "the code").await;
-
-    let queues = queues_of(aws, stack).await;
-    let (_, url, before) = queues.iter().find(|(name, ..)| name == "trace").unwrap();
-    let kept = QueueAttributeName::MessageRetentionPeriod;
-    let keep = async |seconds: &str| {
-        aws.sqs.set_queue_attributes().queue_url(url).attributes(kept.clone(), seconds).send().await.unwrap();
-    };
-    keep("60").await;
-    notices(aws, stack, "the configuration of the queue `trace` is not what was deployed").await;
-    keep(&before[&kept]).await;
-    is_whole(aws, stack, "what the queue keeps").await;
-
-    let topic = stack.output("PagesTopicArn").unwrap();
-    let read = aws.sns.get_topic_attributes().topic_arn(topic).send().await.unwrap();
-    let before = read.attributes.and_then(|all| all.get("Policy").cloned()).unwrap();
-    let mut policy: Value = serde_json::from_str(&before).unwrap();
-    policy["Statement"].as_array_mut().unwrap().push(json!({"Sid": "mine", "Effect": "Allow", "Action": "sns:Publish",
-        "Principal": {"AWS": "444455556666"}, "Resource": topic}));
-    let set =
-        |text: String| aws.sns.set_topic_attributes().topic_arn(topic).attribute_name("Policy").attribute_value(text);
-    set(policy.to_string()).send().await.unwrap();
-    notices(aws, stack, "the policy of the topic of pages is not what was deployed").await;
-    set(before).send().await.unwrap();
-    is_whole(aws, stack, "the topic's policy").await;
-}
-
 /// The last: a stream that is enabled again is another one, which nobody reads.
 async fn stream(aws: &Aws, stack: &Stack) {
     let off = StreamSpecification::builder().stream_enabled(false).build().unwrap();
@@ -492,8 +389,9 @@ fn each_part_of_firebreak_that_is_taken_away_is_noticed() {
         topic_table_and_trail(aws, stack).await;
         queues(aws, stack).await;
         keys(aws, stack).await;
-        changed(aws, stack).await;
-        deafened(aws, stack).await;
+        changed::changed(aws, stack).await;
+        changed::deafened(aws, stack).await;
+        changed::rights(aws, stack).await;
         stream(aws, stack).await;
     });
 }

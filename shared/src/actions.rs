@@ -6,7 +6,7 @@ mod iam_bound_role;
 mod iam_bound_user;
 mod iam_boundary;
 mod iam_deactivate_access_keys;
-mod iam_deny_policy;
+pub(crate) mod iam_deny_policy;
 mod iam_quarantine_function;
 mod iam_quarantine_role;
 mod iam_quarantine_user;

@@ -54,6 +54,7 @@ macro_rules! paged {
 paged!(
     aws_sdk_iam::list_access_keys::ListAccessKeysOutput: marker,
     aws_sdk_iam::list_attached_role_policies::ListAttachedRolePoliciesOutput: marker,
+    aws_sdk_iam::list_role_policies::ListRolePoliciesOutput: marker,
     aws_sdk_iam::list_attached_user_policies::ListAttachedUserPoliciesOutput: marker,
     aws_sdk_lambda::list_aliases::ListAliasesOutput: next_marker,
     aws_sdk_lambda::list_event_source_mappings::ListEventSourceMappingsOutput: next_marker,

@@ -32,7 +32,7 @@ const BLINDED: [(Move, &str, &str); 7] = [
     (Move::RemovePermission, "lambda:RemovePermission", "may not invoke `quarantine-principal`"),
     (Move::StopResponder, "lambda:PutFunctionConcurrency", "the function `quarantine-principal` has concurrency 0"),
     (Move::DisableKey, "kms:DisableKey", "the key of the ledger's seals is `Disabled`"),
-    (Move::EmptyDenyPolicy, "iam:CreatePolicyVersion", "the deny policy does not deny everything any more"),
+    (Move::EmptyDenyPolicy, "iam:CreatePolicyVersion", "somebody changed the deny policy"),
     (Move::Unsubscribe, "sns:Unsubscribe", "nobody is subscribed to the pages"),
     (Move::StopTrail, "cloudtrail:StopLogging", "no trail is logging"),
 ];

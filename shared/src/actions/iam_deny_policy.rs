@@ -22,7 +22,7 @@ const FILLING_MOST: usize = 25;
 
 /// Why the deny policy denies nothing, or not everything: a policy that a thief emptied is attached like any other.
 /// `None` where it is whole.
-pub(super) async fn emptied(iam: &Client, arn: &str) -> Result<Option<String>, ActionError> {
+pub(crate) async fn emptied(iam: &Client, arn: &str) -> Result<Option<String>, ActionError> {
     let policy = iam.get_policy().policy_arn(arn).send().await.map_err(|e| ActionError::of("iam:GetPolicy", arn, e));
     let version = absent_is_none(policy)?.and_then(|answer| answer.policy).and_then(|policy| policy.default_version_id);
     let Some(version) = version else { return Ok(Some(format!("the deny policy `{arn}` does not exist any more"))) };

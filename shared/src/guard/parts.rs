@@ -10,12 +10,12 @@ use firebreak_model::SCHEMA;
 use firebreak_model::action::FunctionName;
 use firebreak_model::ids::shown;
 use firebreak_model::ledger::PartsRecord;
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::Guard;
 use crate::action::{ActionError, Permission, Resource};
+use crate::actions::iam_deny_policy::emptied;
 use crate::clients;
 use crate::clock;
 use crate::failure::Failure;
@@ -25,6 +25,7 @@ use deployed::{Seen, Stack};
 
 pub(super) mod deployed;
 mod queues;
+mod rights;
 
 /// What looking at them needs, beside reading functions.
 pub const PERMISSIONS: &[Permission] = &[
@@ -32,11 +33,21 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "events:ListTargetsByRule", on: Resource::OwnRule },
     Permission { action: "iam:GetPolicy", on: Resource::DenyPolicy },
     Permission { action: "iam:GetPolicyVersion", on: Resource::DenyPolicy },
+    Permission { action: "iam:GetRole", on: Resource::Role },
+    Permission { action: "iam:GetRolePolicy", on: Resource::Role },
+    Permission { action: "iam:ListAttachedRolePolicies", on: Resource::Role },
+    Permission { action: "iam:ListRolePolicies", on: Resource::Role },
+    Permission { action: "lambda:ListFunctionEventInvokeConfigs", on: Resource::Function },
     Permission { action: "dynamodb:DescribeTable", on: Resource::Table },
+    Permission { action: "dynamodb:GetResourcePolicy", on: Resource::Table },
+    Permission { action: "events:DescribeEventBus", on: Resource::Bus },
     Permission { action: "sns:GetTopicAttributes", on: Resource::Topic },
     Permission { action: "kms:DescribeKey", on: Resource::Key },
     Permission { action: "kms:DescribeKey", on: Resource::SealKey },
     Permission { action: "kms:DescribeKey", on: Resource::EvidenceSigningKey },
+    Permission { action: "kms:GetKeyPolicy", on: Resource::Key },
+    Permission { action: "kms:GetKeyPolicy", on: Resource::SealKey },
+    Permission { action: "kms:GetKeyPolicy", on: Resource::EvidenceSigningKey },
     Permission { action: "sqs:GetQueueAttributes", on: Resource::OwnQueue },
     Permission { action: "cloudtrail:DescribeTrails", on: Resource::Any },
     Permission { action: "cloudtrail:GetTrailStatus", on: Resource::Trail },
@@ -117,6 +128,9 @@ impl Guard {
                     Vec::new()
                 }),
             );
+            note(&format!("the role of `{function}`"), self.role(function, &mut seen).await);
+            let failures = self.failures(function, &mut seen).await;
+            note(&format!("what becomes of an invocation of `{function}` that fails"), failures);
         }
         for (rule, on_bus, to) in RULES {
             if self.without_revocation && OF_REVOCATION.contains(&rule) {
@@ -132,10 +146,17 @@ impl Guard {
         }
         note(&format!("the rule `{DRILLS}`"), self.drills(&policies, &mut seen).await);
         note("the queues", self.queues(&mut seen).await);
-        note("the key", self.key("the key of evidence and pages", &self.own.key).await);
-        note("the key of the seals", self.key("the key of the ledger's seals", &self.own.seal_key).await);
-        note("the key of signatures", self.key("the key that signs evidence", &self.own.signing_key).await);
+        for (what, arn) in [
+            ("the key of evidence and pages", &self.own.key),
+            ("the key of the ledger's seals", &self.own.seal_key),
+            ("the key that signs evidence", &self.own.signing_key),
+        ] {
+            note(what, self.key(what, arn).await);
+            note(&format!("the policy of {what}"), self.key_policy(what, arn, &mut seen).await);
+        }
         note("the ledger", self.table(&seen).await);
+        note("the policy of the ledger", self.table_policy(&mut seen).await);
+        note("the policy of the bus", self.bus_policy(&mut seen).await);
         note("the topic of pages", self.topic(&mut seen).await);
         note("CloudTrail", self.trails().await);
         note("what was deployed", self.unlike_deployed(stack, &seen).await);
@@ -150,16 +171,7 @@ impl Guard {
     }
 
     async fn deny_policy(&self) -> Missing {
-        let arn = &self.deny_policy_arn;
-        let policy = self.iam.get_policy().policy_arn(arn).send().await;
-        let policy = policy.map_err(|e| ActionError::of("iam:GetPolicy", arn, e))?;
-        let version = policy.policy().and_then(|p| p.default_version_id()).unwrap_or("v1").to_owned();
-        let answer = self.iam.get_policy_version().policy_arn(arn).version_id(version).send().await;
-        let answer = answer.map_err(|e| ActionError::of("iam:GetPolicyVersion", arn, e))?;
-        let document = answer.policy_version().and_then(|v| v.document()).unwrap_or_default();
-        let document = percent_decode_str(document).decode_utf8_lossy().into_owned();
-        let whole = serde_json::from_str::<Value>(&document).is_ok_and(|document| denies_everything(&document));
-        Ok(if whole { Vec::new() } else { vec!["the deny policy does not deny everything any more".to_owned()] })
+        Ok(emptied(&self.iam, &self.deny_policy_arn).await?.into_iter().collect())
     }
 
     /// The functions that this stack has.
@@ -331,50 +343,8 @@ fn lets_in(policy: &Value, rule: &str) -> bool {
     })
 }
 
-fn denies_everything(document: &Value) -> bool {
-    let statements = document.get("Statement").and_then(Value::as_array).cloned().unwrap_or_default();
-    statements.iter().any(|statement| {
-        let is = |name: &str, value: &str| {
-            let found = statement.get(name);
-            found.and_then(Value::as_str) == Some(value) || found == Some(&json!([value]))
-        };
-        is("Effect", "Deny") && is("Action", "*") && is("Resource", "*") && statement.get("Condition").is_none()
-    })
-}
-
 /// The heartbeat, whose absence is an alarm, and how many parts are missing, in the embedded metric format.
 fn write_metrics(missing: usize) {
     let missing = i64::try_from(missing).unwrap_or(i64::MAX);
     metrics::write(&[Metric::count("GuardHeartbeat", 1), Metric::count("PartsMissing", missing)]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deny_with_anything_taken_out_of_it_is_none() {
-        let whole = json!({"Effect": "Deny", "Action": "*", "Resource": "*"});
-        let with = |name: &str, value: Value| {
-            let mut statement = whole.clone();
-            if let Some(object) = statement.as_object_mut() {
-                object.insert(name.to_owned(), value);
-            }
-            json!({"Statement": [statement]})
-        };
-        assert!(denies_everything(&json!({"Statement": [whole.clone()]})));
-        assert!(denies_everything(&with("Action", json!(["*"]))));
-        for weakened in [
-            with("Effect", json!("Allow")),
-            with("Action", json!("s3:*")),
-            with("Action", json!(["s3:*", "iam:*"])),
-            with("Resource", json!("arn:aws:s3:::x")),
-            with("Condition", json!({"Bool": {"aws:SecureTransport": "false"}})),
-            json!({"Statement": []}),
-            json!({}),
-            json!(null),
-        ] {
-            assert!(!denies_everything(&weakened), "{weakened}");
-        }
-    }
 }

@@ -7,7 +7,10 @@ use aws_sdk_cloudformation::types::StackStatus;
 use aws_sdk_eventbridge::operation::describe_rule::DescribeRuleOutput;
 use aws_sdk_eventbridge::types::{DeadLetterConfig, Target};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
-use aws_sdk_lambda::types::{EventSourceMappingConfiguration, FileSystemConfig, Filter, FilterCriteria, Runtime};
+use aws_sdk_lambda::types::{
+    EventSourceMappingConfiguration, FileSystemConfig, Filter, FilterCriteria, FunctionEventInvokeConfig, OnFailure,
+    OnSuccess, Runtime,
+};
 use firebreak_model::action::FunctionName;
 use firebreak_model::deployed::{Deployed, Digests};
 use firebreak_model::ids::digest;
@@ -151,8 +154,46 @@ impl Seen {
 
     /// The policy of a resource: its statements, in whatever order they come.
     pub(in crate::guard) fn policy(&mut self, of: &str, policy: &Value) {
-        let statements = policy.get("Statement").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        self.add_sorted(format!("the policy of {of}"), statements.iter().map(ToString::to_string).collect());
+        let statements = match policy.get("Statement") {
+            Some(Value::Array(several)) => several.iter().map(ToString::to_string).collect(),
+            Some(single) => vec![single.to_string()],
+            None if policy.is_null() => Vec::new(),
+            // Whatever it is, it is not what was deployed.
+            None => vec![policy.to_string()],
+        };
+        self.add_sorted(format!("the policy of {of}"), statements);
+    }
+
+    /// The role of a function: who may assume it, and what it may do, in whatever order that comes.
+    pub(in crate::guard) fn role(
+        &mut self,
+        function: FunctionName,
+        arn: &str,
+        trust: &str,
+        boundary: &str,
+        rights: Vec<String>,
+    ) {
+        self.add(format!("the trust of the role of `{function}`"), &[arn, trust]);
+        let bounded = format!("bounded by {boundary}");
+        self.add_sorted(format!("what the role of `{function}` may do"), rights.into_iter().chain([bounded]).collect());
+    }
+
+    /// What Lambda does with an invocation that fails: how often and until when it tries again, and where it is kept.
+    pub(in crate::guard) fn failures(
+        &mut self,
+        function: FunctionName,
+        configs: impl Iterator<Item = FunctionEventInvokeConfig>,
+    ) {
+        let configs = configs
+            .map(|config| {
+                let to = config.destination_config();
+                let parked = to.and_then(|to| to.on_failure()).and_then(OnFailure::destination).unwrap_or_default();
+                let told = to.and_then(|to| to.on_success()).and_then(OnSuccess::destination).unwrap_or_default();
+                let tries = (config.maximum_retry_attempts(), config.maximum_event_age_in_seconds());
+                format!("{} {tries:?} {parked} {told}", config.function_arn().unwrap_or_default())
+            })
+            .collect();
+        self.add_sorted(format!("what becomes of an invocation of `{function}` that fails"), configs);
     }
 }
 

@@ -1,10 +1,15 @@
 //! Firebreak's own parts: what a look at them costs, and what differs from what was deployed.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_eventbridge::operation::describe_rule::DescribeRuleOutput;
 use aws_sdk_eventbridge::types::builders::TargetBuilder;
 use aws_sdk_eventbridge::types::{InputTransformer, Target};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput as Configuration;
-use aws_sdk_lambda::types::{EnvironmentError, EnvironmentResponse, Layer, Runtime, State};
+use aws_sdk_lambda::types::{
+    DestinationConfig, EnvironmentError, EnvironmentResponse, FunctionEventInvokeConfig, Layer, OnFailure, Runtime,
+    State,
+};
 use firebreak_model::deployed::{Deployed, Digests};
 
 use super::super::parts::deployed::{Seen, Stack};
@@ -45,11 +50,15 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
         ("/configuration", all),
         ("/concurrency", all),
         ("/policy", all),
+        ("/event-invoke-config/list", all),
         ("/event-source-mappings", 5),
         ("AWSEvents.DescribeRule", 16),
         ("AWSEvents.ListTargetsByRule", 16),
         ("TrentService.DescribeKey", 3),
+        ("TrentService.GetKeyPolicy", 3),
         ("DynamoDB_20120810.DescribeTable", 1),
+        ("DynamoDB_20120810.GetResourcePolicy", 1),
+        ("AWSEvents.DescribeEventBus", 1),
         ("Action=GetTopicAttributes", 1),
         (".DescribeTrails", 1),
         ("Action=DescribeStacks", 2),
@@ -60,7 +69,8 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
     }
     let known: usize = counted.iter().map(|(_, times)| times).sum();
     assert_eq!(wires.trail.requests().len(), known, "and nothing else: {:?}", wires.trail.requests());
-    assert_eq!((wires.iam.requests().len(), of(&wires.sqs, ".GetQueueAttributes")), (2, 10));
+    assert_eq!(of(&wires.iam, "Action=GetRole&"), all);
+    assert_eq!((wires.iam.requests().len(), of(&wires.sqs, ".GetQueueAttributes")), (1 + all, 10));
     assert_eq!(wires.sqs.requests().len(), 10);
 }
 
@@ -163,6 +173,54 @@ fn each_thing_of_a_function_that_matters_changes_its_own_digest_and_what_aws_cha
     let unreadable = EnvironmentResponse::builder().error(EnvironmentError::builder().build()).build();
     let now = digests(base().environment(unreadable).build());
     assert_eq!(now.len(), before.len() - 1, "what could not be decrypted is not compared");
+}
+
+#[test]
+fn what_a_role_may_do_and_what_a_policy_says_has_a_digest_of_its_own() {
+    let function = FunctionName::QuarantinePrincipal;
+    let digests = |arn: &str, trust: &str, boundary: &str, rights: &[&str]| {
+        let mut seen = Seen::default();
+        seen.role(function, arn, trust, boundary, rights.iter().map(|&right| right.to_owned()).collect());
+        seen.digests().clone()
+    };
+    let before = digests("arn", "trust", "", &["a {}", "b {}"]);
+    assert_eq!(digests("arn", "trust", "", &["b {}", "a {}"]), before, "in whatever order");
+    let (trust, rights) =
+        ("the trust of the role of `quarantine-principal`", "what the role of `quarantine-principal` may do");
+    for (now, changes) in [
+        (digests("arn", "other", "", &["a {}", "b {}"]), trust),
+        (digests("another/arn", "trust", "", &["a {}", "b {}"]), trust),
+        (digests("arn", "trust", "arn:boundary", &["a {}", "b {}"]), rights),
+        (digests("arn", "trust", "", &["a {}"]), rights),
+        (digests("arn", "trust", "", &["a {}", "b {}", "arn:aws:iam::aws:policy/AdministratorAccess"]), rights),
+    ] {
+        let other: Vec<&String> =
+            before.iter().filter(|(thing, digest)| now.get(*thing) != Some(digest)).map(|(thing, _)| thing).collect();
+        assert_eq!(other, [changes]);
+    }
+
+    let failures = |retries: i32, parked: &str| {
+        let mut seen = Seen::default();
+        let to = DestinationConfig::builder().on_failure(OnFailure::builder().destination(parked).build()).build();
+        let config = FunctionEventInvokeConfig::builder().maximum_retry_attempts(retries).destination_config(to);
+        seen.failures(function, [config.build()].into_iter());
+        seen.digests().clone()
+    };
+    assert!(
+        failures(2, "arn:queue") != failures(0, "arn:queue") && failures(2, "arn:queue") != failures(2, "arn:mine")
+    );
+
+    // A policy is one statement or several, or nothing that IAM knows: none of it is no policy.
+    let said = [
+        json!(null),
+        json!({"Statement": [{"Sid": "a"}]}),
+        json!({"Statement": {"Sid": "b"}}),
+        json!({"Statements": []}),
+        json!("a text"),
+    ];
+    let digests: BTreeSet<String> =
+        said.iter().flat_map(|policy| seen(policy).digests().clone().into_values()).collect();
+    assert_eq!(digests.len(), said.len());
 }
 
 #[test]
