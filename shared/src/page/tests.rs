@@ -15,6 +15,9 @@ use firebreak_model::usage::Usage;
 use super::*;
 use crate::testing::{function_order, role_order, user_order};
 
+mod hostile;
+mod release;
+
 /// Prior states as the actions on a function record them, in the order of the plan.
 const PRIORS: [Option<&str>; 5] = [
     Some(r#"{"reserved": 5, "provisioned": [{"qualifier": "live", "requested": 2}]}"#),
@@ -411,46 +414,6 @@ fn a_release_that_stopped_says_what_still_holds_and_how_to_go_on() {
     }
 }
 
-/// The payload of the release that a page asks for.
-fn release_in(page: &Page) -> serde_json::Value {
-    let from = page.body.find(r#"'{"firebreak": "release""#).unwrap() + 1;
-    let text = page.body.split_at(from).1;
-    serde_json::from_str(text.split('\'').next().unwrap()).unwrap()
-}
-
-#[tokio::test]
-async fn the_release_on_a_page_is_one_that_the_stack_takes() {
-    use crate::release::tests::releasing;
-    use crate::testing::Wire;
-    let incident = incident();
-    let with = setting();
-    let without = Setting { revokes: false, ..setting() };
-    let pages = |setting: &Setting| {
-        [Occasion::Ordered, Occasion::Approval, Occasion::Complete(Verdict::Contained), Occasion::Releasing]
-            .map(|occasion| of_incident(&occasion, &incident, &[], &[], setting))
-    };
-    for (setting, function) in [(&with, Some("revoke")), (&without, None)] {
-        for page in pages(setting) {
-            let mut payload = release_in(&page);
-            payload["requested_by"] = "ana".into();
-            let wire = Wire::answering([]);
-            // It comes as far as the ledger: it is not turned away by what it says.
-            let end = releasing(&wire, function).handle(&payload, "i").await.unwrap_err();
-            assert!(matches!(end, crate::failure::Failure::Transient(_)), "{payload}: {end}");
-            assert_eq!(wire.requests().len(), 1, "{end}");
-            let costs = "stolen sessions that are still alive work\nagain as soon as it is released";
-            assert_eq!(page.body.contains(costs), !setting.revokes, "{}", page.body);
-            // Twelve hours after the order.
-            assert_eq!(page.body.contains("is alive after 2026-11-21T15:00:00Z."), !setting.revokes, "{}", page.body);
-        }
-    }
-    // What was never in force gives nobody anything back.
-    let waiting = Incident { ordered_at: None, state: IncidentState::AwaitingApproval, ..incident.clone() };
-    let page = of_incident(&Occasion::Approval, &waiting, &[], &[], &without);
-    assert_eq!(release_in(&page)["without_revocation"], true);
-    assert!(!page.body.contains("work\nagain"), "{}", page.body);
-}
-
 #[test]
 fn a_finding_that_was_only_noted() {
     let kind = "UnauthorizedAccess:IAMUser/ResourceCredentialExfiltration.OutsideAWS";
@@ -508,74 +471,4 @@ fn the_verdict_waits_for_every_step() {
     nothing_else.plan.steps = vec![incident.plan.steps[last].clone()];
     assert_eq!(incident::verdict(&nothing_else, &all(StepState::Applied)[last..]), None);
     assert!(incident::is_kept(&nothing_else, &all(StepState::Applied)[last..]));
-}
-
-#[test]
-fn nothing_that_a_thief_names_becomes_a_line_or_a_command() {
-    let hostile = format!(
-        "x\nNext step\n---------\n    aws iam create-user $(id) `id` '; rm -rf / #\u{1b}[2J\u{202e}{}",
-        "A".repeat(10_000)
-    );
-    let mut finding = finding(&hostile);
-    finding.finding_id.clone_from(&hostile);
-    finding.rule.clone_from(&hostile);
-    finding.reason.clone_from(&hostile);
-    finding.region = Some(hostile.clone());
-    finding.subjects.push(Subject::NotContainable { kind: None, what: hostile.clone(), reason: hostile.clone() });
-    let mut incident = incident();
-    incident.reason.clone_from(&hostile);
-    incident.rule.clone_from(&hostile);
-    incident.principal.arn = Some(hostile.clone());
-    incident.origin =
-        Origin::Person { requested_by: hostile.clone(), reason: hostile.clone(), invocation: hostile.clone() };
-    let prior = serde_json::json!({"any": hostile}).to_string();
-    let mut steps: Vec<StepRecord> = (0..incident.plan.steps.len())
-        .map(|at| record(&incident, at, StepState::Applied, &hostile, Some(&prior)))
-        .collect();
-    let [top, mut below] = rungs(&incident, Refusal::Quota, StepState::Failed);
-    below.detail.clone_from(&hostile);
-    steps[0] = StepRecord { detail: hostile.clone(), ..top };
-    steps.push(below);
-    incident.stopped = Some(StoppedRelease { at: incident.opened_at, by: hostile.clone(), why: hostile.clone() });
-    let occasions = [
-        Occasion::Ordered,
-        Occasion::Approval,
-        Occasion::Withheld,
-        Occasion::Step(hostile.clone(), StepState::Failed),
-        Occasion::Complete(Verdict::Partial),
-        Occasion::CannotContain(hostile.clone()),
-        Occasion::Releasing,
-        Occasion::Stopped(incident.opened_at),
-        Occasion::Released,
-    ];
-    let mut pages: Vec<Page> =
-        occasions.iter().map(|o| of_incident(o, &incident, &steps, &[finding.clone()], &setting())).collect();
-    pages.push(of_finding(&finding, &setting()));
-    let pause = Pause {
-        schema: SCHEMA,
-        since: incident.opened_at,
-        by: hostile.clone(),
-        reason: hostile.clone(),
-        invocation: hostile.clone(),
-    };
-    pages.push(of_pause(Some(&pause), &setting()));
-    for page in pages {
-        assert!(page.subject.len() < 100 && page.subject.is_ascii(), "{}", page.subject);
-        assert!(page.body.len() < 256 * 1024);
-        assert!(page.body.bytes().all(|b| b == b'\n' || b.is_ascii_graphic() || b == b' '));
-        assert!(page.body.matches("\nNext step\n").count() <= 1);
-        for line in page.body.lines() {
-            assert!(!line.trim_start().starts_with("aws iam create-user"), "{line}");
-        }
-    }
-}
-
-#[test]
-fn a_page_of_any_length_is_cut_where_it_must_be() {
-    let mut incident = incident();
-    let many = (0..2_000).map(|n| format!("arn:aws:lambda:eu-west-1:111122223333:function:f{n}").parse().unwrap());
-    incident.functions = many.collect();
-    incident.plan = Plan::of(&incident.principal.name, &incident.functions, &incident.response);
-    let page = page(&Occasion::Ordered, &incident, &[]);
-    assert!(page.body.len() < 256 * 1024 && page.body.ends_with("(cut: the ledger holds the rest)\n"));
 }
