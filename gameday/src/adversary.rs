@@ -39,6 +39,9 @@ use crate::stage::{PATIENCE, Stage};
 use crate::thief::{Outcome, outcome};
 
 /// Between two looks of the adversary.
+/// How long what is to be settled waits for the next sweep.
+const SWEEP: Duration = Duration::from_secs(10);
+
 const POLL: Duration = Duration::from_millis(500);
 
 /// How long nothing may be achieved, beyond both delays, before the containment counts as holding.
@@ -224,7 +227,10 @@ impl Adversary {
         if held {
             self.search_again(stage).await?;
             score.chained_refused_ms = self.until_chained_is_out(sent).await?;
-            score.settled_ms = self.until_settled(stage, sent).await?;
+            // A guard that was stopped calls nothing settled.
+            if self.greed != Greed::Blinding {
+                score.settled_ms = self.until_settled(stage, sent).await?;
+            }
         }
         score.still_at_work = self.still_at_work().await?;
         let tone = if held { Tone::Good } else { Tone::Bad };
@@ -370,7 +376,7 @@ impl Adversary {
         let Some(chained) = self.identities.iter().find(|one| one.whose == Whose::Chained) else { return Ok(None) };
         let began = Instant::now();
         // One search at a time looks through every Region, for each of those that were made too.
-        while began.elapsed() < 3 * PATIENCE {
+        while began.elapsed() < PATIENCE {
             if self.target.make(&chained.aws, Move::Steal).await?.outcome.is_stopped() {
                 let took = firebreak_shared::clock::now().duration_since(sent).as_millis();
                 return Ok(i64::try_from(took).ok());
@@ -383,11 +389,11 @@ impl Adversary {
     /// When the guard called it settled.
     async fn until_settled(&self, stage: &mut Stage, sent: Timestamp) -> Result<Option<i64>> {
         acts::search_again(stage, &self.target.incident).await?;
-        let began = Instant::now();
-        let mut swept = false;
+        let mut began = Instant::now();
+        let longest = began + PATIENCE;
         loop {
             // A sweep of a busy machine may take all the patience there is: what it came to is still looked at.
-            let last = began.elapsed() >= PATIENCE;
+            let last = Instant::now() >= longest;
             let book = stage.look().await?;
             let watch = book.watch(&self.target.incident);
             let settled = watch.filter(|watch| watch.standing == Standing::Settled);
@@ -403,9 +409,11 @@ impl Adversary {
                 }
                 return Ok(None);
             }
-            // What came back to the queue of re-checks waits long; the schedule looks every few minutes.
-            if began.elapsed() > PATIENCE / 3 && !swept {
-                swept = true;
+            // What came back to the queue of re-checks waits long; the schedule looks every few minutes. A look before the
+            // search for chained sessions is over settles nothing.
+            let over = book.chain(&self.target.incident).is_some_and(|chain| chain.settled_at.is_some());
+            if over && began.elapsed() > SWEEP {
+                began = Instant::now();
                 let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event", "reason": "the schedule"});
                 stage.invoke(FunctionName::GuardContainment, &tick).await?;
             }

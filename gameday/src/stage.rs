@@ -27,7 +27,7 @@ use crate::thief::{Call, Outcome, Thief};
 use crate::world::World;
 
 /// The most that anything here waits for something to happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long nothing may happen where nothing may happen.
 const QUIET: Duration = Duration::from_millis(1500);

@@ -189,11 +189,11 @@ fn a_principal_that_was_deleted_since_ends_every_order_clearly() {
         let id = role.incident().unwrap();
         let deny = stack.output("DenyPolicyArn").unwrap();
         let iam = &house.aws.iam;
-        iam.detach_role_policy().role_name(&role.name).policy_arn(deny).send().await.unwrap();
         let inline = iam.list_role_policies().role_name(&role.name).send().await.unwrap();
         for policy in inline.policy_names() {
             iam.delete_role_policy().role_name(&role.name).policy_name(policy).send().await.unwrap();
         }
+        iam.detach_role_policy().role_name(&role.name).policy_arn(deny).send().await.unwrap();
         iam.delete_role().role_name(&role.name).send().await.unwrap();
         let world = World::look(house.aws).await.unwrap();
         let contain = json!({"firebreak": "contain", "role": role.name, "reason": "again", "requested_by": "ana"});

@@ -193,8 +193,8 @@ fn a_release_finishes_though_the_role_was_deleted_meanwhile() {
         }
         assert_eq!(reserved().await, Some(0));
         let deny = stack.output("DenyPolicyArn").unwrap();
-        aws.iam.detach_role_policy().role_name(&victim.role.name).policy_arn(deny).send().await.unwrap();
         aws.iam.delete_role_policy().role_name(&victim.role.name).policy_name("generous").send().await.unwrap();
+        aws.iam.detach_role_policy().role_name(&victim.role.name).policy_arn(deny).send().await.unwrap();
         aws.iam.delete_role().role_name(&victim.role.name).send().await.unwrap();
         let id = victim.role.incident().unwrap();
         let told = well(&firebreak(theatre, &[&["release", id.as_str()][..], &asked[..]].concat()));

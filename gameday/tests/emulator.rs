@@ -245,8 +245,8 @@ fn a_change_of_iam_shows_at_once_and_is_in_force_later() {
         let thief = aws.as_identity(session.clone());
         let deny = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]});
         let put = aws.iam.put_role_policy().role_name(&role).policy_name("deny");
-        put.policy_document(deny.to_string()).send().await.unwrap();
         let began = std::time::Instant::now();
+        put.policy_document(deny.to_string()).send().await.unwrap();
         let shown = aws.iam.list_role_policies().role_name(&role).send().await.unwrap();
         assert!(shown.policy_names().contains(&"deny".to_owned()), "IAM itself does not show what was written");
         let first = thief.iam.list_roles().send().await;
@@ -255,8 +255,8 @@ fn a_change_of_iam_shows_at_once_and_is_in_force_later() {
         }
         until(async || thief.iam.list_roles().send().await.is_err()).await;
         // And it ends as late as it began.
-        aws.iam.delete_role_policy().role_name(&role).policy_name("deny").send().await.unwrap();
         let began = std::time::Instant::now();
+        aws.iam.delete_role_policy().role_name(&role).policy_name("deny").send().await.unwrap();
         let first = thief.iam.list_roles().send().await;
         if began.elapsed() < delay {
             assert_eq!(first.unwrap_err().code(), Some("AccessDenied"));
@@ -277,8 +277,8 @@ fn a_key_that_was_deactivated_works_for_a_while() {
         let holder = aws.as_identity(credentials);
         until(async || holder.sts.get_caller_identity().send().await.is_ok()).await;
         let off = aws.iam.update_access_key().user_name(&user).access_key_id(key.access_key_id());
-        off.status(StatusType::Inactive).send().await.unwrap();
         let began = std::time::Instant::now();
+        off.status(StatusType::Inactive).send().await.unwrap();
         let first = holder.sts.get_caller_identity().send().await;
         if began.elapsed() < delay {
             first.unwrap();

@@ -67,7 +67,7 @@ impl House<'_> {
     }
 
     async fn until(&self, what: &str, done: impl Fn(&Book) -> bool) -> Book {
-        for _ in 0..150 {
+        for _ in 0..600 {
             let book = self.book().await;
             if done(&book) {
                 return book;
@@ -124,7 +124,7 @@ fn a_step_that_was_edited_is_not_undone_and_the_release_goes_on_when_it_is_put_b
             })
             .await;
         for item in house.items().await {
-            let acted_on = ["incident", "step", "revocation", "chain", "evidence", "piece", "aside"];
+            let acted_on = ["incident", "step", "revocation", "chain", "evidence", "piece", "aside", "deployed"];
             let acted_on = acted_on.contains(&item["kind"].as_s().unwrap().as_str());
             assert_eq!(item.contains_key("seal"), acted_on, "{item:?}");
             assert!(item.contains_key("schema"), "{item:?}");

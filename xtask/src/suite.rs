@@ -55,7 +55,7 @@ mod tests {
             if path.is_dir() && name != "target" && !name.starts_with('.') {
                 sources(&path, ending, into);
             } else if name.ends_with(ending) {
-                into.push_str(&std::fs::read_to_string(&path).unwrap());
+                into.push_str(&std::fs::read_to_string(&path).unwrap_or_default());
             }
         }
     }

@@ -33,6 +33,9 @@ const BOUTS: [(Duration, Greed); 3] = [
 ];
 
 /// From a change of IAM to its being in force.
+/// How often a thief comes whom the deny was in force against before it could strike: a slow machine shows nothing by that.
+pub(super) const TRIES: u32 = 3;
+
 pub(super) const IAM_DELAY: Duration = Duration::from_secs(4);
 
 async fn play(stage: &mut Stage) -> Result<()> {

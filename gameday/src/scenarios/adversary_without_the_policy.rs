@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::adversary_under_the_policy::IAM_DELAY;
+use super::adversary_under_the_policy::{IAM_DELAY, TRIES};
 use super::{House, Playing, Scenario};
 use crate::adversary::score::{Score, table};
 use crate::adversary::{Adversary, Greed};
@@ -61,6 +61,9 @@ async fn play(stage: &mut Stage) -> Result<()> {
     stage.nothing_failed().await
 }
 
+/// A thief that makes no more others than that shows little.
+const MANY: usize = 3;
+
 async fn one_bout(stage: &mut Stage) -> Result<()> {
     won(stage, Duration::from_secs(2), Greed::Minting).await
 }
@@ -84,18 +87,25 @@ async fn won(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<()> {
 }
 
 async fn bout(stage: &mut Stage, delay: Duration, greed: Greed) -> Result<Score> {
-    let suffix = random_hex(6);
-    stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
-    let adversary = Adversary::set_up(stage, &suffix, greed).await?;
     let conditions = Conditions { cloudtrail_delay: Some(delay), iam_delay: IAM_DELAY, scps: Vec::new() };
-    let score = adversary.fight(stage, &conditions).await?;
+    let mut tries = 0;
+    let score = loop {
+        stage.tell("", Tone::Dim, &format!("setting the scene of a bout: events after {delay:?}, {greed:?}"));
+        let adversary = Adversary::set_up(stage, &random_hex(6), greed).await?;
+        let score = adversary.fight(stage, &conditions).await?;
+        tries += 1;
+        let struck = score.undone > 0 && (greed != Greed::Minting || score.made > MANY);
+        if struck || tries == TRIES {
+            break score;
+        }
+    };
     let name = |what: &str| format!("events after {delay:?}, {greed:?}: {what}");
     // A thief that is not even able to strip the deny, or to make itself others, would show nothing about the guard.
     let undone = score.undone > 0;
     stage.check(judged(&name("the deny is undone in IAM's window"), "at least once", score.undone.to_string(), undone));
     if greed == Greed::Minting {
         let most = crate::adversary::MOST_USERS;
-        let many = score.made > 3;
+        let many = score.made > MANY;
         stage.check(judged(
             &name("identities made"),
             &format!("some of {most} and more"),

@@ -1,6 +1,6 @@
 //! An administrator, or a thief with an administrator's rights, undoes a containment by hand: the guard has it put back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -146,11 +146,21 @@ async fn undo(stage: &Stage, victim: &Victim) -> Result<()> {
     Ok(())
 }
 
-/// Whether that many steps were read back later than `since`, and all of them are applied.
+/// Whether what was found undone later than `since` was read back after that, that many steps in all, and all of them are
+/// applied. One look may find them all, or one after the other a part.
 fn is_back(book: &Book, id: &IncidentId, since: Timestamp, least: usize) -> bool {
     let steps = book.steps_of(id);
-    let tampered: Option<Timestamp> = book.tampers_of(id).iter().map(|tamper| tamper.at).filter(|at| *at > since).max();
-    let Some(tampered) = tampered else { return false };
-    let again = steps.iter().filter(|step| step.verified_at.is_some_and(|at| at > tampered)).count();
-    again >= least && steps.iter().all(|step| step.state == StepState::Applied)
+    let mut undone: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for tamper in book.tampers_of(id).into_iter().filter(|tamper| tamper.at > since) {
+        for step in &tamper.steps {
+            let at = undone.entry(step).or_insert(tamper.at);
+            *at = tamper.at.max(*at);
+        }
+    }
+    let again = |step: &str, at: Timestamp| {
+        steps.iter().any(|found| found.step == step && found.verified_at.is_some_and(|verified| verified > at))
+    };
+    undone.len() >= least
+        && undone.iter().all(|(step, at)| again(step, *at))
+        && steps.iter().all(|step| step.state == StepState::Applied)
 }

@@ -53,12 +53,12 @@ async fn under_weather(stage: &mut Stage) -> Result<()> {
     put.policy_document(anything.to_string()).send().await?;
     let weather = Conditions {
         cloudtrail_delay: Some(Duration::from_millis(200)),
-        iam_delay: Duration::from_secs(3),
+        iam_delay: Duration::from_secs(6),
         ..Conditions::default()
     };
     weather.set(&stage.aws.endpoint).await?;
     // The rights of the scene are older than what happens in it.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
 
     let thief = Thief::with(&aws, "the thief", stolen.clone(), &goods);
     let session = RoleSession { role: &role.name, role_id: &role.id, session: INSTANCE, access_key: &thief.access_key };

@@ -179,6 +179,15 @@ pub(super) async fn rights(aws: &Aws, stack: &Stack) {
     put(before).await;
     is_whole(aws, stack, "the ledger's policy").await;
 
+    let table = aws.dynamodb.describe_table().table_name(stack.output("LedgerTableName").unwrap()).send().await;
+    let stream = table.unwrap().table.unwrap().latest_stream_arn.unwrap();
+    let deaf = json!({"Version": "2012-10-17", "Statement": [{"Sid": "mine", "Effect": "Deny", "Principal": "*",
+        "Action": "dynamodb:GetRecords", "Resource": "*"}]});
+    aws.dynamodb.put_resource_policy().resource_arn(&stream).policy(deaf.to_string()).send().await.unwrap();
+    notices(aws, stack, "the policy of the ledger's stream is not what was deployed").await;
+    aws.dynamodb.delete_resource_policy().resource_arn(&stream).send().await.unwrap();
+    is_whole(aws, stack, "the stream's policy").await;
+
     let bus = stack.output("OutcomeBusName").unwrap();
     let permit = aws.events.put_permission().event_bus_name(bus).statement_id("mine").principal("444455556666");
     permit.action("events:PutEvents").send().await.unwrap();

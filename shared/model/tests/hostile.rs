@@ -294,7 +294,7 @@ fn a_large_event_is_read_at_once_and_leads_to_no_more_than_a_small_one() {
         let began = Instant::now();
         SUITE.read(&event).unwrap_or_else(|error| panic!("{case}: {error}"));
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(5), "{case}: {took:?}");
+        assert!(took < Duration::from_mins(1), "{case}: {took:?}");
         let subjects = subjects_of(&event);
         assert!(subjects.len() <= 2 * MOST_SUBJECTS + 20, "{case}: {}", subjects.len());
     }

@@ -25,7 +25,7 @@ use deployed::{Seen, Stack};
 
 pub(super) mod deployed;
 mod queues;
-mod rights;
+pub(super) mod rights;
 
 /// What looking at them needs, beside reading functions.
 pub const PERMISSIONS: &[Permission] = &[
@@ -40,6 +40,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission { action: "lambda:ListFunctionEventInvokeConfigs", on: Resource::Function },
     Permission { action: "dynamodb:DescribeTable", on: Resource::Table },
     Permission { action: "dynamodb:GetResourcePolicy", on: Resource::Table },
+    Permission { action: "dynamodb:GetResourcePolicy", on: Resource::Stream },
     Permission { action: "events:DescribeEventBus", on: Resource::Bus },
     Permission { action: "sns:GetTopicAttributes", on: Resource::Topic },
     Permission { action: "kms:DescribeKey", on: Resource::Key },
@@ -128,9 +129,12 @@ impl Guard {
                     Vec::new()
                 }),
             );
-            note(&format!("the role of `{function}`"), self.role(function, &mut seen).await);
             let failures = self.failures(function, &mut seen).await;
             note(&format!("what becomes of an invocation of `{function}` that fails"), failures);
+        }
+        for (function, role) in self.roles().await {
+            let role = role.map(|role| seen.role(function, role));
+            note(&format!("the role of `{function}`"), role.map(|()| Vec::new()));
         }
         for (rule, on_bus, to) in RULES {
             if self.without_revocation && OF_REVOCATION.contains(&rule) {
@@ -154,9 +158,18 @@ impl Guard {
             note(what, self.key(what, arn).await);
             note(&format!("the policy of {what}"), self.key_policy(what, arn, &mut seen).await);
         }
-        note("the ledger", self.table(&seen).await);
-        note("the policy of the ledger", self.table_policy(&mut seen).await);
-        note("the policy of the bus", self.bus_policy(&mut seen).await);
+        let mut stream = None;
+        let table = self.table(&seen).await.map(|(missing, arn)| {
+            stream = arn;
+            missing
+        });
+        note("the ledger", table);
+        note("the policy of the ledger", self.ledger_policy("the ledger", &self.table_arn, &mut seen).await);
+        if let Some(stream) = stream {
+            let what = "the ledger's stream";
+            note(&format!("the policy of {what}"), self.ledger_policy(what, &stream, &mut seen).await);
+        }
+        note("the bus", self.bus(&mut seen).await);
         note("the topic of pages", self.topic(&mut seen).await);
         note("CloudTrail", self.trails().await);
         note("what was deployed", self.unlike_deployed(stack, &seen).await);
@@ -281,7 +294,8 @@ impl Guard {
         Ok(if asleep { vec![format!("the event source of `{function}` is off")] } else { Vec::new() })
     }
 
-    async fn table(&self, seen: &Seen) -> Missing {
+    /// What is missing of the ledger's table, and its stream.
+    async fn table(&self, seen: &Seen) -> Result<(Vec<String>, Option<String>), ActionError> {
         let answer = self.dynamodb.describe_table().table_name(&self.own.table).send().await;
         let answer = answer.map_err(|e| ActionError::of("dynamodb:DescribeTable", &self.own.table, e))?;
         let table = answer.table();
@@ -298,7 +312,7 @@ impl Guard {
         if !guarded {
             missing.push("the ledger may be deleted".to_owned());
         }
-        Ok(missing)
+        Ok((missing, table.and_then(TableDescription::latest_stream_arn).map(str::to_owned)))
     }
 
     async fn topic(&self, seen: &mut Seen) -> Missing {
@@ -307,6 +321,7 @@ impl Guard {
         let attribute = |name: &str| answer.attributes().and_then(|all| all.get(name)).cloned();
         let policy = attribute("Policy").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         seen.policy("the topic of pages", &policy);
+        seen.configuration("the topic of pages", &[&attribute("KmsMasterKeyId").unwrap_or_default()]);
         let confirmed = attribute("SubscriptionsConfirmed");
         let reached = confirmed.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count > 0);
         Ok(if reached { Vec::new() } else { vec!["nobody is subscribed to the pages".to_owned()] })

@@ -1,9 +1,10 @@
 //! Revocations that outlive their release, and the sessions that were found chained.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use firebreak_model::ledger::{ChainRecord, Incident, REVOCATIONS, Record, RevocationRecord, chain_keys};
 use jiff::Timestamp;
 
-use super::{Ledger, LedgerError, record};
+use super::{Ledger, LedgerError, held, record};
 
 impl Ledger {
     /// Remembers a revocation that outlives its release.
@@ -50,9 +51,14 @@ impl Ledger {
         })
     }
 
-    /// Records the sessions that were found.
-    pub async fn record_chain(&self, chain: &ChainRecord) -> Result<(), LedgerError> {
-        self.put(&Record::Chain(Box::new(chain.clone()))).await
+    /// Records the sessions that were found, over what was read before. Answers whether it did: another search may have
+    /// recorded what it found.
+    pub async fn record_chain(&self, chain: &ChainRecord, before: Option<&ChainRecord>) -> Result<bool, LedgerError> {
+        let record = Record::Chain(Box::new(chain.clone()));
+        let Some(before) = before else { return self.put_if_absent(&record).await };
+        let put = self.putting(&record).await?.condition_expression("#rounds = :before");
+        let put = put.expression_attribute_names("#rounds", "rounds");
+        held(put.expression_attribute_values(":before", AttributeValue::N(before.rounds.to_string()))).await
     }
 
     /// Forgets a revocation that is no longer in place.

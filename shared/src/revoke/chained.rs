@@ -34,6 +34,9 @@ use crate::trace::{Past, Traced};
 /// that late, as in a game day, as long as that.
 const PROPAGATION: SignedDuration = SignedDuration::from_mins(1);
 
+/// How often a search's record is tried where another search writes it too: two run at once.
+const TRIES: usize = 5;
+
 /// CloudTrail's event history.
 const HISTORY: SignedDuration = SignedDuration::from_hours(89 * 24);
 
@@ -84,27 +87,49 @@ impl Revocation {
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        let complete_to = asked_at.saturating_sub(self.trail_lag).unwrap_or(Timestamp::MIN);
-        let barrier = self.barrier(incident, &ended).await?;
-        let settled = !again && failure.is_none() && complete_to > barrier;
-        let record = ChainRecord {
+        let found = ChainRecord {
             schema: SCHEMA,
             incident_id: incident.incident_id.clone(),
             episode: incident.episode,
             sessions: chain.links().to_vec(),
             regions,
             gaps,
-            rounds: before.map_or(0, |record| record.rounds).saturating_add(1),
-            complete_to,
-            settled_at: settled.then_some(asked_at),
+            rounds: 0,
+            complete_to: asked_at.saturating_sub(self.trail_lag).unwrap_or(Timestamp::MIN),
+            // As far as this search knows.
+            settled_at: (!again && failure.is_none()).then_some(asked_at),
             updated_at: clock::now(),
         };
-        self.ledger.record_chain(&record).await?;
+        let (record, barrier) = self.keep(incident, &found, before, &ended).await?;
         match failure {
             Some(failure) => Err(failure),
-            None if settled => Ok(Next::Done),
-            None => Ok(Next::Again(format!("CloudTrail is complete to {complete_to}, the last deny is of {barrier}"))),
+            None if record.settled_at.is_some() => Ok(Next::Done),
+            None => Ok(Next::Again(format!(
+                "CloudTrail is complete to {}, the last deny is of {barrier}",
+                record.complete_to
+            ))),
         }
+    }
+
+    /// Records what a search found, beside what another one may have recorded since `before` was read. It is settled where
+    /// CloudTrail was complete up to after the last deny, whoever wrote that. Answers the record, and that time.
+    pub(super) async fn keep(
+        &self,
+        incident: &Incident,
+        found: &ChainRecord,
+        mut before: Option<ChainRecord>,
+        ended: &[StepRecord],
+    ) -> Result<(ChainRecord, Timestamp), Failure> {
+        for _ in 0..TRIES {
+            let barrier = self.barrier(incident, ended).await?;
+            let mut record = found.clone().beside(before.as_ref());
+            record.settled_at = record.settled_at.filter(|_| record.complete_to > barrier);
+            if self.ledger.record_chain(&record, before.as_ref()).await? {
+                return Ok((record, barrier));
+            }
+            before = self.ledger.chain(incident).await?;
+        }
+        Err(Failure::Transient(format!("others record the search of `{}` all the time", incident.incident_id)))
     }
 
     /// The time after which nothing more can have been made: the last deny, and what it takes to be in force everywhere.

@@ -19,6 +19,7 @@ use crate::evidence::testing::{item, items};
 use crate::testing::{Answer as Wired, Odd, Wire, ok, query_error, release_order, role_order};
 use crate::trace::Bounds;
 
+mod chained;
 mod outlived;
 
 const ROLE_ID: &str = "AROAEXAMPLE000000002";

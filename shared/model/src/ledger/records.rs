@@ -238,6 +238,25 @@ pub struct ChainRecord {
     pub updated_at: Timestamp,
 }
 
+impl ChainRecord {
+    /// This search's record, to be written over what is on record: what others found stays. Which of the two looked later
+    /// says where was read, and how complete that is.
+    #[must_use]
+    pub fn beside(mut self, other: Option<&Self>) -> Self {
+        let Some(other) = other else { return Self { rounds: 1, ..self } };
+        let is_new = |link: &&Link| !self.sessions.iter().any(|mine| mine.session == link.session);
+        let more: Vec<Link> = other.sessions.iter().filter(is_new).cloned().collect();
+        self.sessions.extend(more);
+        self.rounds = other.rounds.saturating_add(1);
+        if other.complete_to > self.complete_to {
+            self.regions.clone_from(&other.regions);
+            self.gaps.clone_from(&other.gaps);
+            (self.complete_to, self.settled_at) = (other.complete_to, other.settled_at);
+        }
+        self
+    }
+}
+
 /// A record that one of our functions refused to act on, because it is not as one of them wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgeryRecord {

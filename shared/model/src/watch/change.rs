@@ -264,7 +264,9 @@ impl Change {
             }
             "dynamodb" => {
                 let table = self.parameter("tableName").or_else(|| self.parameter("resourceArn"))?;
-                (table == own.table || table.ends_with(&format!("/{}", own.table))).then(|| "the ledger".to_owned())
+                // By its name or its ARN; its stream and its index lie under that.
+                let table = table.rsplit_once(":table/").map_or(table, |(_, named)| named);
+                (table.split('/').next() == Some(own.table.as_str())).then(|| "the ledger".to_owned())
             }
             "kms" => {
                 let key = self.parameter("keyId").or_else(|| self.parameter("targetKeyId"));

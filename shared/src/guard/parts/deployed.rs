@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracing::warn;
 
+use super::rights::Rights;
 use super::{Guard, Missing};
 use crate::action::ActionError;
 use crate::clients;
@@ -149,7 +150,7 @@ impl Seen {
     /// How long a queue keeps what lies in it, when that is seen, and how often it is given out before it is parked.
     pub(in crate::guard) fn queue(&mut self, name: &str, settings: &[String]) {
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        self.add(format!("the configuration of the queue `{name}`"), &settings);
+        self.configuration(&format!("the queue `{name}`"), &settings);
     }
 
     /// The policy of a resource: its statements, in whatever order they come.
@@ -164,18 +165,17 @@ impl Seen {
         self.add_sorted(format!("the policy of {of}"), statements);
     }
 
+    /// What else a resource is set to.
+    pub(in crate::guard) fn configuration(&mut self, of: &str, settings: &[&str]) {
+        self.add(format!("the configuration of {of}"), settings);
+    }
+
     /// The role of a function: who may assume it, and what it may do, in whatever order that comes.
-    pub(in crate::guard) fn role(
-        &mut self,
-        function: FunctionName,
-        arn: &str,
-        trust: &str,
-        boundary: &str,
-        rights: Vec<String>,
-    ) {
-        self.add(format!("the trust of the role of `{function}`"), &[arn, trust]);
-        let bounded = format!("bounded by {boundary}");
-        self.add_sorted(format!("what the role of `{function}` may do"), rights.into_iter().chain([bounded]).collect());
+    pub(in crate::guard) fn role(&mut self, function: FunctionName, role: Rights) {
+        self.add(format!("the trust of the role of `{function}`"), &[&role.arn, &role.trust]);
+        let bounded = format!("bounded by {}", role.boundary);
+        let rights = role.policies.into_iter().chain([bounded]).collect();
+        self.add_sorted(format!("what the role of `{function}` may do"), rights);
     }
 
     /// What Lambda does with an invocation that fails: how often and until when it tries again, and where it is kept.

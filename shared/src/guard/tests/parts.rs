@@ -13,6 +13,7 @@ use aws_sdk_lambda::types::{
 use firebreak_model::deployed::{Deployed, Digests};
 
 use super::super::parts::deployed::{Seen, Stack};
+use super::super::parts::rights::Rights;
 use super::*;
 
 const FIRST: &str = "2026-11-21T01:00:00Z";
@@ -33,11 +34,30 @@ fn stack(updated: &str, status: &str) -> Scripted {
 #[tokio::test]
 async fn what_a_look_at_the_parts_costs_is_counted() {
     let hollow = |first: Vec<Scripted>| Wire::hollow_after(first);
+    let shown = "<GetRoleResponse><GetRoleResult><Role><Path>/firebreak/</Path><RoleName>r</RoleName><RoleId>AROA1</RoleId>\
+                 <Arn>arn:aws:iam::111122223333:role/firebreak/r</Arn><CreateDate>2026-01-01T00:00:00Z</CreateDate>\
+                 <AssumeRolePolicyDocument>%7B%7D</AssumeRolePolicyDocument></Role></GetRoleResult></GetRoleResponse>";
+    // Somebody wrote a hundred policies into each role.
+    let names = "<member>mine</member>".repeat(100);
+    let listed = format!(
+        "<ListRolePoliciesResponse><ListRolePoliciesResult><PolicyNames>{names}</PolicyNames></ListRolePoliciesResult>\
+         </ListRolePoliciesResponse>"
+    );
+    let document = "<GetRolePolicyResponse><GetRolePolicyResult><RoleName>r</RoleName><PolicyName>mine</PolicyName>\
+                    <PolicyDocument>%7B%7D</PolicyDocument></GetRolePolicyResult></GetRolePolicyResponse>";
+    let role = [
+        ("Action=GetRole&", ok(shown)),
+        ("Action=ListRolePolicies&", ok(listed)),
+        ("Action=GetRolePolicy&", ok(document)),
+    ];
+    let streaming =
+        r#"{"Table": {"LatestStreamArn": "arn:aws:dynamodb:eu-west-1:111122223333:table/ledger/stream/1"}}"#;
+    let table = [("DescribeTable", ok(streaming)), ("Action=DescribeStacks", stack(FIRST, "UPDATE_COMPLETE"))];
     let wires = Wires {
         ledger: hollow(vec![]),
-        iam: hollow(vec![]),
+        iam: Wire::odd(Odd::Hollow, role),
         sqs: hollow(vec![]),
-        trail: hollow(vec![stack(FIRST, "UPDATE_COMPLETE")]),
+        trail: Wire::odd(Odd::Hollow, table),
         searching: true,
         ..Wires::default()
     };
@@ -57,7 +77,7 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
         ("TrentService.DescribeKey", 3),
         ("TrentService.GetKeyPolicy", 3),
         ("DynamoDB_20120810.DescribeTable", 1),
-        ("DynamoDB_20120810.GetResourcePolicy", 1),
+        ("DynamoDB_20120810.GetResourcePolicy", 2),
         ("AWSEvents.DescribeEventBus", 1),
         ("Action=GetTopicAttributes", 1),
         (".DescribeTrails", 1),
@@ -69,8 +89,17 @@ async fn what_a_look_at_the_parts_costs_is_counted() {
     }
     let known: usize = counted.iter().map(|(_, times)| times).sum();
     assert_eq!(wires.trail.requests().len(), known, "and nothing else: {:?}", wires.trail.requests());
-    assert_eq!(of(&wires.iam, "Action=GetRole&"), all);
-    assert_eq!((wires.iam.requests().len(), of(&wires.sqs, ".GetQueueAttributes")), (1 + all, 10));
+    for (what, times) in [
+        ("GetPolicy&", 1),
+        ("GetRole&", 1),
+        ("ListAttachedRolePolicies&", 1),
+        ("ListRolePolicies&", 1),
+        ("GetRolePolicy&", 8),
+    ] {
+        let expected = if what == "GetPolicy&" { times } else { times * all };
+        assert_eq!(of(&wires.iam, &format!("Action={what}")), expected, "{what}");
+    }
+    assert_eq!((wires.iam.requests().len(), of(&wires.sqs, ".GetQueueAttributes")), (1 + 11 * all, 10));
     assert_eq!(wires.sqs.requests().len(), 10);
 }
 
@@ -178,9 +207,13 @@ fn each_thing_of_a_function_that_matters_changes_its_own_digest_and_what_aws_cha
 #[test]
 fn what_a_role_may_do_and_what_a_policy_says_has_a_digest_of_its_own() {
     let function = FunctionName::QuarantinePrincipal;
-    let digests = |arn: &str, trust: &str, boundary: &str, rights: &[&str]| {
+    let digests = |arn: &str, trust: &str, boundary: &str, policies: &[&str]| {
+        let policies = policies.iter().map(|&policy| policy.to_owned()).collect();
         let mut seen = Seen::default();
-        seen.role(function, arn, trust, boundary, rights.iter().map(|&right| right.to_owned()).collect());
+        seen.role(
+            function,
+            Rights { arn: arn.to_owned(), trust: trust.to_owned(), boundary: boundary.to_owned(), policies },
+        );
         seen.digests().clone()
     };
     let before = digests("arn", "trust", "", &["a {}", "b {}"]);

@@ -207,6 +207,18 @@ fn each_of_firebreaks_own_parts_is_known_and_others_are_not() {
             json!({"tableName": "arn:aws:dynamodb:eu-west-1:111122223333:table/firebreak-Ledger-1"}),
             true,
         ),
+        (
+            "dynamodb",
+            "PutResourcePolicy",
+            json!({"resourceArn": "arn:aws:dynamodb:eu-west-1:111122223333:table/firebreak-Ledger-1/stream/2026-11-21T03:00:00.000"}),
+            true,
+        ),
+        (
+            "dynamodb",
+            "PutResourcePolicy",
+            json!({"resourceArn": "arn:aws:dynamodb:eu-west-1:111122223333:table/firebreak-Ledger-12/stream/2026-11-21T03:00:00.000"}),
+            false,
+        ),
         ("dynamodb", "DeleteTable", json!({"tableName": "orders"}), false),
         ("kms", "DisableKey", json!({"keyId": "k1"}), true),
         ("kms", "ScheduleKeyDeletion", json!({"keyId": "arn:aws:kms:eu-west-1:111122223333:key/k1"}), true),
