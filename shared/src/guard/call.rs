@@ -1,8 +1,11 @@
 //! What CloudTrail tells of as it happens: a change to something contained, a way in that a contained principal made
 //! itself, a change to Firebreak's own parts.
 
+use std::time::Duration;
+
 use firebreak_model::SCHEMA;
 use firebreak_model::finding::Subject;
+use firebreak_model::ids::IncidentId;
 use firebreak_model::ledger::{Incident, IncidentState};
 use firebreak_model::principal::{Principal, PrincipalName};
 use firebreak_model::tamper::{Nature, OWN, Tamper, key_of};
@@ -17,9 +20,14 @@ use super::Guard;
 use crate::answer::Answer;
 use crate::clock;
 use crate::failure::Failure;
+use crate::ledger::LedgerError;
 
 /// How many containments are looked at at once when all are.
 const AT_ONCE: usize = 8;
+
+/// How long a seal is waited for before it is looked for again, and how often.
+const WAIT: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+const WAITS: usize = 20;
 
 /// The calls that a deployment of the stack begins with.
 const DEPLOYS: [&str; 4] = [
@@ -99,10 +107,22 @@ impl Guard {
         Ok(())
     }
 
+    /// An incident. One that was claimed a moment ago carries no seal yet: it is waited for, for Lambda itself would have the
+    /// call come again in a minute.
+    async fn sealed(&self, id: &IncidentId) -> Result<Option<Incident>, LedgerError> {
+        for _ in 0..WAITS {
+            match self.ledger.incident(id).await {
+                Err(LedgerError::Unsealed(_)) => tokio::time::sleep(WAIT).await,
+                read => return read,
+            }
+        }
+        self.ledger.incident(id).await
+    }
+
     /// The incident that the caller is contained by.
     async fn contained(&self, change: &Change) -> Result<Option<Incident>, Failure> {
         let Some(principal) = principal_of(&change.actor) else { return Ok(None) };
-        let incident = self.ledger.incident(&principal.incident_id()).await?;
+        let incident = self.sealed(&principal.incident_id()).await?;
         Ok(incident.filter(|incident| incident.state == IncidentState::Ordered))
     }
 
@@ -121,7 +141,7 @@ impl Guard {
         }
         let mut incidents = Vec::new();
         for id in ids {
-            let incident = self.ledger.incident(&id).await?;
+            let incident = self.sealed(&id).await?;
             incidents.extend(incident.filter(|incident| incident.state == IncidentState::Ordered));
         }
         Ok(incidents)

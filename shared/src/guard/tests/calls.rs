@@ -1,6 +1,7 @@
 //! What a call that CloudTrail tells of makes of a containment, and of Firebreak itself.
 
 use super::*;
+use crate::ledger::Seal;
 
 #[tokio::test]
 async fn who_undid_a_containment_is_on_record_though_it_is_back_already() {
@@ -110,5 +111,28 @@ async fn where_nobody_is_said_to_deploy_cloudformation_does_when_the_stack_was_t
         played(&wires, &event).await;
         assert_eq!(wires.unused(), 0, "{why}");
         assert_eq!(wires.ledger.requests().iter().any(|request| request.contains("PutItem")), told, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_to_an_incident_that_is_not_sealed_yet_is_told_when_it_is() {
+    let (claimed, _) = contained();
+    let claimed = Incident { version: 1, state: IncidentState::Ordered, ..claimed };
+    assert!(claimed.is_claim());
+    let event = told_of("iam", "CreateUser", &json!({"userName": "x"}), "role/orders");
+    // Sealed within a second: here, gone. Never sealed: the call comes again.
+    for (unsealed, then, reads) in [(2, Some(ok("{}")), 4), (21, None, 21)] {
+        let kms = Wire::default();
+        let answers = vec![stored(&claimed); unsealed].into_iter().chain(then.clone());
+        let wires = Wires { ledger: Wire::answering(answers.chain(then.map(|_| ok("{}")))), ..Wires::default() };
+        let mut guard = wires.guard();
+        let client = aws_sdk_dynamodb::Client::new(&wires.ledger.config());
+        guard.ledger = Ledger::new(client, "ledger".to_owned(), Seal::new(&kms.config(), "arn:key".to_owned()));
+        let end = guard.handle(&event).await;
+        assert_eq!((wires.ledger.requests().len(), wires.unused()), (reads, 0), "{end:?}");
+        match end {
+            Ok(_) => assert_eq!(reads, 4),
+            Err(failure) => assert!(reads == 21 && matches!(failure, Failure::Transient(_)), "{failure}"),
+        }
     }
 }
