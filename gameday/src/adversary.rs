@@ -38,10 +38,10 @@ use crate::scene::{Role, Victim};
 use crate::stage::{PATIENCE, Stage};
 use crate::thief::{Outcome, outcome};
 
-/// Between two looks of the adversary.
 /// How long what is to be settled waits for the next sweep.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// Between two looks of the adversary.
 const POLL: Duration = Duration::from_millis(500);
 
 /// How long nothing may be achieved, beyond both delays, before the containment counts as holding.

@@ -32,10 +32,10 @@ const BOUTS: [(Duration, Greed); 3] = [
     (Duration::from_secs(2), Greed::Recreating),
 ];
 
-/// From a change of IAM to its being in force.
 /// How often a thief comes whom the deny was in force against before it could strike: a slow machine shows nothing by that.
 pub(super) const TRIES: u32 = 3;
 
+/// From a change of IAM to its being in force.
 pub(super) const IAM_DELAY: Duration = Duration::from_secs(4);
 
 async fn play(stage: &mut Stage) -> Result<()> {
